@@ -1,0 +1,311 @@
+//! What the benchmarks share: the real server as a child process, its CPU and
+//! memory as the system counts them, and figures beside their limits.
+
+#![allow(
+    clippy::allow_attributes,
+    dead_code,
+    reason = "each benchmark uses a part"
+)]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::{SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use doorbell::{
+    auth::{
+        Rules, Secret,
+        mint::{Grant, Minter},
+    },
+    clock::{Clock as _, SystemClock, Timestamp},
+    config::AuthSettings,
+    model::{Content, InboxKey, NewNotification, Revision},
+    proto::{SendInAppRequest, notification_service_client::NotificationServiceClient},
+    random::{Random, SystemRandom},
+    store::{
+        self, Changes, Committed, Cursor, Mutation, PageLimit, Recent, RecentQuery, Snapshot,
+        Store, sqlite::Sqlite,
+    },
+};
+use tempfile::TempDir;
+use tonic::{
+    Request,
+    metadata::{Ascii, MetadataValue},
+    transport::{Channel, Endpoint},
+};
+
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub type Client = NotificationServiceClient<Channel>;
+
+const SECRET: &str = "a secret of the benchmarks, which is long enough";
+
+/// A figure beside its limit: the ratio is what counts on a machine of another
+/// speed.
+pub fn report(what: &str, measured: f64, limit: f64, unit: &str, at_least: bool) {
+    let met = if at_least {
+        measured >= limit
+    } else {
+        measured <= limit
+    };
+    let bound = if at_least { "at least" } else { "at most" };
+    let ratio = measured / limit;
+    let verdict = if met { "met" } else { "MISSED" };
+    println!("{what}: {measured:.2}{unit} ({bound} {limit}{unit}; {ratio:.2} of it; {verdict})");
+}
+
+/// The median of a sample.
+pub fn median(sample: &mut [f64]) -> f64 {
+    percentile(sample, 0.5)
+}
+
+/// The value below which this part of the sample lies.
+pub fn percentile(sample: &mut [f64], part: f64) -> f64 {
+    sample.sort_by(f64::total_cmp);
+    let last = sample.len().saturating_sub(1) as f64;
+    let at = sample
+        .iter()
+        .enumerate()
+        .find(|(at, _)| *at as f64 >= last * part);
+    at.map_or(f64::NAN, |(_, value)| *value)
+}
+
+/// A server under measurement; dropping it kills it.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    _directory: TempDir,
+}
+
+impl Server {
+    /// Starts the release binary on loopback with these settings.
+    pub fn start(settings: &[(&str, &str)]) -> Result<Self, Failure> {
+        let directory = tempfile::tempdir()?;
+        let address = free_port()?;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_doorbell"))
+            .arg("serve")
+            .env("DOORBELL_DATA_DIR", directory.path())
+            .env("DOORBELL_LISTEN", address.to_string())
+            .env("DOORBELL_JWT_SECRET", SECRET)
+            .env("DOORBELL_LOG", "warn,doorbell::cli=info")
+            .env("DOORBELL_LOG_FORMAT", "json")
+            .envs(settings.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let log = child.stderr.take().ok_or("no log")?;
+        let mut lines = BufReader::new(log).lines();
+        for line in lines.by_ref() {
+            if line?.contains("\"listening\"") {
+                std::thread::spawn(move || lines.for_each(drop));
+                return Ok(Self {
+                    child,
+                    address,
+                    _directory: directory,
+                });
+            }
+        }
+        Err("the server did not start".into())
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// User and system time of the process.
+    pub fn cpu(&self) -> Result<Duration, Failure> {
+        cpu_of(self.pid())
+    }
+
+    /// A client on a connection of its own.
+    pub async fn connect(&self) -> Result<Client, Failure> {
+        connect(self.address).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub async fn connect(address: SocketAddr) -> Result<Client, Failure> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
+    Ok(NotificationServiceClient::new(endpoint.connect().await?))
+}
+
+/// User and system time of a process.
+pub fn cpu_of(pid: u32) -> Result<Duration, Failure> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name of the program is in parentheses and may hold anything.
+    let after_name = stat.rsplit(')').next().ok_or("stat")?;
+    let ticks = |at: usize| -> Result<u64, Failure> {
+        Ok(after_name
+            .split_whitespace()
+            .nth(at)
+            .ok_or("stat")?
+            .parse()?)
+    };
+    // A tick is 10 ms on every Linux of today (`getconf CLK_TCK`).
+    Ok(Duration::from_millis(10 * (ticks(11)? + ticks(12)?)))
+}
+
+/// Resident memory of a process, in bytes.
+pub fn resident_of(pid: u32) -> Result<f64, Failure> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .ok_or("VmRSS")?;
+    let kib: f64 = line.split_whitespace().nth(1).ok_or("VmRSS")?.parse()?;
+    Ok(kib * 1024.0)
+}
+
+/// An address that is free now, below the ports that the system gives out.
+pub fn free_port() -> Result<SocketAddr, Failure> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let first = std::process::id() as usize * 31;
+    for _ in 0..1000 {
+        let port = 10_000 + (first + NEXT.fetch_add(7, Ordering::Relaxed)) % 22_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port)?));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err("no port is free".into())
+}
+
+/// A request with this token.
+pub fn with_token<T>(message: T, token: &MetadataValue<Ascii>) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert("authorization", token.clone());
+    request
+}
+
+/// The token of a user of `acme`, or of a sender where there is none.
+pub fn token(user: Option<&str>) -> Result<MetadataValue<Ascii>, Failure> {
+    let rules = Rules::new(&AuthSettings::default())?;
+    let minter = Minter::from_secret(&Secret::parse(SECRET.as_bytes())?, rules);
+    let grant = Grant {
+        organization: "acme".into(),
+        user: user.map(str::to_owned),
+        role: user.is_none().then(|| "service".to_owned()),
+        subject: None,
+        lifetime: Duration::from_secs(24 * 3600),
+    };
+    Ok(format!("Bearer {}", minter.mint(&grant, SystemClock.now())?).parse()?)
+}
+
+/// An ordinary notification.
+pub fn notification(user: &str) -> SendInAppRequest {
+    SendInAppRequest {
+        organization_id: "acme".into(),
+        recipient_user_id: user.into(),
+        r#type: "comment".into(),
+        title: "Ann commented on your document".into(),
+        body: Some("Could you have a look at the second paragraph? I think it is too long.".into()),
+        entity_type: Some("document".into()),
+        entity_id: Some("7f1f6f0e-4c55-4a35-8d35-1a1ff7a3f3c1".into()),
+        action_url: Some("/documents/7f1f6f0e#comment-12".into()),
+        ..SendInAppRequest::default()
+    }
+}
+
+/// A store that counts its calls.
+pub struct Counting<S> {
+    inner: S,
+    pub commits: AtomicUsize,
+}
+
+impl<S> Counting<S> {
+    pub fn new(inner: S) -> Self {
+        Self {
+            inner,
+            commits: AtomicUsize::new(0),
+        }
+    }
+}
+
+#[async_trait]
+impl<S: Store> Store for Counting<S> {
+    async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, store::Error> {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.inner.commit(batch, now).await
+    }
+
+    async fn heads(&self, inboxes: &[InboxKey]) -> Result<Vec<Snapshot>, store::Error> {
+        self.inner.heads(inboxes).await
+    }
+
+    async fn changes(
+        &self,
+        inbox: &InboxKey,
+        cursor: Cursor,
+        limit: PageLimit,
+    ) -> Result<Changes, store::Error> {
+        self.inner.changes(inbox, cursor, limit).await
+    }
+
+    async fn count_changes(
+        &self,
+        inbox: &InboxKey,
+        position: Revision,
+        at_most: usize,
+    ) -> Result<usize, store::Error> {
+        self.inner.count_changes(inbox, position, at_most).await
+    }
+
+    async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, store::Error> {
+        self.inner.recent(inbox, query).await
+    }
+
+    async fn check(&self) -> Result<(), store::Error> {
+        self.inner.check().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+/// A new SQLite store in `directory`.
+pub async fn open(directory: &TempDir, readers: u32) -> Result<Sqlite, Failure> {
+    let url = format!(
+        "sqlite://{}",
+        directory.path().join("doorbell.db").display()
+    );
+    Ok(Sqlite::open(&url, readers, &SystemRandom).await?)
+}
+
+/// [`notification`], as the store takes it.
+pub fn new_notification(inbox: InboxKey) -> NewNotification {
+    let request = notification("");
+    let random: &dyn Random = &SystemRandom;
+    NewNotification {
+        inbox,
+        id: random.uuid_v7(SystemClock.now()),
+        content: Arc::new(Content {
+            kind: request.r#type,
+            title: request.title,
+            body: request.body,
+            entity_type: request.entity_type,
+            entity_id: request.entity_id,
+            action_url: request.action_url,
+            data: None,
+        }),
+        idempotency_key: None,
+        sender: "backend".into(),
+    }
+}

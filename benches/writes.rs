@@ -1,0 +1,178 @@
+//! What a durable write costs: group commit beside one transaction a send, and
+//! beside the barest batch insert that SQLite can do.
+//!
+//! The three are measured in turn, round by round, each on a new file on the same
+//! disk, and the median of the rounds' ratios counts.
+
+#![expect(
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a program that prints figures"
+)]
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use common::{Failure, median, report};
+use doorbell::{
+    clock::{Clock as _, SystemClock},
+    config::{FeedSettings, WriterSettings},
+    inbox::Inbox,
+    model::{InboxKey, NewNotification},
+    random::SystemRandom,
+    store::{Mutation, Store as _},
+};
+use sqlx::{
+    AssertSqlSafe, Connection as _, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+
+const ROUNDS: usize = 5;
+const AT_ONCE: usize = 64;
+const USERS: usize = 1000;
+const ROUND: Duration = Duration::from_secs(3);
+
+fn main() -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(run())
+}
+
+async fn run() -> Result<(), Failure> {
+    let (mut to_single, mut to_bare) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let (grouped, batch) = grouped().await?;
+        let single = single().await?;
+        let bare = bare(batch).await?;
+        println!(
+            "  sends a second: {grouped:.0} in groups of {batch} on average, {single:.0} one a \
+             transaction, {bare:.0} rows by a bare insert of as many"
+        );
+        to_single.push(grouped / single);
+        to_bare.push(grouped / bare);
+    }
+    let what = "durable sends, 64 at once, to one transaction a send";
+    report(what, median(&mut to_single), 4.0, "x", true);
+    let what = "durable sends, 64 at once, to a bare batch insert";
+    report(what, median(&mut to_bare), 0.7, "x", true);
+    Ok(())
+}
+
+fn new(number: usize) -> Result<NewNotification, Failure> {
+    let inbox = InboxKey::parse("acme", &format!("user-{}", number % USERS))?;
+    Ok(common::new_notification(inbox))
+}
+
+/// Sends a second at `Inbox::send` by 64 callers, and how many a transaction
+/// took on average.
+async fn grouped() -> Result<(f64, usize), Failure> {
+    let directory = tempfile::tempdir()?;
+    let counting = Arc::new(common::Counting::new(common::open(&directory, 1).await?));
+    let inbox = Inbox::new(
+        counting.clone(),
+        Arc::new(SystemClock),
+        Arc::new(SystemRandom),
+        FeedSettings::default(),
+        &WriterSettings::default(),
+    );
+    let began = Instant::now();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let callers: Vec<_> = (0..AT_ONCE)
+        .map(|_| {
+            let (inbox, sent) = (inbox.clone(), sent.clone());
+            tokio::spawn(async move {
+                while began.elapsed() < ROUND {
+                    inbox
+                        .send(new(sent.fetch_add(1, Ordering::Relaxed))?)
+                        .await?;
+                }
+                Ok::<_, Failure>(())
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await??;
+    }
+    let took = began.elapsed().as_secs_f64();
+    inbox.close().await;
+    let sent = sent.load(Ordering::Relaxed);
+    let commits = counting.commits.load(Ordering::Relaxed).max(1);
+    Ok((sent as f64 / took, sent / commits))
+}
+
+/// The same statements, a transaction for each send. SQLite has one writer, so
+/// one caller is as fast as many.
+async fn single() -> Result<f64, Failure> {
+    let directory = tempfile::tempdir()?;
+    let store = common::open(&directory, 1).await?;
+    let began = Instant::now();
+    let mut sent = 0;
+    while began.elapsed() < ROUND {
+        store
+            .commit(&[Mutation::Send(new(sent)?)], SystemClock.now())
+            .await?;
+        sent += 1;
+    }
+    let took = began.elapsed().as_secs_f64();
+    store.close().await;
+    Ok(sent as f64 / took)
+}
+
+/// Rows a second by one prepared statement of `batch` rows a transaction: the
+/// same table and indexes, the same syncs, and nothing else.
+async fn bare(batch: usize) -> Result<f64, Failure> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("doorbell.db");
+    common::open(&directory, 1).await?.close().await;
+    let options = SqliteConnectOptions::new()
+        .filename(&path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("cache_size", "-16384");
+    let mut connection = SqliteConnection::connect_with(&options).await?;
+    let row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let statement: Arc<str> = format!(
+        "INSERT INTO notifications (organization_id, user_id, sequence, id, revision, type, \
+         title, body, entity_type, entity_id, action_url, data, sender, created_at) VALUES {}",
+        vec![row; batch].join(", ")
+    )
+    .into();
+    let began = Instant::now();
+    let mut inserted = 0;
+    while began.elapsed() < ROUND {
+        let mut query = sqlx::query(AssertSqlSafe(statement.clone()));
+        for _ in 0..batch {
+            let new = new(inserted)?;
+            let sequence = i64::try_from(inserted / USERS + 1)?;
+            query = query
+                .bind(new.inbox.organization_id.as_str())
+                .bind(new.inbox.user_id.as_str())
+                .bind(sequence)
+                .bind(new.id.as_bytes().to_vec())
+                .bind(sequence)
+                .bind(new.content.kind.as_str())
+                .bind(new.content.title.as_str())
+                .bind(new.content.body.as_deref())
+                .bind(new.content.entity_type.as_deref())
+                .bind(new.content.entity_id.as_deref())
+                .bind(new.content.action_url.as_deref())
+                .bind(None::<&str>)
+                .bind(&*new.sender)
+                .bind(SystemClock.now().as_micros());
+            inserted += 1;
+        }
+        // One statement is one transaction.
+        query.execute(&mut connection).await?;
+    }
+    let took = began.elapsed().as_secs_f64();
+    connection.close().await?;
+    Ok(inserted as f64 / took)
+}

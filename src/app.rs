@@ -1,0 +1,324 @@
+//! The composition root: where the parts are put together, and where they end.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::service::Routes;
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_web::GrpcWebLayer;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    auth,
+    clock::Clock,
+    config::Config,
+    grpc::{
+        Service, cors,
+        gate::GateLayer,
+        observe::ObserveLayer,
+        repair::RepairLayer,
+        server::notification_service_server::{NotificationServiceServer, SERVICE_NAME},
+        status,
+    },
+    inbox::Inbox,
+    metrics, proto,
+    random::Random,
+    server::{self, ConnectionEvent, Peer, Shutdown, tls},
+    store,
+};
+
+/// Why a server could not be built: one line for who starts it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting is refused.
+    #[error(transparent)]
+    Config(#[from] crate::config::Error),
+    /// The keys for tokens are refused.
+    #[error(transparent)]
+    Auth(#[from] auth::SettingsError),
+    /// The certificate is refused.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A bug.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// How often the store is asked whether it answers.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+/// A store that takes longer than this does not answer.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of the end of the drain, this much is for closing the store.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Whether traffic should come here; if not, why.
+type Readiness = Result<(), &'static str>;
+
+/// A server that is ready to run.
+pub struct App {
+    inbox: Arc<Inbox>,
+    router: Router,
+    tls: Option<tls::Acceptor>,
+    config: Config,
+    metrics: metrics::Handle,
+    health: HealthReporter,
+    ready: watch::Sender<Readiness>,
+    verifier: Arc<auth::TokenVerifier>,
+}
+
+impl App {
+    /// Opens the store and puts the parts together. `local` admits pages of this
+    /// machine, for `doorbell dev`.
+    pub async fn build(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        local: bool,
+    ) -> Result<Self, Error> {
+        config.check()?;
+        let metrics = metrics::install().map_err(|error| Error::Internal(error.to_string()))?;
+        let tls = match (&config.server.tls_cert_file, &config.server.tls_key_file) {
+            (Some(certificate), Some(key)) => Some(tls::Acceptor::load(certificate, key)?),
+            _ => None,
+        };
+        let verifier = auth::TokenVerifier::open(&config.auth, clock.clone(), random.clone())?;
+        let verifier = Arc::new(verifier);
+        let readers = u32::try_from(config.store.database_readers).unwrap_or(u32::MAX);
+        let store = store::open(&config.store.database_url(), readers, &*random).await?;
+        let inbox = Inbox::new(
+            store,
+            clock.clone(),
+            random.clone(),
+            config.feed.clone(),
+            &config.writer,
+        );
+        let health = HealthReporter::new();
+        let service = Service::new(inbox.clone(), clock, config.content.clone());
+        let router = router(service, &verifier, &health, random, &config, local)?;
+        let (ready, _) = watch::channel(Err("starting"));
+        Ok(Self {
+            inbox,
+            router,
+            tls,
+            config,
+            metrics,
+            health,
+            ready,
+            verifier,
+        })
+    }
+
+    /// Serves on `listener`, and on the metrics address if there is one, until
+    /// `shutdown` resolves; then drains, and returns within the drain timeout.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
+        // Ends what runs beside the server, however this ends.
+        let stop = CancellationToken::new();
+        let _stopped = stop.clone().drop_guard();
+        self.serve_pages(stop.clone()).await?;
+        let metrics = self.metrics.clone();
+        tokio::spawn(
+            stop.clone()
+                .run_until_cancelled_owned(async move { metrics.upkeep().await }),
+        );
+        let verifier = self.verifier.clone();
+        let fresh = stop.clone();
+        tokio::spawn(async move { verifier.keep_fresh(fresh).await });
+        let monitor = Monitor {
+            inbox: self.inbox.clone(),
+            health: self.health.clone(),
+            ready: self.ready.clone(),
+        };
+        monitor.check().await;
+        let monitor = AbortOnDropHandle::new(tokio::spawn(monitor.run()));
+
+        let end = Shutdown::new();
+        let served = server::serve(
+            listener,
+            self.router.clone(),
+            &self.config.server,
+            self.tls.clone(),
+            Arc::new(connection_observer()),
+            end.clone(),
+        );
+        tokio::pin!(served);
+        tokio::select! {
+            () = &mut served => {}
+            () = shutdown => {
+                // It would say that all is well.
+                drop(monitor);
+                self.drain(&end, served).await;
+            }
+        }
+        let closed = timeout(CLOSE_TIMEOUT, self.inbox.close()).await;
+        if closed.is_err() {
+            tracing::warn!("the store did not close in time; what was committed is kept");
+        }
+        Ok(())
+    }
+
+    async fn drain(&self, end: &Shutdown, served: impl Future<Output = ()>) {
+        tracing::info!("draining");
+        let _ = self.ready.send_replace(Err("draining"));
+        for service in ["", SERVICE_NAME] {
+            self.health
+                .set_service_status(service, ServingStatus::NotServing)
+                .await;
+        }
+        self.inbox.drain();
+        tokio::pin!(served);
+        let delay: Duration = self.config.server.drain_delay.into();
+        if timeout(delay, &mut served).await.is_ok() {
+            return;
+        }
+        // Ends the streams of who watches the health.
+        for service in ["", SERVICE_NAME] {
+            self.health.clone().clear_service_status(service).await;
+        }
+        end.drain();
+        served.await;
+    }
+
+    async fn serve_pages(&self, stop: CancellationToken) -> Result<(), Error> {
+        let Some(address) = self.config.http.metrics_listen else {
+            return Ok(());
+        };
+        let listener = listen(address).await?;
+        let ready = self.ready.subscribe();
+        let pages = metrics::pages::router(self.metrics.clone(), move || {
+            let readiness = *ready.borrow();
+            async move { readiness.map_err(str::to_owned) }
+        });
+        tokio::spawn(async move {
+            metrics::pages::serve(listener, pages, stop.cancelled()).await;
+        });
+        Ok(())
+    }
+}
+
+/// Listens on `address`.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Error::Listen { address, error })
+}
+
+/// Asks the store now and then, and tells health and readiness.
+struct Monitor {
+    inbox: Arc<Inbox>,
+    health: HealthReporter,
+    ready: watch::Sender<Readiness>,
+}
+
+impl Monitor {
+    async fn run(self) {
+        loop {
+            tokio::time::sleep(CHECK_EVERY).await;
+            self.check().await;
+        }
+    }
+
+    async fn check(&self) {
+        let readiness = match timeout(CHECK_TIMEOUT, self.inbox.check()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the store does not answer");
+                Err("the store does not answer")
+            }
+            Err(_) => Err("the store does not answer in time"),
+        };
+        if self.ready.send_replace(readiness) == readiness {
+            return;
+        }
+        let serving = ServingStatus::Serving;
+        let health = if readiness.is_ok() {
+            serving
+        } else {
+            ServingStatus::NotServing
+        };
+        for service in ["", SERVICE_NAME] {
+            self.health.set_service_status(service, health).await;
+        }
+    }
+}
+
+/// Health needs no token; the rest of the layers is around all calls.
+fn router(
+    service: Service,
+    verifier: &Arc<auth::TokenVerifier>,
+    health: &HealthReporter,
+    random: Arc<dyn Random>,
+    config: &Config,
+    local: bool,
+) -> Result<Router, Error> {
+    // tonic refuses a longer message before it reads it; `convert` refuses what
+    // is above the limit in words.
+    let most = config.content.max_request_bytes.saturating_mul(2);
+    let service = NotificationServiceServer::new(service).max_decoding_message_size(most);
+    let service = tower::Layer::layer(
+        &auth::Layer::new(verifier.clone(), status::of_auth),
+        service,
+    );
+    let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
+    let mut routes = Routes::new(service).add_service(
+        tonic_health::pb::health_server::HealthServer::new(health).max_decoding_message_size(most),
+    );
+    if config.http.reflection {
+        let builder = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        };
+        let failed = |error: tonic_reflection::server::Error| Error::Internal(error.to_string());
+        routes = routes
+            .add_service(
+                builder()
+                    .build_v1()
+                    .map_err(failed)?
+                    .max_decoding_message_size(most),
+            )
+            .add_service(
+                builder()
+                    .build_v1alpha()
+                    .map_err(failed)?
+                    .max_decoding_message_size(most),
+            );
+    }
+    let peer = |extensions: &http::Extensions| extensions.get::<Peer>().map(|peer| peer.0);
+    Ok(routes
+        .into_axum_router()
+        .layer(RepairLayer)
+        .layer(CatchPanicLayer::custom(|_| {
+            status::internal().into_http::<axum::body::Body>()
+        }))
+        .layer(ObserveLayer::new(random, peer))
+        .layer(GateLayer::new())
+        .layer(GrpcWebLayer::new())
+        .layer(cors::layer(&config.http.cors_origins, local)))
+}
+
+/// Counts connections.
+fn connection_observer() -> impl Fn(ConnectionEvent) + Send + Sync {
+    |event| match event {
+        ConnectionEvent::Opened => metrics::connection_opened(),
+        ConnectionEvent::Closed => metrics::connection_closed(),
+        ConnectionEvent::Refused => metrics::connection_refused(),
+    }
+}

@@ -1,0 +1,170 @@
+//! The command line: what each command takes and does.
+//!
+//! [`command`] parses it. Those commands that talk to a running service (send,
+//! unread, recent, read, watch) have their arguments and a `run` each; what comes
+//! from notifications is made harmless before a terminal sees it.
+
+pub mod command;
+pub mod dev;
+pub mod healthcheck;
+pub mod inbox;
+pub mod send;
+pub mod serve;
+pub mod text;
+pub mod token;
+pub mod watch;
+
+use std::{io, path::PathBuf};
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::client::{self, Client, Options, TokenSource};
+
+/// How to reach the service, and as whom.
+#[derive(Args, Clone)]
+pub struct ConnectionArgs {
+    /// Where the service is: http://host:port or https://host:port
+    #[arg(
+        long,
+        env = "DOORBELL_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:50051"
+    )]
+    pub url: String,
+    /// The token to show (a command line can be read by others on the machine: prefer a file)
+    #[arg(
+        long,
+        env = "DOORBELL_TOKEN",
+        value_name = "JWT",
+        hide_env_values = true,
+        conflicts_with = "token_file"
+    )]
+    pub token: Option<String>,
+    /// A file with the token; read again when the token expires
+    #[arg(long, env = "DOORBELL_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// A file with the certificates (PEM) to trust in place of the system's
+    #[arg(long, env = "DOORBELL_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+}
+
+impl ConnectionArgs {
+    /// A client as these arguments say.
+    pub fn client(&self) -> Result<Client, Error> {
+        let tokens = match (&self.token, &self.token_file) {
+            (Some(token), _) => TokenSource::fixed(token),
+            (None, Some(file)) => {
+                // A watch would wait for a file that is not there; a person
+                // would rather know.
+                std::fs::metadata(file)
+                    .map_err(|error| usage("--token-file", &file.display(), &error))?;
+                TokenSource::file(file.clone())
+            }
+            (None, None) => {
+                return Err(Error::Usage(
+                    "no token: give --token-file, --token or DOORBELL_TOKEN".into(),
+                ));
+            }
+        };
+        let ca_pem = match &self.ca_file {
+            Some(file) => Some(
+                std::fs::read(file).map_err(|error| usage("--ca-file", &file.display(), &error))?,
+            ),
+            None => None,
+        };
+        let options = Options {
+            ca_pem,
+            ..Options::default()
+        };
+        Ok(Client::new(&self.url, tokens, options)?)
+    }
+}
+
+fn usage(flag: &str, value: &dyn std::fmt::Display, error: &dyn std::fmt::Display) -> Error {
+    Error::Usage(format!("{flag} {value}: {error}"))
+}
+
+/// Why a command failed: one clear line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It was called wrongly.
+    #[error("{0}")]
+    Usage(String),
+    /// The service, or the way to it.
+    #[error("{}", text::line(&.0.to_string()))]
+    Client(#[from] client::Error),
+    /// The output could not be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Error {
+    /// 2 where the command was called wrongly, 1 where it failed.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Client(client::Error::Options(_)) => 2,
+            Self::Client(_) | Self::Output(_) => 1,
+        }
+    }
+}
+
+/// Writes one JSON object as a line, at once.
+fn write_json(out: &mut impl io::Write, value: &Value) -> io::Result<()> {
+    writeln!(out, "{}", text::json(value))?;
+    out.flush()
+}
+
+/// Who reads the output may go away first, as `head` does: no error.
+fn until_the_reader_left(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        connection: ConnectionArgs,
+    }
+
+    fn client(args: &[&str]) -> Result<Client, Error> {
+        let args = ["doorbell"].iter().chain(args);
+        let command =
+            Command::try_parse_from(args).map_err(|error| Error::Usage(error.to_string()))?;
+        command.connection.client()
+    }
+
+    #[test]
+    fn a_wrong_connection_is_one_clear_line_and_a_usage_error() {
+        let token = ["--token", "secret"];
+        for (args, problem) in [
+            (
+                vec!["--token-file", "/nowhere/token"],
+                "--token-file /nowhere/token",
+            ),
+            (
+                vec!["--token", "secret", "--token-file", "x"],
+                "cannot be used with",
+            ),
+            (
+                [&token[..], &["--ca-file", "/nowhere/ca"]].concat(),
+                "--ca-file /nowhere/ca",
+            ),
+            ([&token[..], &["--url", "localhost"]].concat(), "http://"),
+        ] {
+            let error = client(&args).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{error}");
+            assert!(error.to_string().contains(problem), "{error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+        assert!(client(&token).is_ok());
+    }
+}

@@ -1,0 +1,212 @@
+//! `doorbell healthcheck`: is the service there, and does it serve?
+//!
+//! For containers that have no other program to ask with. It needs no token.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use super::command::Failure;
+use crate::config;
+
+/// Whom to ask.
+#[derive(Args, Clone, Debug)]
+pub struct HealthcheckArgs {
+    /// The service
+    #[arg(
+        long,
+        env = "DOORBELL_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:50051"
+    )]
+    pub url: String,
+    /// The certificates to trust, as PEM [default: the system's]
+    #[arg(long, env = "DOORBELL_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// The name the certificate must have [default: the URL's host]
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// How long to wait for the answer
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
+    pub timeout: humantime::Duration,
+}
+
+/// Asks once.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] unless the service says that it serves;
+/// [`Failure::Refused`] when it cannot be asked for what the arguments are.
+pub async fn run(args: &HealthcheckArgs) -> Result<(), Failure> {
+    let endpoint = endpoint(args)?;
+    let url = &args.url;
+    let patience: Duration = args.timeout.into();
+    let asked = async {
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| Failure::Failed(format!("{url} is not there: {}", whole(&error))))?;
+        let request = HealthCheckRequest {
+            service: String::new(),
+        };
+        let answer = HealthClient::new(channel).check(request).await;
+        let answer = answer.map_err(|status| {
+            Failure::Failed(format!(
+                "{url} did not tell its health: {:?}: {}",
+                status.code(),
+                status.message()
+            ))
+        })?;
+        Ok::<_, Failure>(answer.into_inner().status())
+    };
+    let answer = tokio::time::timeout(patience, asked)
+        .await
+        .map_err(|_| Failure::Failed(format!("{url} did not answer within {}", args.timeout)))?;
+    match answer? {
+        ServingStatus::Serving => Ok(()),
+        status => Err(Failure::Failed(format!(
+            "{url} is {}",
+            status.as_str_name()
+        ))),
+    }
+}
+
+fn endpoint(args: &HealthcheckArgs) -> Result<Endpoint, Failure> {
+    let refused = |error: tonic::transport::Error| {
+        config::Error::new("url", format!("cannot be used: {}", whole(&error)))
+    };
+    let endpoint = Endpoint::from_shared(args.url.clone()).map_err(refused)?;
+    let is_tls = match endpoint.uri().scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => {
+            let problem = "must be an http:// or https:// URL";
+            return Err(config::Error::new("url", problem).into());
+        }
+    };
+    if !is_tls {
+        return Ok(endpoint);
+    }
+    let mut tls = match &args.ca_file {
+        None => ClientTlsConfig::new().with_native_roots(),
+        Some(file) => {
+            let pem = std::fs::read(file).map_err(|error| {
+                let problem = format!("cannot be read: {}: {error}", file.display());
+                config::Error::new("ca-file", problem)
+            })?;
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
+        }
+    };
+    if let Some(name) = &args.server_name {
+        tls = tls.domain_name(name);
+    }
+    Ok(endpoint.tls_config(tls).map_err(refused)?)
+}
+
+/// An error with its causes: tonic's own text is only "transport error".
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::net::TcpListener;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic_health::{ServingStatus as Status, server::health_reporter};
+
+    use super::*;
+
+    fn args(url: &str) -> HealthcheckArgs {
+        HealthcheckArgs {
+            url: url.to_owned(),
+            ca_file: None,
+            server_name: None,
+            timeout: Duration::from_secs(5).into(),
+        }
+    }
+
+    async fn service(status: Status) -> SocketAddr {
+        let (reporter, server) = health_reporter();
+        reporter.set_service_status("", status).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = tonic::transport::Server::builder()
+            .add_service(server)
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(served);
+        address
+    }
+
+    #[tokio::test]
+    async fn a_service_that_serves_is_well() {
+        let address = service(Status::Serving).await;
+        assert!(run(&args(&format!("http://{address}"))).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_service_that_does_not_serve_is_not() {
+        let address = service(Status::NotServing).await;
+        let failure = run(&args(&format!("http://{address}"))).await.unwrap_err();
+        assert_eq!(failure.exit_code(), 1);
+        assert_eq!(
+            failure.to_string(),
+            format!("http://{address} is NOT_SERVING")
+        );
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_a_failure() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let failure = run(&args(&format!("http://{address}"))).await.unwrap_err();
+        assert_eq!(failure.exit_code(), 1);
+        let text = failure.to_string();
+        assert!(
+            text.contains("is not there") && text.contains("refused"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn silence_is_a_failure() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut args = args(&format!("http://{address}"));
+        args.timeout = Duration::from_millis(50).into();
+        let failure = run(&args).await.unwrap_err();
+        assert_eq!(failure.exit_code(), 1);
+        assert!(failure.to_string().ends_with("did not answer within 50ms"));
+    }
+
+    #[tokio::test]
+    async fn arguments_that_cannot_be_are_refused() {
+        let failure = run(&args("ftp://127.0.0.1")).await.unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+        assert_eq!(
+            failure.to_string(),
+            "--url (DOORBELL_URL) must be an http:// or https:// URL"
+        );
+        let mut args = args("https://127.0.0.1:1");
+        args.ca_file = Some("/nowhere/ca.pem".into());
+        let failure = run(&args).await.unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+        let text = failure.to_string();
+        assert!(
+            text.starts_with("--ca-file (DOORBELL_CA_FILE) cannot be read: /nowhere/ca.pem: "),
+            "{text}"
+        );
+    }
+}

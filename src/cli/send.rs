@@ -1,0 +1,191 @@
+//! `doorbell send`: puts one notification into an inbox.
+
+use std::io::Write;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{ConnectionArgs, Error, text, write_json};
+use crate::client::{self, SendInAppRequest, SendInAppResponse};
+
+/// What to send, and to whom.
+#[derive(Args, Clone)]
+pub struct SendArgs {
+    /// How to reach the service
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// The tenant
+    #[arg(long, value_name = "ID")]
+    pub organization: String,
+    /// The person
+    #[arg(long, value_name = "ID")]
+    pub user: String,
+    /// What kind of notification it is, in your words
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: String,
+    /// The text to show first
+    #[arg(long, value_name = "TEXT")]
+    pub title: String,
+    /// More text
+    #[arg(long, value_name = "TEXT")]
+    pub body: Option<String>,
+    /// The kind of the thing it is about
+    #[arg(long, value_name = "TYPE")]
+    pub entity_type: Option<String>,
+    /// The id of the thing it is about
+    #[arg(long, value_name = "ID")]
+    pub entity_id: Option<String>,
+    /// Where a click leads: an absolute http(s) URL or a path
+    #[arg(long, value_name = "URL")]
+    pub action_url: Option<String>,
+    /// Anything else: a JSON object
+    #[arg(long, value_name = "JSON")]
+    pub data: Option<String>,
+    /// Makes a repeated send safe; a random one where none is given
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// Try again for this long when an error may pass
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub patience: humantime::Duration,
+    /// Print the answer as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Sends, and prints the answer.
+pub async fn run(args: SendArgs) -> Result<(), Error> {
+    let client = args.connection.client()?;
+    let patience = args.patience.into();
+    let as_json = args.json;
+    let request = request(args)?;
+    let to = format!(
+        "{} of {}",
+        request.recipient_user_id, request.organization_id
+    );
+    let response = client.send_in_app_patiently(request, patience).await?;
+    print(&mut std::io::stdout().lock(), &response, &to, as_json)
+}
+
+fn request(args: SendArgs) -> Result<SendInAppRequest, Error> {
+    let data = args.data.map(|text| {
+        let value: Value = serde_json::from_str(&text)
+            .map_err(|error| Error::Usage(format!("--data is not JSON: {error}")))?;
+        client::json::to_struct(&value)
+            .ok_or_else(|| Error::Usage("--data must be a JSON object, such as {\"n\": 1}".into()))
+    });
+    Ok(SendInAppRequest {
+        organization_id: args.organization,
+        recipient_user_id: args.user,
+        r#type: args.kind,
+        title: args.title,
+        body: args.body,
+        entity_type: args.entity_type,
+        entity_id: args.entity_id,
+        action_url: args.action_url,
+        data: data.transpose()?,
+        idempotency_key: args.idempotency_key,
+    })
+}
+
+fn print(
+    out: &mut impl Write,
+    response: &SendInAppResponse,
+    to: &str,
+    as_json: bool,
+) -> Result<(), Error> {
+    if as_json {
+        let notification = response.notification.as_ref();
+        let value = json!({
+            "notification": notification.map(client::json::notification),
+            "duplicate": response.duplicate,
+            "revision": response.revision,
+            "unread_count": response.unread_count,
+        });
+        return Ok(write_json(out, &value)?);
+    }
+    let id = response
+        .notification
+        .as_ref()
+        .map_or("", |notification| notification.id.as_str());
+    let what = if response.duplicate {
+        "was sent before, with the same key: nothing changed"
+    } else {
+        "sent"
+    };
+    writeln!(
+        out,
+        "{} to {}: {what}; revision {}, {}",
+        text::line(id),
+        text::line(to),
+        response.revision,
+        text::unread(response.unread_count),
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: SendArgs,
+    }
+
+    fn parse(more: &[&str]) -> SendArgs {
+        let needed = [
+            "send",
+            "--token",
+            "t",
+            "--organization",
+            "acme",
+            "--user",
+            "ann",
+            "--type",
+            "comment",
+            "--title",
+            "Hello",
+        ];
+        Command::try_parse_from(needed.iter().chain(more))
+            .unwrap()
+            .args
+    }
+
+    #[test]
+    fn data_is_a_json_object() {
+        let sent = request(parse(&["--data", r#"{"n": [1, null]}"#])).unwrap();
+        let data = client::json::from_struct(&sent.data.unwrap());
+        assert_eq!(data, json!({"n": [1, null]}));
+        for bad in ["[1]", "1", "{"] {
+            let error = request(parse(&["--data", bad])).unwrap_err();
+            assert!(error.to_string().contains("--data"), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+        assert_eq!(request(parse(&[])).unwrap().data, None);
+    }
+
+    #[test]
+    fn the_answer_is_a_line_or_an_object() {
+        let response = SendInAppResponse {
+            notification: None,
+            duplicate: true,
+            revision: 7,
+            unread_count: 3,
+        };
+        let shown = |as_json| {
+            let mut out = Vec::new();
+            print(&mut out, &response, "ann of acme", as_json).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert!(shown(false).ends_with("; revision 7, 3 unread\n"));
+        assert!(shown(false).contains("sent before"));
+        let value: Value = serde_json::from_str(&shown(true)).unwrap();
+        assert_eq!(
+            value,
+            json!({"notification": null, "duplicate": true, "revision": 7, "unread_count": 3})
+        );
+    }
+}

@@ -1,0 +1,176 @@
+//! `doorbell dev`, `doorbell serve` and `doorbell migrate`.
+
+use std::{io::Write as _, sync::Arc, time::Duration};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    command::{Failure, MigrateArgs},
+    dev::{self, Welcome},
+    token,
+};
+use crate::{
+    app::{self, App},
+    auth::mint::Grant,
+    clock::{Clock, SystemClock},
+    config::{Config, StoreSettings},
+    random::{Random, SystemRandom},
+    store, telemetry,
+};
+
+/// How long the tokens that `dev` prints are valid.
+const DEV_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Serves until it is told to stop by SIGTERM or SIGINT; told again, it stops at
+/// once.
+pub async fn serve(config: Config) -> Result<(), Failure> {
+    telemetry::init(&config.log)?;
+    make_data_dir(&config.store)?;
+    run(config, false, |_| Ok(())).await
+}
+
+/// Serves as [`serve`] does, with a secret of its own, and says what to do next.
+pub async fn dev(mut config: Config) -> Result<(), Failure> {
+    telemetry::init(&config.log)?;
+    dev::make_data_dir(&config.store.data_dir)?;
+    if config.auth.jwt_secret.is_none() && config.auth.jwt_secret_file.is_none() {
+        config.auth.jwt_secret = Some(dev::secret(&config.store.data_dir, &SystemRandom)?);
+    }
+    config.http.reflection = true;
+    // Nobody balances load to it, and somebody waits for it to end.
+    config.server.drain_delay = Duration::ZERO.into();
+
+    let minter = token::minter(&config.auth)?;
+    let now = SystemClock.now();
+    let mint = |organization: &str, user: Option<&str>, role: Option<&str>| {
+        let grant = Grant {
+            organization: organization.to_owned(),
+            user: user.map(str::to_owned),
+            role: role.map(str::to_owned),
+            subject: None,
+            lifetime: DEV_LIFETIME,
+        };
+        minter
+            .mint(&grant, now)
+            .map_err(|error| Failure::Failed(error.to_string()))
+    };
+    let sender = mint("*", None, Some(&config.auth.sender_role))?;
+    let alice = mint(dev::ALICE.0, Some(dev::ALICE.1), None)?;
+    let bob = mint(dev::BOB.0, Some(dev::BOB.1), None)?;
+    let data_dir = config.store.data_dir.display().to_string();
+    run(config, true, move |address| {
+        let program = std::env::args()
+            .next()
+            .unwrap_or_else(|| "doorbell".to_owned());
+        let welcome = Welcome {
+            address,
+            data_dir,
+            program,
+            sender,
+            alice,
+            bob,
+        };
+        let mut out = std::io::stdout().lock();
+        out.write_all(dev::welcome(&welcome).as_bytes())
+            .and_then(|()| out.flush())
+            .map_err(|error| Failure::Failed(format!("cannot write the output: {error}")))
+    })
+    .await
+}
+
+/// Brings the schema up to date.
+pub async fn migrate(args: MigrateArgs) -> Result<(), Failure> {
+    telemetry::init(&args.log)?;
+    make_data_dir(&args.store)?;
+    let store = store::open(&args.store.database_url(), 1, &SystemRandom).await?;
+    store.close().await;
+    tracing::info!("the schema is up to date");
+    Ok(())
+}
+
+/// Makes the directory of the default database; one that was named elsewhere is
+/// not ours to make.
+fn make_data_dir(store: &StoreSettings) -> Result<(), Failure> {
+    if store.database_url.is_none() {
+        dev::make_data_dir(&store.data_dir)?;
+    }
+    Ok(())
+}
+
+async fn run(
+    config: Config,
+    local: bool,
+    listening: impl FnOnce(std::net::SocketAddr) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let stop = Stop::listen()?;
+    let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) =
+        (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let address = config.server.listen;
+    let app = App::build(config, clock, random, local).await?;
+    let listener = app::listen(address).await?;
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!(%address, "listening");
+    listening(address)?;
+    tokio::select! {
+        done = app.run(listener, stop.asked.cancelled()) => Ok(done?),
+        () = stop.told_again.cancelled() => {
+            Err(Failure::Failed("was told to stop twice, and did not drain".to_owned()))
+        }
+    }
+}
+
+/// SIGTERM and SIGINT. SIGHUP only reads the certificates anew, and does not end
+/// a server that has none.
+struct Stop {
+    asked: CancellationToken,
+    told_again: CancellationToken,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, Failure> {
+        let signal = |kind| {
+            signal(kind).map_err(|error| Failure::Failed(format!("cannot hear signals: {error}")))
+        };
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let (asked, told_again) = (CancellationToken::new(), CancellationToken::new());
+        let stop = Self {
+            asked: asked.clone(),
+            told_again: told_again.clone(),
+        };
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                    _ = hangup.recv() => continue,
+                }
+                if asked.is_cancelled() {
+                    return told_again.cancel();
+                }
+                asked.cancel();
+            }
+        });
+        Ok(stop)
+    }
+}
+
+impl From<app::Error> for Failure {
+    fn from(error: app::Error) -> Self {
+        match error {
+            app::Error::Internal(_) => Self::Failed(error.to_string()),
+            _ => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Open(_) => Self::Refused(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `doorbell token`: makes a token for given claims and lifetime.
+
+use std::{io::Write as _, path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::{command::Failure, dev};
+use crate::{
+    auth::{
+        Rules, Secret,
+        mint::{Grant, Minter},
+    },
+    clock::{Clock as _, SystemClock},
+    config::{AuthSettings, StoreSettings},
+};
+
+/// Claims and lifetime of a token.
+#[derive(Args, Clone, Debug)]
+pub struct TokenArgs {
+    /// The organization; `*` for a sender into all of them
+    #[arg(long, value_name = "ORGANIZATION")]
+    pub organization: String,
+    /// The user
+    #[arg(long, value_name = "USER", required_unless_present = "role")]
+    pub user: Option<String>,
+    /// The role; `service` may send
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<String>,
+    /// The subject (`sub`) [default: the user, or else the role]
+    #[arg(long, value_name = "SUBJECT")]
+    pub subject: Option<String>,
+    /// How long the token is valid
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = lifetime)]
+    pub lifetime: humantime::Duration,
+    /// Where `doorbell dev` keeps the secret to sign with, if no other is given
+    #[arg(long, env = "DOORBELL_DATA_DIR", value_name = "DIRECTORY",
+          default_value_os_t = StoreSettings::default().data_dir)]
+    pub data_dir: PathBuf,
+    /// What signs it, and what its claims are called.
+    #[command(flatten, next_help_heading = "Tokens")]
+    pub auth: AuthSettings,
+}
+
+/// Prints a token, signed with the configured secret, else with that of `dev`.
+pub fn run(mut args: TokenArgs) -> Result<(), Failure> {
+    if args.auth.jwt_secret.is_none() && args.auth.jwt_secret_file.is_none() {
+        args.auth.jwt_secret = Some(dev::read_secret(&args.data_dir)?);
+    }
+    let grant = Grant {
+        organization: args.organization,
+        user: args.user,
+        role: args.role,
+        subject: args.subject,
+        lifetime: args.lifetime.into(),
+    };
+    let token = minter(&args.auth)?
+        .mint(&grant, SystemClock.now())
+        .map_err(|error| Failure::Refused(error.to_string()))?;
+    writeln!(std::io::stdout(), "{token}")
+        .map_err(|error| Failure::Failed(format!("cannot write the output: {error}")))
+}
+
+/// What signs with the secret of these settings.
+pub(super) fn minter(auth: &AuthSettings) -> Result<Minter, Failure> {
+    let refused = |error: crate::auth::SettingsError| Failure::Refused(error.to_string());
+    let secret = Secret::load(auth).map_err(refused)?.ok_or_else(|| {
+        Failure::Refused("there is no secret to sign tokens with: set --jwt-secret-file".to_owned())
+    })?;
+    Ok(Minter::from_secret(
+        &secret,
+        Rules::new(auth).map_err(refused)?,
+    ))
+}
+
+fn lifetime(text: &str) -> Result<humantime::Duration, String> {
+    const SECOND: Duration = Duration::from_secs(1);
+    const TEN_YEARS: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+    let lifetime: humantime::Duration = text
+        .parse()
+        .map_err(|error: humantime::DurationError| error.to_string())?;
+    if (SECOND..=TEN_YEARS).contains(&*lifetime) {
+        Ok(lifetime)
+    } else {
+        Err("must be from 1s to ten years".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lifetime_has_two_ends() {
+        for (text, accepted) in [
+            ("1s", true),
+            ("999ms", false),
+            ("24h", true),
+            ("3660days", true),
+            ("3660days 1s", false),
+            ("forever", false),
+        ] {
+            assert_eq!(lifetime(text).is_ok(), accepted, "{text}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What parses outside input, as functions of bytes: for libFuzzer, and for the
+//! property tests that run with all others.
+//!
+//! Each panics where a promise is broken, and only there: whatever comes is
+//! refused or taken, and what is taken means the same when it is written and read
+//! again. Not part of the crate's interface.
+
+use std::{
+    str::FromStr as _,
+    sync::{Arc, LazyLock},
+};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey};
+use prost::Message as _;
+use secrecy::SecretString;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{
+    auth::{Caller, Error, MAX_SUBJECT_BYTES, Right, SettingsError, TokenVerifier},
+    clock::{Clock, Timestamp},
+    config::{AuthSettings, ContentLimits, MAX_RECENT_LIMIT},
+    grpc::convert,
+    model::{InboxKey, InvalidId, Notification, Revision},
+    proto::{self, GetRecentRequest, MarkReadRequest, SendInAppRequest, SubscribeRequest},
+    random::SeededRandom,
+};
+
+/// A `SendInApp` of these bytes; what is taken comes back from the inbox as it
+/// was sent, and has the same fingerprint then.
+///
+/// # Panics
+///
+/// Where that is not so.
+pub fn send(bytes: &[u8]) {
+    let Ok(request) = SendInAppRequest::decode(bytes) else {
+        return;
+    };
+    let limits = ContentLimits::default();
+    let is_small = convert::check_size(&request, &limits).is_ok();
+    assert_eq!(is_small, request.encoded_len() <= limits.max_request_bytes);
+    let Ok(sent) = convert::send(request, &limits) else {
+        return;
+    };
+    let content = Arc::new(sent.content);
+    let row = Notification {
+        id: Uuid::nil(),
+        sequence: Revision::new(1),
+        revision: Revision::new(1),
+        content: content.clone(),
+        sender: "sender".into(),
+        created_at: NOW,
+        read_at: None,
+        archived_at: None,
+    };
+    let wire = convert::notification(&row).encode_to_vec();
+    let read = proto::Notification::decode(&*wire).unwrap_or_default();
+    let again = SendInAppRequest {
+        organization_id: sent.inbox.organization_id.as_str().to_owned(),
+        recipient_user_id: sent.inbox.user_id.as_str().to_owned(),
+        r#type: read.r#type,
+        title: read.title,
+        body: read.body,
+        entity_type: read.entity_type,
+        entity_id: read.entity_id,
+        action_url: read.action_url,
+        data: read.data,
+        idempotency_key: sent.idempotency_key.clone(),
+    };
+    let again = convert::send(again, &limits).ok();
+    let again = again.map(|again| (again.inbox, again.content, again.idempotency_key));
+    let fingerprint = again.as_ref().map(|(_, content, _)| content.fingerprint());
+    assert_eq!(fingerprint, Some(content.fingerprint()));
+    let expected = (sent.inbox, (*content).clone(), sent.idempotency_key);
+    assert_eq!(again, Some(expected));
+}
+
+/// What is asked of the own inbox: a `Subscribe`, a `GetRecent`, a `MarkRead`.
+///
+/// # Panics
+///
+/// Where what is taken is not what was asked for.
+pub fn subscribe_recent(bytes: &[u8]) {
+    if let Ok(request) = SubscribeRequest::decode(bytes)
+        && let Ok(resume) = convert::resume(&request)
+    {
+        let again = SubscribeRequest {
+            after_revision: resume.after_revision.map(Revision::get),
+            epoch: resume.epoch.map(|epoch| epoch.as_str().to_owned()),
+        };
+        assert_eq!(again, request);
+    }
+    if let Ok(request) = GetRecentRequest::decode(bytes) {
+        for (own, other) in [(&*ANN, &*BOB), (&*BOB, &*ANN)] {
+            recent(&request, own, other);
+        }
+    }
+    if let Ok(request) = MarkReadRequest::decode(bytes)
+        && let Ok(ids) = convert::mark_read(&request)
+    {
+        assert!((1..=500).contains(&ids.len()));
+        let ids: Vec<_> = ids.iter().map(Uuid::to_string).collect();
+        let asked = request.notification_ids.iter();
+        let asked: Vec<_> = asked.map(|id| id.to_ascii_lowercase()).collect();
+        assert_eq!(ids, asked);
+    }
+}
+
+fn recent(request: &GetRecentRequest, own: &Inbox, other: &Inbox) {
+    let (Ok(own), Ok(other)) = (own, other) else {
+        return;
+    };
+    let Ok(query) = convert::recent(request, own) else {
+        return;
+    };
+    assert!((1..=MAX_RECENT_LIMIT).contains(&query.limit.rows));
+    assert_eq!(query.unread_only, request.unread_only);
+    let since = query.since.map(convert::wire_time);
+    let asked = request
+        .since
+        .map(|since| (since.seconds, since.nanos / 1000 * 1000));
+    assert_eq!(since.map(|since| (since.seconds, since.nanos)), asked);
+    match query.before {
+        None => assert_eq!(request.page_token, ""),
+        Some(before) => {
+            let token = convert::page_token(own, before);
+            assert_eq!(token, request.page_token.to_ascii_lowercase());
+            assert!(convert::recent(request, other).is_err());
+        }
+    }
+}
+
+/// A token of these bytes, as it is; and one that is well signed, of a header and
+/// of claims (what follows on the first U+0000) of these bytes.
+///
+/// # Panics
+///
+/// Where a token is taken that says no more than nothing.
+pub fn token(bytes: &[u8]) {
+    let Ok(verifier) = &*VERIFIER else {
+        return;
+    };
+    let text = String::from_utf8_lossy(bytes);
+    check_caller(verifier.verify_now(&text), None);
+
+    let mut parts = bytes.splitn(2, |byte| *byte == 0);
+    let (header, claims) = match (parts.next(), parts.next()) {
+        (Some(header), Some(claims)) => (header, claims),
+        _ => (&br#"{"alg":"HS256"}"#[..], bytes),
+    };
+    let encode = |part| BASE64_URL_SAFE_NO_PAD.encode(part);
+    let message = format!("{}.{}", encode(header), encode(claims));
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let Ok(signature) = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256)
+    else {
+        return;
+    };
+    let token = format!("{message}.{signature}");
+    let first = verifier.verify_now(&token);
+    // Remembered or not, it says the same.
+    assert_eq!(first, verifier.verify_now(&token));
+    check_caller(first, std::str::from_utf8(claims).ok());
+}
+
+fn check_caller(verified: Result<Arc<Caller>, Error>, claims: Option<&str>) {
+    let Ok(caller) = verified else {
+        return;
+    };
+    assert!(caller.expires_at > NOW);
+    assert!((1..=MAX_SUBJECT_BYTES).contains(&caller.subject.len()));
+    let Some(claims) = claims else {
+        return;
+    };
+    let claims = Value::from_str(claims).unwrap_or_default();
+    assert!(claims["exp"].is_number());
+    let role = claims["userRole"].as_str();
+    match &caller.right {
+        Right::Send(_) => assert_eq!(role, Some("service")),
+        Right::Read(inbox) => {
+            assert_ne!(role, Some("service"));
+            let organization = claims["organizationId"].as_str();
+            assert_eq!(organization, Some(inbox.organization_id.as_str()));
+            assert_ne!(organization, Some("*"));
+            let user = claims["userId"].as_str().or(claims["sub"].as_str());
+            assert_eq!(user, Some(inbox.user_id.as_str()));
+        }
+    }
+}
+
+type Inbox = Result<InboxKey, InvalidId>;
+
+static ANN: LazyLock<Inbox> = LazyLock::new(|| InboxKey::parse("acme", "ann"));
+static BOB: LazyLock<Inbox> = LazyLock::new(|| InboxKey::parse("acme", "bob"));
+
+/// Signs what is made here, and nothing that is served.
+const SECRET: &str = "known to everybody, and good for fuzzing alone";
+
+/// The present, always.
+const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+}
+
+static VERIFIER: LazyLock<Result<TokenVerifier, SettingsError>> = LazyLock::new(|| {
+    let settings = AuthSettings {
+        jwt_secret: Some(SecretString::from(SECRET)),
+        ..AuthSettings::default()
+    };
+    TokenVerifier::open(&settings, Arc::new(Still), Arc::new(SeededRandom::new(1)))
+});

@@ -1,0 +1,264 @@
+//! `doorbell.v1.NotificationService`: convert, authorise, call the [`Inbox`].
+//!
+//! Each call takes its [`Caller`] from the request, where `auth` put it, checks
+//! its right, converts the request (all limits there), and maps the answer or
+//! the error. It decides nothing else.
+
+pub mod convert;
+pub mod cors;
+pub mod encoded;
+pub mod gate;
+pub mod observe;
+pub mod repair;
+pub mod status;
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::{Stream, stream};
+use tonic::{Code, Request, Response, Status};
+
+use crate::{
+    auth::{Caller, Right},
+    clock::Clock,
+    config::ContentLimits,
+    inbox::{
+        Inbox,
+        feed::{Event, Feed, Message},
+    },
+    metrics,
+    model::{Change, InboxKey, NewNotification, Revision},
+    proto::{
+        ErrorReason, GetRecentRequest, GetRecentResponse, GetUnreadCountRequest,
+        GetUnreadCountResponse, MarkReadRequest, MarkReadResponse, SendInAppRequest,
+        SendInAppResponse, SubscribeRequest,
+    },
+    store::Outcome,
+};
+use server::notification_service_server::NotificationService;
+
+/// The generated half that routes calls to [`NotificationService`].
+pub mod server {
+    #![expect(clippy::allow_attributes, reason = "generated")]
+    #![expect(clippy::allow_attributes_without_reason, reason = "generated")]
+
+    include!(concat!(env!("OUT_DIR"), "/server/doorbell.v1.rs"));
+}
+
+/// The service.
+pub struct Service {
+    inbox: Arc<Inbox>,
+    clock: Arc<dyn Clock>,
+    limits: ContentLimits,
+}
+
+impl Service {
+    /// The service of `inbox`.
+    pub fn new(inbox: Arc<Inbox>, clock: Arc<dyn Clock>, limits: ContentLimits) -> Self {
+        Self {
+            inbox,
+            clock,
+            limits,
+        }
+    }
+}
+
+fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
+    request
+        .extensions()
+        .get::<Arc<Caller>>()
+        .cloned()
+        .ok_or_else(|| {
+            status::new(
+                Code::Unauthenticated,
+                ErrorReason::TokenMissing,
+                "no token was verified",
+            )
+        })
+}
+
+/// The inbox of a caller that reads.
+fn reader<T>(request: &Request<T>) -> Result<InboxKey, Status> {
+    match &caller(request)?.right {
+        Right::Read(inbox) => {
+            let span = tracing::Span::current();
+            span.record("organization", inbox.organization_id.as_str());
+            span.record("user", inbox.user_id.as_str());
+            Ok(inbox.clone())
+        }
+        Right::Send(_) => Err(status::new(
+            Code::PermissionDenied,
+            ErrorReason::NotAReader,
+            "a sender's token has no inbox; use the token of a user",
+        )),
+    }
+}
+
+type Messages = Pin<Box<dyn Stream<Item = Result<encoded::SubscribeResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl NotificationService for Service {
+    async fn send_in_app(
+        &self,
+        request: Request<SendInAppRequest>,
+    ) -> Result<Response<SendInAppResponse>, Status> {
+        let caller = caller(&request)?;
+        let Right::Send(scope) = &caller.right else {
+            return Err(status::new(
+                Code::PermissionDenied,
+                ErrorReason::NotASender,
+                "this token's role may not send",
+            ));
+        };
+        let request = request.into_inner();
+        convert::check_size(&request, &self.limits)?;
+        let send = convert::send(request, &self.limits)?;
+        if !scope.covers(&send.inbox.organization_id) {
+            return Err(status::new(
+                Code::PermissionDenied,
+                ErrorReason::WrongOrganization,
+                "this token may not send into that organization",
+            ));
+        }
+        let outcome = self
+            .inbox
+            .send(NewNotification {
+                inbox: send.inbox,
+                id: self.inbox.new_id(),
+                content: Arc::new(send.content),
+                idempotency_key: send.idempotency_key,
+                sender: caller.subject.clone(),
+            })
+            .await
+            .map_err(|error| status::of(&error))?;
+        match outcome {
+            Outcome::Sent {
+                notification,
+                duplicate,
+                head,
+            } => Ok(Response::new(SendInAppResponse {
+                notification: Some(convert::notification(&notification)),
+                duplicate,
+                revision: head.revision.get(),
+                unread_count: head.unread_count,
+            })),
+            Outcome::Mismatch => Err(status::new(
+                Code::AlreadyExists,
+                ErrorReason::IdempotencyMismatch,
+                "idempotency_key: was used for this inbox with another content",
+            )),
+            Outcome::MarkedRead { .. } => Err(status::internal()),
+        }
+    }
+
+    async fn mark_read(
+        &self,
+        request: Request<MarkReadRequest>,
+    ) -> Result<Response<MarkReadResponse>, Status> {
+        let inbox = reader(&request)?;
+        convert::check_size(request.get_ref(), &self.limits)?;
+        let ids = convert::mark_read(request.get_ref())?;
+        let outcome = self
+            .inbox
+            .mark_read(inbox, ids)
+            .await
+            .map_err(|error| status::of(&error))?;
+        match outcome {
+            Outcome::MarkedRead { marked_count, head } => Ok(Response::new(MarkReadResponse {
+                marked_count,
+                revision: head.revision.get(),
+                unread_count: head.unread_count,
+            })),
+            Outcome::Sent { .. } | Outcome::Mismatch => Err(status::internal()),
+        }
+    }
+
+    async fn get_unread_count(
+        &self,
+        request: Request<GetUnreadCountRequest>,
+    ) -> Result<Response<GetUnreadCountResponse>, Status> {
+        let inbox = reader(&request)?;
+        let head = self
+            .inbox
+            .head(&inbox)
+            .await
+            .map_err(|error| status::of(&error))?
+            .head;
+        Ok(Response::new(GetUnreadCountResponse {
+            revision: head.revision.get(),
+            unread_count: head.unread_count,
+        }))
+    }
+
+    async fn get_recent(
+        &self,
+        request: Request<GetRecentRequest>,
+    ) -> Result<Response<GetRecentResponse>, Status> {
+        let inbox = reader(&request)?;
+        convert::check_size(request.get_ref(), &self.limits)?;
+        let query = convert::recent(request.get_ref(), &inbox)?;
+        let page = self
+            .inbox
+            .recent(&inbox, query)
+            .await
+            .map_err(|error| status::of(&error))?;
+        let notifications = convert::page(&page.rows, self.inbox.page_bytes());
+        let more = page.more || notifications.len() < page.rows.len();
+        let last = notifications.last().filter(|_| more);
+        Ok(Response::new(GetRecentResponse {
+            next_page_token: last
+                .map(|last| convert::page_token(&inbox, Revision::new(last.sequence)))
+                .unwrap_or_default(),
+            notifications,
+            epoch: page.snapshot.epoch.as_str().to_owned(),
+            revision: page.snapshot.head.revision.get(),
+            unread_count: page.snapshot.head.unread_count,
+        }))
+    }
+
+    type SubscribeStream = Messages;
+
+    async fn subscribe(
+        &self,
+        request: Request<SubscribeRequest>,
+    ) -> Result<Response<Messages>, Status> {
+        let expires_at = caller(&request)?.expires_at;
+        let inbox = reader(&request)?;
+        convert::check_size(request.get_ref(), &self.limits)?;
+        let resume = convert::resume(request.get_ref())?;
+        let feed = self
+            .inbox
+            .subscribe(&inbox, resume, expires_at)
+            .await
+            .map_err(|error| status::of(&error))?;
+        let clock = self.clock.clone();
+        let messages = stream::unfold((feed, clock), async |(mut feed, clock): (Feed, _)| {
+            let item = match feed.next().await? {
+                Ok(message) => {
+                    observe(&message, &*clock);
+                    Ok(convert::message(&message))
+                }
+                Err(end) => Err(status::of_end(&end)),
+            };
+            Some((item, (feed, clock)))
+        });
+        Ok(Response::new(Box::pin(messages)))
+    }
+}
+
+fn observe(message: &Message, clock: &dyn Clock) {
+    metrics::event_delivered(match &message.event {
+        Event::Connected { .. } => "connected",
+        Event::Row(_) => "notification",
+        Event::Live(live) => match &live.event().change {
+            Change::Created(created) => {
+                metrics::delivered_after(clock.now().since(created.created_at));
+                "notification"
+            }
+            Change::MarkedRead { .. } => "marked_read",
+        },
+        Event::CaughtUp => "caught_up",
+        Event::Heartbeat => "heartbeat",
+        Event::Reset { .. } => "reset",
+        Event::Reconnect { .. } => "reconnect",
+    });
+}

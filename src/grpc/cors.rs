@@ -1,0 +1,172 @@
+//! Which pages may call from a browser.
+//!
+//! Exactly the origins that were named, each echoed by itself; never `*`, and
+//! never with credentials: a token comes in a header, not in a cookie.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, header, request::Parts};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::config::Origin;
+
+/// What a page may send.
+const ALLOWED: [HeaderName; 7] = [
+    header::CONTENT_TYPE,
+    header::AUTHORIZATION,
+    HeaderName::from_static("x-grpc-web"),
+    HeaderName::from_static("x-user-agent"),
+    HeaderName::from_static("grpc-timeout"),
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("traceparent"),
+];
+
+/// What a page may read: the status of a call that failed at once is here.
+const EXPOSED: [HeaderName; 4] = [
+    HeaderName::from_static("grpc-status"),
+    HeaderName::from_static("grpc-message"),
+    HeaderName::from_static("grpc-status-details-bin"),
+    HeaderName::from_static("x-request-id"),
+];
+
+/// The longest that a browser keeps a preflight's answer (Chromium's limit).
+const MAX_AGE: Duration = Duration::from_secs(7200);
+
+/// Admits pages of these origins and, with `local`, those of the machine the
+/// browser runs on, on any port.
+pub fn layer(origins: &[Origin], local: bool) -> CorsLayer {
+    let origins = origins.to_vec();
+    let admits = move |value: &HeaderValue, _: &Parts| {
+        value
+            .to_str()
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .is_some_and(|origin: Origin| origins.contains(&origin) || (local && origin.is_local()))
+    };
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(admits))
+        .allow_methods([Method::POST])
+        .allow_headers(ALLOWED)
+        .expose_headers(EXPOSED)
+        .max_age(MAX_AGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{HeaderMap, Request, Response};
+    use rstest::rstest;
+    use tower::{Layer as _, ServiceExt as _};
+
+    use super::*;
+
+    async fn headers(method: Method, origin: Option<&str>, local: bool) -> HeaderMap {
+        let origins = ["https://app.example.com".parse().unwrap()];
+        let service =
+            layer(&origins, local).layer(tower::service_fn(async |_: Request<String>| {
+                Ok::<_, Infallible>(Response::new(String::new()))
+            }));
+        let mut request = Request::builder()
+            .method(method)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization,x-grpc-web");
+        if let Some(origin) = origin {
+            request = request.header(header::ORIGIN, origin);
+        }
+        let request = request.body(String::new()).unwrap();
+        let response = service.oneshot(request).await.unwrap();
+        response.headers().clone()
+    }
+
+    fn listed<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+        let value = headers.get(name).map(|value| value.to_str().unwrap());
+        value
+            .map(|v| v.split(',').map(str::trim).collect())
+            .unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn a_preflight_of_a_named_origin_is_answered() {
+        let headers = headers(Method::OPTIONS, Some("https://app.example.com"), false).await;
+        assert_eq!(
+            headers["access-control-allow-origin"],
+            "https://app.example.com"
+        );
+        assert_eq!(headers["access-control-allow-methods"], "POST");
+        assert_eq!(
+            listed(&headers, "access-control-allow-headers"),
+            [
+                "content-type",
+                "authorization",
+                "x-grpc-web",
+                "x-user-agent",
+                "grpc-timeout",
+                "x-request-id",
+                "traceparent"
+            ]
+        );
+        assert_eq!(headers["access-control-max-age"], "7200");
+        assert!(listed(&headers, "vary").contains(&"origin"), "{headers:?}");
+        assert!(!headers.contains_key("access-control-allow-credentials"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_shows_its_page_the_status() {
+        let headers = headers(Method::POST, Some("https://app.example.com"), false).await;
+        assert_eq!(
+            headers["access-control-allow-origin"],
+            "https://app.example.com"
+        );
+        assert_eq!(
+            listed(&headers, "access-control-expose-headers"),
+            [
+                "grpc-status",
+                "grpc-message",
+                "grpc-status-details-bin",
+                "x-request-id"
+            ]
+        );
+        assert!(!headers.contains_key("access-control-allow-credentials"));
+    }
+
+    #[rstest]
+    #[case(Some("https://evil.example.com"))]
+    #[case(Some("https://app.example.com.evil.com"))]
+    #[case(Some("https://app.example.com:8443"))]
+    #[case(Some("http://app.example.com"))]
+    #[case(Some("http://localhost:5173"))]
+    #[case(Some("null"))]
+    #[case(Some("*"))]
+    #[case(None)]
+    #[tokio::test]
+    async fn a_foreign_origin_is_not_admitted(#[case] origin: Option<&str>) {
+        for method in [Method::OPTIONS, Method::POST] {
+            let headers = headers(method, origin, false).await;
+            assert!(
+                !headers.contains_key("access-control-allow-origin"),
+                "{headers:?}"
+            );
+        }
+    }
+
+    #[rstest]
+    #[case("http://localhost:5173", true)]
+    #[case("http://localhost", true)]
+    #[case("http://127.0.0.1:8080", true)]
+    #[case("https://app.example.com", true)]
+    #[case("https://localhost:5173", false)]
+    #[case("http://localhost.evil.com", false)]
+    #[case("http://localhost:5173.evil.com", false)]
+    #[case("http://127.0.0.1.evil.com:80", false)]
+    #[case("http://127.0.0.10:8080", false)]
+    #[tokio::test]
+    async fn local_pages_are_admitted_where_asked(#[case] origin: &str, #[case] admitted: bool) {
+        let headers = headers(Method::OPTIONS, Some(origin), true).await;
+        let echoed = headers.get("access-control-allow-origin");
+        assert_eq!(
+            echoed.map(HeaderValue::as_bytes),
+            admitted.then_some(origin.as_bytes())
+        );
+    }
+}

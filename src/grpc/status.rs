@@ -1,0 +1,149 @@
+//! The one place that maps errors to gRPC statuses.
+//!
+//! Every status carries a `google.rpc.ErrorInfo` with a stable reason, so that a
+//! client can tell a terminal error from a passing one.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::{
+    auth,
+    hub::JoinError,
+    inbox::{self, feed::End},
+    metrics,
+    proto::ErrorReason,
+    store,
+};
+
+/// `google.rpc.ErrorInfo.domain` of all errors.
+pub const DOMAIN: &str = "doorbell.v1";
+
+/// How long a client should wait before it tries again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// A status with its reason.
+pub fn new(code: Code, reason: ErrorReason, message: impl Into<String>) -> Status {
+    with_details(code, reason, message, ErrorDetails::new())
+}
+
+/// A status with its reason that asks to be tried again.
+pub fn passing(code: Code, reason: ErrorReason, message: impl Into<String>) -> Status {
+    with_details(
+        code,
+        reason,
+        message,
+        ErrorDetails::with_retry_info(Some(RETRY_DELAY)),
+    )
+}
+
+/// `INVALID_ARGUMENT` that names each field and what is wrong with it.
+pub fn invalid(violations: Vec<FieldViolation>) -> Status {
+    let message = violations
+        .iter()
+        .map(|violation| format!("{}: {}", violation.field, violation.description))
+        .collect::<Vec<_>>()
+        .join("; ");
+    let details = ErrorDetails::with_bad_request(violations);
+    with_details(
+        Code::InvalidArgument,
+        ErrorReason::InvalidRequest,
+        message,
+        details,
+    )
+}
+
+fn with_details(
+    code: Code,
+    reason: ErrorReason,
+    message: impl Into<String>,
+    mut details: ErrorDetails,
+) -> Status {
+    metrics::rejected(reason_text(reason));
+    details.set_error_info(reason_text(reason), DOMAIN, HashMap::new());
+    Status::with_error_details(code, message, details)
+}
+
+/// `ErrorInfo.reason`: the enum's name without its prefix.
+pub fn reason_text(reason: ErrorReason) -> &'static str {
+    reason.as_str_name().trim_start_matches("ERROR_REASON_")
+}
+
+/// `INTERNAL` that says nothing of the inside.
+pub fn internal() -> Status {
+    new(
+        Code::Internal,
+        ErrorReason::Internal,
+        "something went wrong inside; the log has it",
+    )
+}
+
+fn draining() -> Status {
+    passing(
+        Code::Unavailable,
+        ErrorReason::Draining,
+        "the server is draining; come back",
+    )
+}
+
+/// What a failed use case is to its caller. What a caller must not see is logged
+/// here.
+pub fn of(error: &inbox::Error) -> Status {
+    match error {
+        inbox::Error::QueueFull => passing(
+            Code::ResourceExhausted,
+            ErrorReason::QueueFull,
+            error.to_string(),
+        ),
+        inbox::Error::Closed | inbox::Error::Join(JoinError::Closed) => draining(),
+        inbox::Error::Join(JoinError::UserFull(_) | JoinError::OrganizationFull(_)) => passing(
+            Code::ResourceExhausted,
+            ErrorReason::TooManyStreams,
+            error.to_string(),
+        ),
+        inbox::Error::Store(error) => of_store(error),
+    }
+}
+
+fn of_store(error: &store::Error) -> Status {
+    tracing::error!(%error, "the store failed");
+    match error {
+        store::Error::Unavailable(_) | store::Error::Open(_) => passing(
+            Code::Unavailable,
+            ErrorReason::StoreUnavailable,
+            "the store does not answer; try again in a moment",
+        ),
+        store::Error::Refused(_) | store::Error::Inconsistent { .. } => internal(),
+    }
+}
+
+/// How a feed's end ends its stream.
+pub fn of_end(end: &End) -> Status {
+    match end {
+        End::Expired => new(
+            Code::Unauthenticated,
+            ErrorReason::TokenExpired,
+            "the token has expired",
+        ),
+        End::Draining => draining(),
+        End::Store(error) => of_store(error),
+    }
+}
+
+/// Why a token was not accepted.
+pub fn of_auth(error: &auth::Error) -> Status {
+    let (code, reason) = match error {
+        auth::Error::Missing => (Code::Unauthenticated, ErrorReason::TokenMissing),
+        auth::Error::Invalid(_) => (Code::Unauthenticated, ErrorReason::TokenInvalid),
+        auth::Error::Expired => (Code::Unauthenticated, ErrorReason::TokenExpired),
+        auth::Error::KeysUnavailable => {
+            return passing(
+                Code::Unavailable,
+                ErrorReason::KeysUnavailable,
+                error.to_string(),
+            );
+        }
+    };
+    new(code, reason, error.to_string())
+}

@@ -1,0 +1,329 @@
+//! Routes the events of an inbox to the streams of that inbox, and to no others.
+//!
+//! Promises: who joins a room before an event is published receives it or is
+//! told that it lagged; a publisher never waits; publishing to an inbox that
+//! nobody watches costs one look-up. Drops: what a slow subscriber has not taken
+//! when its room's buffer is full (it is told), and everything once nobody is in
+//! the room. Does no I/O.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::{BuildHasher as _, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use crate::model::{InboxKey, OrganizationId, Run};
+
+/// Enough that publishers and joining streams seldom meet.
+const SHARDS: usize = 64;
+
+/// How many may be in the rooms.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// Runs that a subscriber may lag behind.
+    pub runs: usize,
+    /// Subscriptions of one inbox.
+    pub per_user: usize,
+    /// Subscriptions of one organization.
+    pub per_organization: usize,
+}
+
+/// Why a room could not be joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// The user has as many streams as may be.
+    #[error("this user has {0} streams open, and may have no more")]
+    UserFull(usize),
+    /// The organization has as many streams as may be.
+    #[error("this organization has {0} streams open, and may have no more")]
+    OrganizationFull(usize),
+    /// The hub is closed: the server is draining.
+    #[error("the server is draining")]
+    Closed,
+}
+
+struct Room {
+    sender: broadcast::Sender<Arc<Run>>,
+    /// Counted here, under the shard's lock, and not by the sender's receivers:
+    /// two that leave at once would each see the other.
+    members: usize,
+}
+
+/// The rooms of one process.
+pub struct Hub {
+    /// A std mutex a shard: it is held for a look-up and never across an await.
+    shards: Box<[Mutex<HashMap<InboxKey, Room>>]>,
+    /// Locked alone or inside of a shard's lock, never around one.
+    organizations: Mutex<HashMap<OrganizationId, usize>>,
+    hasher: RandomState,
+    capacity: Capacity,
+    closed: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that can panic runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// A hub without rooms.
+    pub fn new(capacity: Capacity) -> Arc<Self> {
+        Arc::new(Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            organizations: Mutex::default(),
+            hasher: RandomState::new(),
+            capacity,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    fn shard(&self, inbox: &InboxKey) -> MutexGuard<'_, HashMap<InboxKey, Room>> {
+        let hash = self.hasher.hash_one(inbox);
+        lock(&self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)])
+    }
+
+    /// Joins the room of `inbox`. What is published from now on is received.
+    pub fn join(self: &Arc<Self>, inbox: &InboxKey) -> Result<Subscription, JoinError> {
+        let mut shard = self.shard(inbox);
+        // Under the shard's lock: `close` sets it first and empties the shards
+        // then, so no room outlives it.
+        if self.is_closed() {
+            return Err(JoinError::Closed);
+        }
+        let members = shard.get(inbox).map_or(0, |room| room.members);
+        if members >= self.capacity.per_user {
+            return Err(JoinError::UserFull(members));
+        }
+        let mut organizations = lock(&self.organizations);
+        let streams = organizations
+            .entry(inbox.organization_id.clone())
+            .or_default();
+        if *streams >= self.capacity.per_organization {
+            return Err(JoinError::OrganizationFull(*streams));
+        }
+        *streams += 1;
+        let room = shard.entry(inbox.clone()).or_insert_with(|| Room {
+            sender: broadcast::Sender::new(self.capacity.runs.max(1)),
+            members: 0,
+        });
+        room.members += 1;
+        let receiver = room.sender.subscribe();
+        Ok(Subscription {
+            hub: self.clone(),
+            inbox: inbox.clone(),
+            receiver,
+        })
+    }
+
+    /// Hands `run` to the streams of `inbox`, and tells how many there are. Runs
+    /// of one inbox are to be published in the order of their revisions.
+    pub fn publish(&self, inbox: &InboxKey, run: Run) -> usize {
+        // Cloned out, so that waking the streams is not done under the lock.
+        let sender = self.shard(inbox).get(inbox).map(|room| room.sender.clone());
+        sender.map_or(0, |sender| sender.send(Arc::new(run)).unwrap_or(0))
+    }
+
+    /// Ends all subscriptions: they receive what was published, then
+    /// [`Received::Closed`]. Nobody can join any more.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        for shard in &self.shards {
+            // The senders go; the counts stay for who leaves later.
+            lock(shard).clear();
+        }
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// How many rooms there are, for tests and metrics.
+    pub fn rooms(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    fn leave(&self, inbox: &InboxKey) {
+        let mut shard = self.shard(inbox);
+        if let Entry::Occupied(mut room) = shard.entry(inbox.clone()) {
+            room.get_mut().members -= 1;
+            if room.get().members == 0 {
+                room.remove();
+            }
+        }
+        let mut organizations = lock(&self.organizations);
+        if let Entry::Occupied(mut streams) = organizations.entry(inbox.organization_id.clone()) {
+            *streams.get_mut() -= 1;
+            if *streams.get() == 0 {
+                streams.remove();
+            }
+        }
+    }
+}
+
+/// What a subscription received.
+#[derive(Clone, Debug)]
+pub enum Received {
+    /// A run of events.
+    Run(Arc<Run>),
+    /// Runs were dropped, since they were not taken in time.
+    Lagged,
+    /// The hub is closed.
+    Closed,
+}
+
+/// A place in a room. Dropping it leaves the room, and the last one out ends it.
+pub struct Subscription {
+    hub: Arc<Hub>,
+    inbox: InboxKey,
+    receiver: broadcast::Receiver<Arc<Run>>,
+}
+
+impl Subscription {
+    /// Waits for the next run. Cancel safe: nothing is lost.
+    pub async fn receive(&mut self) -> Received {
+        match self.receiver.recv().await {
+            Ok(run) => Received::Run(run),
+            Err(RecvError::Lagged(_)) => Received::Lagged,
+            Err(RecvError::Closed) => Received::Closed,
+        }
+    }
+
+    /// Whether the hub is closed.
+    pub fn is_closed(&self) -> bool {
+        self.hub.is_closed()
+    }
+
+    /// Whose room it is.
+    pub fn inbox(&self) -> &InboxKey {
+        &self.inbox
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.hub.leave(&self.inbox);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Timestamp,
+        model::{Change, InboxEvent, Revision},
+    };
+
+    fn hub() -> Arc<Hub> {
+        Hub::new(Capacity {
+            runs: 2,
+            per_user: 2,
+            per_organization: 3,
+        })
+    }
+
+    fn inbox(organization: &str, user: &str) -> InboxKey {
+        InboxKey::parse(organization, user).unwrap()
+    }
+
+    fn run(revision: u64) -> Run {
+        let read_at = Timestamp::from_micros(0);
+        let change = Change::MarkedRead {
+            notification_ids: vec![],
+            read_at,
+        };
+        vec![InboxEvent::new(Revision::new(revision), 0, change)]
+    }
+
+    async fn revision(subscription: &mut Subscription) -> u64 {
+        match subscription.receive().await {
+            Received::Run(run) => run[0].revision.get(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_reaches_its_own_room_only() {
+        let hub = hub();
+        let mut ann = hub.join(&inbox("a", "ann")).unwrap();
+        let mut other_tenant = hub.join(&inbox("b", "ann")).unwrap();
+        assert_eq!(hub.publish(&inbox("a", "ann"), run(1)), 1);
+        assert_eq!(hub.publish(&inbox("a", "bob"), run(1)), 0);
+        assert_eq!(hub.publish(&inbox("b", "ann"), run(7)), 1);
+        assert_eq!(revision(&mut ann).await, 1);
+        assert_eq!(revision(&mut other_tenant).await, 7);
+    }
+
+    #[tokio::test]
+    async fn a_slow_subscriber_is_told_and_slows_nobody() {
+        let hub = hub();
+        let mut slow = hub.join(&inbox("a", "ann")).unwrap();
+        for number in 1..=5 {
+            hub.publish(&inbox("a", "ann"), run(number));
+        }
+        assert!(matches!(slow.receive().await, Received::Lagged));
+        assert_eq!(revision(&mut slow).await, 4);
+        assert_eq!(revision(&mut slow).await, 5);
+    }
+
+    #[test]
+    fn a_room_goes_with_its_last_subscription() {
+        let hub = hub();
+        let first = hub.join(&inbox("a", "ann")).unwrap();
+        let second = hub.join(&inbox("a", "ann")).unwrap();
+        drop(first);
+        assert_eq!(hub.rooms(), 1);
+        drop(second);
+        assert_eq!(hub.rooms(), 0);
+        assert!(lock(&hub.organizations).is_empty());
+    }
+
+    #[test]
+    fn rooms_are_bounded_at_n_and_n_plus_1() {
+        let hub = hub();
+        let _first = hub.join(&inbox("a", "ann")).unwrap();
+        let second = hub.join(&inbox("a", "ann")).unwrap();
+        let refused = |user| hub.join(&inbox("a", user)).err();
+        assert_eq!(refused("ann"), Some(JoinError::UserFull(2)));
+        let _third = hub.join(&inbox("a", "bob")).unwrap();
+        assert_eq!(refused("cat"), Some(JoinError::OrganizationFull(3)));
+        drop(second);
+        assert_eq!(refused("cat"), None);
+    }
+
+    #[tokio::test]
+    async fn closing_delivers_what_was_published_and_refuses_new_ones() {
+        let hub = hub();
+        let mut ann = hub.join(&inbox("a", "ann")).unwrap();
+        hub.publish(&inbox("a", "ann"), run(1));
+        hub.close();
+        assert_eq!(revision(&mut ann).await, 1);
+        assert!(matches!(ann.receive().await, Received::Closed));
+        assert_eq!(hub.join(&inbox("a", "ann")).err(), Some(JoinError::Closed));
+    }
+
+    #[test]
+    fn joins_and_leaves_at_once_leave_nothing_behind() {
+        let hub = Hub::new(Capacity {
+            runs: 2,
+            per_user: 100,
+            per_organization: 100,
+        });
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2000 {
+                        drop(hub.join(&inbox("a", "ann")).unwrap());
+                    }
+                });
+            }
+        });
+        assert_eq!(hub.rooms(), 0);
+        assert!(lock(&hub.organizations).is_empty());
+    }
+}

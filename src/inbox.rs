@@ -1,0 +1,175 @@
+//! The use cases: send, mark as read, count, list, follow.
+//!
+//! Writes go through the [`writer`]'s queue into the store and from there to the
+//! streams; reads go to the store; a [`feed`] is both, in order.
+
+pub mod feed;
+mod heads;
+mod shared;
+pub mod writer;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    config::{FeedSettings, WriterSettings},
+    hub::{Capacity, Hub, JoinError},
+    model::{InboxKey, NewNotification},
+    random::Random,
+    store::{self, Mutation, Outcome, PageLimit, Recent, RecentQuery, Snapshot, Store},
+};
+use feed::{Feed, Resume};
+use heads::Heads;
+use shared::SharedReads;
+use writer::Writer;
+
+/// Why a use case failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// As many writes wait as may; nothing was changed.
+    #[error("too many writes are waiting; try again in a moment")]
+    QueueFull,
+    /// The server is stopping; nothing was changed.
+    #[error("the server is stopping")]
+    Closed,
+    /// The room could not be joined.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Arc<store::Error>),
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+/// All inboxes of the service.
+pub struct Inbox {
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    writer: Writer,
+    heads: Heads,
+    heals: SharedReads,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    feeds: FeedSettings,
+}
+
+impl Inbox {
+    /// Starts the writer on the present tokio runtime.
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        feeds: FeedSettings,
+        writer: &WriterSettings,
+    ) -> Arc<Self> {
+        let hub = Hub::new(Capacity {
+            runs: feeds.room_capacity,
+            per_user: feeds.max_streams_per_user,
+            per_organization: feeds.max_streams_per_organization,
+        });
+        let writer = Writer::start(store.clone(), hub.clone(), clock.clone(), writer);
+        let heads = Heads::start(store.clone());
+        let heals = SharedReads::new(store.clone());
+        Arc::new(Self {
+            store,
+            hub,
+            writer,
+            heads,
+            heals,
+            clock,
+            random,
+            feeds,
+        })
+    }
+
+    /// An id for a notification that is to be sent.
+    pub fn new_id(&self) -> Uuid {
+        self.random.uuid_v7(self.clock.now())
+    }
+
+    /// Puts a notification into its inbox and rings its streams. Answers
+    /// [`Outcome::Sent`] or [`Outcome::Mismatch`], after the commit.
+    ///
+    /// Cancel safe: what is queued is committed even if the caller goes away.
+    pub async fn send(&self, new: NewNotification) -> Result<Outcome, Error> {
+        self.writer.write(Mutation::Send(new)).await
+    }
+
+    /// Marks notifications as read. Answers [`Outcome::MarkedRead`].
+    ///
+    /// Cancel safe, as [`Inbox::send`].
+    pub async fn mark_read(
+        &self,
+        inbox: InboxKey,
+        notification_ids: Vec<Uuid>,
+    ) -> Result<Outcome, Error> {
+        self.writer
+            .write(Mutation::MarkRead {
+                inbox,
+                notification_ids,
+            })
+            .await
+    }
+
+    /// Reads the head of an inbox.
+    pub async fn head(&self, inbox: &InboxKey) -> Result<Snapshot, Error> {
+        Ok(self.heads.read(inbox).await?)
+    }
+
+    /// The most bytes of a page.
+    pub fn page_bytes(&self) -> usize {
+        self.feeds.page_bytes
+    }
+
+    /// Lists an inbox, newest first. `query.limit.bytes` is lowered to the
+    /// setting's.
+    pub async fn recent(&self, inbox: &InboxKey, mut query: RecentQuery) -> Result<Recent, Error> {
+        query.limit.bytes = query.limit.bytes.min(self.feeds.page_bytes);
+        Ok(self.store.recent(inbox, query).await?)
+    }
+
+    /// Follows an inbox until `expires_at`.
+    pub async fn subscribe(
+        self: &Arc<Self>,
+        inbox: &InboxKey,
+        resume: Resume,
+        expires_at: crate::clock::Timestamp,
+    ) -> Result<Feed, Error> {
+        Feed::open(self.clone(), inbox, resume, expires_at).await
+    }
+
+    /// Whether it can write and read at the moment.
+    pub async fn check(&self) -> Result<(), Error> {
+        if self.writer.is_closed() {
+            return Err(Error::Closed);
+        }
+        Ok(self.store.check().await?)
+    }
+
+    /// Tells all feeds to send their clients elsewhere, and refuses new ones.
+    /// Writes and reads go on.
+    pub fn drain(&self) {
+        self.hub.close();
+    }
+
+    /// Commits and answers what is queued, refuses what comes later, and closes
+    /// the store.
+    pub async fn close(&self) {
+        self.writer.close().await;
+        self.store.close().await;
+    }
+
+    fn page_limit(&self) -> PageLimit {
+        PageLimit {
+            rows: self.feeds.replay_page.max(1),
+            bytes: self.feeds.page_bytes,
+        }
+    }
+}

@@ -1,0 +1,590 @@
+//! What one `Subscribe` call does: replay, then live, healing when needed.
+//!
+//! Promises, to who takes message after message:
+//!
+//! - **No gap.** The room is joined before anything is read, so what a read does
+//!   not show arrives live. A live run that does not follow on the position is
+//!   held back for a moment, then healed from the store; so is a lag.
+//! - **Positions tell the truth.** No message carries a position above what was
+//!   delivered with it and before it. Rows that share a revision carry the
+//!   position before it, all but the last of them.
+//! - **One snapshot.** Rows and their counts are of one snapshot a page; the end
+//!   of a replay carries the head of the last page's own.
+//! - **Nothing is held while the client is slow**: no transaction, no
+//!   connection; at most one page and a room's buffer.
+//!
+//! Nothing here knows of gRPC: a test takes messages with [`Feed::next`].
+
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
+
+use tokio::{
+    task::JoinError,
+    time::{Instant, timeout_at},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Error, Inbox};
+use crate::{
+    clock::Timestamp,
+    hub::{Received, Subscription},
+    metrics,
+    model::{Epoch, InboxEvent, InboxKey, Notification, Revision, Run},
+    sabotage::{self, Sabotage},
+    store::{self, Changes, Cursor, Snapshot},
+};
+
+/// How long a run that is ahead waits for the one between. Runs of one inbox are
+/// published in order; over a bus two nodes' runs can cross.
+const REORDER_WAIT: Duration = Duration::from_millis(20);
+
+/// Where to begin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resume {
+    /// Replay what changed after it; `None`: live from the head.
+    pub after_revision: Option<Revision>,
+    /// The epoch it was learned in; `None`: not checked.
+    pub epoch: Option<Epoch>,
+}
+
+/// One message of a feed.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// What was delivered with this message: where to resume.
+    pub position: Revision,
+    /// The revision of the head that the count belongs to.
+    pub revision: Revision,
+    /// The unread count at that revision.
+    pub unread_count: u32,
+    /// Whether the client has it already or catches up on it: badge yes, ring no.
+    pub replayed: bool,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// First, always.
+    Connected {
+        /// Which life of the store.
+        epoch: Epoch,
+        /// The feed is never silent for longer.
+        heartbeat_interval: Duration,
+        /// When it will end.
+        token_expires_at: Timestamp,
+    },
+    /// A row of a replay or a heal, in its present state.
+    Row(Notification),
+    /// A live event; the run is shared by all feeds of the room.
+    Live(LiveEvent),
+    /// The end of a replay or a heal.
+    CaughtUp,
+    /// Nothing happened.
+    Heartbeat,
+    /// The position cannot be served; the feed ends.
+    Reset {
+        /// The present epoch.
+        epoch: Epoch,
+    },
+    /// The server is draining; the feed ends.
+    Reconnect {
+        /// How long the client should wait before it comes back.
+        after: Duration,
+    },
+}
+
+/// One event of a run that is shared by all feeds of a room.
+#[derive(Clone, Debug)]
+pub struct LiveEvent {
+    run: Arc<Run>,
+    index: usize,
+}
+
+impl LiveEvent {
+    /// The event.
+    pub fn event(&self) -> &InboxEvent {
+        &self.run[self.index]
+    }
+}
+
+/// Why a feed ended.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum End {
+    /// The token expired.
+    #[error("the token has expired")]
+    Expired,
+    /// The server is draining.
+    #[error("the server is draining")]
+    Draining,
+    /// The store did not answer.
+    #[error("{0}")]
+    Store(Arc<store::Error>),
+}
+
+enum Phase {
+    /// Reading pages of what changed.
+    CatchUp(CatchUp),
+    /// Waiting for runs.
+    Live,
+    /// Says this at last; `None`: the end is no error.
+    Ending(Option<End>),
+    /// Nothing comes any more.
+    Ended,
+}
+
+/// A replay or heal under way.
+struct CatchUp {
+    cursor: Cursor,
+    /// Where the live stream stood; `None` in the replay at its beginning.
+    healed_from: Option<Revision>,
+    /// At least this revision is known to be committed.
+    at_least: Revision,
+    /// Whether the number of rows was found to be within the limit.
+    counted: bool,
+}
+
+/// The feed of one stream. Dropping it leaves the room.
+pub struct Feed {
+    inbox: Arc<Inbox>,
+    subscription: Subscription,
+    /// What the last message said.
+    position: Revision,
+    /// The head that the last message carried: revision and unread count.
+    said: (Revision, u32),
+    epoch: Epoch,
+    expires_at: Timestamp,
+    phase: Phase,
+    /// Messages that are ready, at most a page.
+    ready: VecDeque<Message>,
+    /// A live run of which messages from this index on are ready.
+    run: Option<(Arc<Run>, usize)>,
+    /// Runs that are ahead of the position, since this moment.
+    ahead: Vec<Arc<Run>>,
+    ahead_since: Instant,
+    /// The heartbeat interval, shortened by chance: streams that began together
+    /// do not beat together.
+    silence: Duration,
+    last_message: Instant,
+    _open: metrics::StreamGuard,
+}
+
+impl Feed {
+    /// Joins the room of `key`, then reads its head.
+    pub(super) async fn open(
+        inbox: Arc<Inbox>,
+        key: &InboxKey,
+        resume: Resume,
+        expires_at: Timestamp,
+    ) -> Result<Self, Error> {
+        // Joined first: what the read does not show arrives live.
+        let (subscription, snapshot) = if sabotage::is(Sabotage::JoinAfterRead) {
+            let snapshot = inbox.heads.read(key).await?;
+            (inbox.hub.join(key)?, snapshot)
+        } else {
+            (inbox.hub.join(key)?, inbox.heads.read(key).await?)
+        };
+        let interval: Duration = inbox.feeds.heartbeat_interval.into();
+        let silence = interval - inbox.random.up_to(interval / 4);
+        let Resume {
+            after_revision,
+            epoch,
+        } = resume;
+        // An epoch without a position is no claim: there is nothing to serve.
+        let epoch = epoch.filter(|_| after_revision.is_some());
+        let mut feed = Self {
+            inbox,
+            subscription,
+            position: after_revision.unwrap_or(snapshot.head.revision),
+            said: (snapshot.head.revision, snapshot.head.unread_count),
+            epoch: epoch.unwrap_or_else(|| snapshot.epoch.clone()),
+            expires_at,
+            phase: Phase::Live,
+            ready: VecDeque::new(),
+            run: None,
+            ahead: Vec::new(),
+            ahead_since: Instant::now(),
+            silence,
+            last_message: Instant::now(),
+            _open: metrics::stream_opened(),
+        };
+        feed.connect(&snapshot, interval, after_revision.is_some());
+        Ok(feed)
+    }
+
+    fn connect(&mut self, snapshot: &Snapshot, heartbeat_interval: Duration, replay: bool) {
+        let connected = Event::Connected {
+            epoch: snapshot.epoch.clone(),
+            heartbeat_interval,
+            token_expires_at: self.expires_at,
+        };
+        let at_head = sabotage::is(Sabotage::ConnectedAtHead);
+        let position = if at_head {
+            snapshot.head.revision
+        } else {
+            self.position
+        };
+        self.say(position, snapshot, false, connected);
+        if self.cannot_serve(snapshot) || !replay {
+            return;
+        }
+        if self.position == snapshot.head.revision {
+            self.say(self.position, snapshot, true, Event::CaughtUp);
+        } else {
+            self.catch_up(None, snapshot.head.revision);
+        }
+    }
+
+    /// The next message; `None` at an end that is no error.
+    ///
+    /// Cancel safe: a call that is dropped loses nothing, the next one goes on.
+    pub async fn next(&mut self) -> Option<Result<Message, End>> {
+        loop {
+            // Before every message, so that none is made after the expiry.
+            if !matches!(self.phase, Phase::Ending(_) | Phase::Ended) {
+                if self.inbox.clock.now() >= self.expires_at {
+                    self.end(Some(End::Expired));
+                } else if self.subscription.is_closed() {
+                    let reconnect = self.reconnect();
+                    return Some(Ok(self.delivered(reconnect)));
+                }
+            }
+            if let Some(message) = self.take_ready() {
+                return Some(Ok(self.delivered(message)));
+            }
+            match &self.phase {
+                // Boxed, as the heartbeat is: a stream waits most of its life, and
+                // keeps no room for what it does then and when.
+                Phase::CatchUp(_) => Box::pin(self.read_page()).await,
+                Phase::Live => self.wait().await,
+                Phase::Ending(_) => {
+                    let Phase::Ending(end) = mem::replace(&mut self.phase, Phase::Ended) else {
+                        return None;
+                    };
+                    return end.map(Err);
+                }
+                Phase::Ended => return None,
+            }
+        }
+    }
+
+    fn take_ready(&mut self) -> Option<Message> {
+        if let Some(message) = self.ready.pop_front() {
+            if self.ready.is_empty() {
+                // A stream lives for hours: it keeps no room for a page.
+                self.ready = VecDeque::new();
+            }
+            return Some(message);
+        }
+        let (run, index) = self.run.take()?;
+        let event = &run[index];
+        let (position, unread_count) = (event.revision, event.unread_count);
+        if index + 1 < run.len() {
+            self.run = Some((run.clone(), index + 1));
+        }
+        Some(Message {
+            position,
+            revision: position,
+            unread_count,
+            replayed: false,
+            event: Event::Live(LiveEvent { run, index }),
+        })
+    }
+
+    /// Notes what the client has with this message.
+    fn delivered(&mut self, message: Message) -> Message {
+        self.position = message.position;
+        self.said = (message.revision, message.unread_count);
+        self.last_message = Instant::now();
+        message
+    }
+
+    fn say(&mut self, position: Revision, snapshot: &Snapshot, replayed: bool, event: Event) {
+        let (revision, unread_count) = (snapshot.head.revision, snapshot.head.unread_count);
+        self.ready.push_back(Message {
+            position,
+            revision,
+            unread_count,
+            replayed,
+            event,
+        });
+    }
+
+    /// Ends with what is ready dropped: a client resumes from its position.
+    fn end(&mut self, end: Option<End>) {
+        self.ready = VecDeque::new();
+        self.run = None;
+        self.phase = Phase::Ending(end);
+    }
+
+    fn reconnect(&mut self) -> Message {
+        self.end(Some(End::Draining));
+        let spread: Duration = self.inbox.feeds.reconnect_spread.into();
+        Message {
+            position: self.position,
+            revision: self.said.0,
+            unread_count: self.said.1,
+            replayed: false,
+            event: Event::Reconnect {
+                after: self.inbox.random.up_to(spread),
+            },
+        }
+    }
+
+    /// Whether `snapshot` shows that the position means nothing in this store;
+    /// then it says so, and ends.
+    fn cannot_serve(&mut self, snapshot: &Snapshot) -> bool {
+        let reason = if self.epoch != snapshot.epoch {
+            "epoch"
+        } else if self.position > snapshot.head.revision {
+            "above_head"
+        } else if self.position < snapshot.head.floor {
+            "below_floor"
+        } else {
+            return false;
+        };
+        self.reset(reason, snapshot);
+        true
+    }
+
+    fn reset(&mut self, reason: &'static str, snapshot: &Snapshot) {
+        metrics::reset(reason);
+        self.phase = Phase::Ending(None);
+        let reset = Event::Reset {
+            epoch: snapshot.epoch.clone(),
+        };
+        self.say(self.position, snapshot, false, reset);
+    }
+
+    fn catch_up(&mut self, healed_from: Option<Revision>, at_least: Revision) {
+        self.ahead.clear();
+        let cursor = Cursor::after(self.position);
+        self.phase = Phase::CatchUp(CatchUp {
+            cursor,
+            healed_from,
+            at_least,
+            counted: false,
+        });
+    }
+
+    fn heal(&mut self, at_least: Revision) {
+        self.catch_up(Some(self.position), at_least);
+    }
+
+    /// Waits for `read`, but not beyond the expiry.
+    ///
+    /// The read is a task of its own: while a client gives no window nobody polls
+    /// its feed, and a read that stood still would keep a connection of the store
+    /// from all others.
+    async fn read<T: Send + 'static>(
+        &mut self,
+        read: impl Future<Output = Result<T, Arc<store::Error>>> + Send + 'static,
+    ) -> Option<T> {
+        let read = AbortOnDropHandle::new(tokio::spawn(read));
+        let read = async {
+            let failed = |error: JoinError| store::Error::Unavailable(error.into());
+            read.await.map_err(|error| Arc::new(failed(error)))?
+        };
+        match timeout_at(self.expiry(), read).await {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a stream ends: the store did not answer");
+                self.end(Some(End::Store(error)));
+                None
+            }
+            // The loop looks at the clock, which may have been set.
+            Err(_) => None,
+        }
+    }
+
+    /// When to look at the clock for the expiry.
+    fn expiry(&self) -> Instant {
+        // An instant that far away is as good as never, and does not overflow.
+        const A_DAY: Duration = Duration::from_secs(86_400);
+        Instant::now() + self.expires_at.since(self.inbox.clock.now()).min(A_DAY)
+    }
+
+    async fn read_page(&mut self) {
+        let Phase::CatchUp(CatchUp {
+            cursor,
+            healed_from,
+            at_least,
+            counted,
+        }) = self.phase
+        else {
+            return;
+        };
+        let inbox = self.inbox.clone();
+        let key = self.subscription.inbox().clone();
+        let limit = inbox.page_limit();
+        let page = {
+            let (inbox, key) = (inbox.clone(), key.clone());
+            async move {
+                if healed_from.is_some() {
+                    let page = inbox.heals.changes(&key, cursor, limit).await?;
+                    if page.snapshot.head.revision >= at_least {
+                        return Ok(page);
+                    }
+                }
+                Ok(Arc::new(inbox.store.changes(&key, cursor, limit).await?))
+            }
+        };
+        let Some(page) = self.read(page).await else {
+            return;
+        };
+        if self.cannot_serve(&page.snapshot) {
+            return;
+        }
+        let most = inbox.feeds.replay_limit;
+        if !counted && page.rows.len() > most {
+            return self.reset("replay_limit", &page.snapshot);
+        }
+        if page.next.is_some() && !counted {
+            let position = self.position;
+            let (store, key) = (inbox.store.clone(), key.clone());
+            let count = async move {
+                let at_most = most.saturating_add(1);
+                Ok(store.count_changes(&key, position, at_most).await?)
+            };
+            let Some(count) = self.read(count).await else {
+                return;
+            };
+            if count > most {
+                return self.reset("replay_limit", &page.snapshot);
+            }
+        }
+        // What changed between two pages comes again: what is new is above all
+        // that the pages before went through.
+        self.say_page(&page, healed_from.map(|former| former.max(cursor.revision)));
+        match page.rows.last() {
+            Some(last) if page.next.is_some() => {
+                let cursor = Cursor {
+                    revision: last.revision,
+                    sequence: last.sequence,
+                };
+                self.phase = Phase::CatchUp(CatchUp {
+                    cursor,
+                    healed_from,
+                    at_least,
+                    counted: true,
+                });
+            }
+            _ => {
+                let mut snapshot = page.snapshot.clone();
+                if sabotage::is(Sabotage::UnboundedReplay)
+                    && let Some(later) =
+                        self.read(async move { inbox.heads.read(&key).await }).await
+                {
+                    snapshot = later;
+                }
+                self.say(snapshot.head.revision, &snapshot, true, Event::CaughtUp);
+                self.phase = Phase::Live;
+            }
+        }
+    }
+
+    fn say_page(&mut self, page: &Changes, healed_from: Option<Revision>) {
+        if healed_from.is_some() {
+            metrics::lag_healed(page.rows.len());
+        }
+        let mut position = self.position;
+        let mut rows = page.rows.iter().peekable();
+        while let Some(row) = rows.next() {
+            let next = rows.peek().map(|row| row.revision).or(page.next);
+            if next != Some(row.revision) {
+                position = row.revision;
+            }
+            // What is new to a stream that was live rings; all else is repeated
+            // or caught up on.
+            let replayed = healed_from.is_none_or(|former| row.sequence <= former);
+            self.say(position, &page.snapshot, replayed, Event::Row(row.clone()));
+        }
+    }
+
+    /// Waits for a run, the heartbeat or the expiry.
+    async fn wait(&mut self) {
+        // What was ahead of the run that was delivered last may follow on it.
+        self.follow();
+        if self.run.is_some() {
+            return;
+        }
+        let heartbeat = self.last_message + self.silence;
+        let mut until = heartbeat.min(self.expiry());
+        if !self.ahead.is_empty() {
+            until = until.min(self.ahead_since + REORDER_WAIT);
+        }
+        match timeout_at(until, self.subscription.receive()).await {
+            Ok(Received::Run(run)) => self.receive(run),
+            Ok(Received::Lagged) if sabotage::is(Sabotage::IgnoreLag) => {}
+            Ok(Received::Lagged) => self.heal(Revision::ZERO),
+            // The loop sees that the hub is closed.
+            Ok(Received::Closed) => {}
+            Err(_) if self.is_ahead_overdue() => self.heal_to_ahead(),
+            Err(_) if Instant::now() >= heartbeat => Box::pin(self.heartbeat()).await,
+            Err(_) => {}
+        }
+    }
+
+    fn is_ahead_overdue(&self) -> bool {
+        !self.ahead.is_empty() && Instant::now() >= self.ahead_since + REORDER_WAIT
+    }
+
+    fn heal_to_ahead(&mut self) {
+        let at_least = self
+            .ahead
+            .iter()
+            .filter_map(|run| run.last())
+            .map(|last| last.revision);
+        self.heal(at_least.max().unwrap_or_default());
+    }
+
+    fn receive(&mut self, run: Arc<Run>) {
+        if self.ahead.is_empty() {
+            self.ahead_since = Instant::now();
+        }
+        self.ahead.push(run);
+        if self.ahead.len() > self.inbox.feeds.room_capacity {
+            self.heal_to_ahead();
+        }
+    }
+
+    /// Makes ready the run that follows on the position, if it is there, and
+    /// forgets those that are behind it.
+    fn follow(&mut self) {
+        let position = self.position;
+        self.ahead
+            .retain(|run| run.last().is_some_and(|last| last.revision > position));
+        let next = position.next();
+        let follows = |run: &Arc<Run>| {
+            sabotage::is(Sabotage::IgnoreLag)
+                || run.first().is_some_and(|first| first.revision <= next)
+        };
+        if let Some(at) = self.ahead.iter().position(follows) {
+            let run = self.ahead.swap_remove(at);
+            let index = run.partition_point(|event| event.revision <= position);
+            self.run = Some((run, index));
+        }
+        if self.ahead.is_empty() {
+            self.ahead = Vec::new();
+        }
+    }
+
+    /// Silence: heals up to the store's head, or says that there is nothing.
+    async fn heartbeat(&mut self) {
+        let inbox = self.inbox.clone();
+        let key = self.subscription.inbox().clone();
+        let head = async move { inbox.heads.read(&key).await };
+        let Some(snapshot) = self.read(head).await else {
+            return;
+        };
+        if self.cannot_serve(&snapshot) {
+            return;
+        }
+        if sabotage::is(Sabotage::HeartbeatAtHead) {
+            self.say(snapshot.head.revision, &snapshot, false, Event::Heartbeat);
+        } else if snapshot.head.revision > self.position {
+            self.heal(snapshot.head.revision);
+        } else {
+            self.say(self.position, &snapshot, false, Event::Heartbeat);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Group commit: one transaction for all writes that wait.
+//!
+//! Writes queue in a bounded channel. The lane takes what is there, up to a
+//! limit, commits it, publishes the events in the order of the commit, and
+//! answers each caller. While it commits, the next batch gathers: one write alone
+//! pays no wait, a thousand at once pay one sync of the disk.
+//!
+//! A caller that goes away cancels nothing that is queued.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use tokio::{
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use crate::{
+    clock::Clock,
+    config::WriterSettings,
+    hub::Hub,
+    metrics,
+    model::{InboxKey, Run},
+    sabotage::{self, Sabotage},
+    store::{self, Committed, Mutation, Outcome, Store},
+};
+
+struct Job {
+    mutation: Mutation,
+    answer: Answer,
+}
+
+/// The queue's end where writes go in.
+pub struct Writer {
+    queue: mpsc::Sender<Job>,
+    closing: CancellationToken,
+    lane: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the lane on the present tokio runtime.
+    pub fn start(
+        store: Arc<dyn Store>,
+        hub: Arc<Hub>,
+        clock: Arc<dyn Clock>,
+        settings: &WriterSettings,
+    ) -> Self {
+        let (queue, jobs) = mpsc::channel(settings.write_queue.max(1));
+        let closing = CancellationToken::new();
+        let lane = Lane {
+            store,
+            hub,
+            clock,
+            jobs,
+            most_rows: settings.write_batch,
+            most_bytes: settings.write_batch_bytes,
+        };
+        let lane = tokio::spawn(lane.run(closing.clone()));
+        Self {
+            queue,
+            closing,
+            lane: Mutex::new(Some(lane)),
+        }
+    }
+
+    /// Queues `mutation`, and answers when it is committed and published.
+    ///
+    /// A full queue is [`Error::QueueFull`], at once. Cancel safe: once it is
+    /// queued it is committed.
+    pub async fn write(&self, mutation: Mutation) -> Result<Outcome, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.queue
+            .try_send(Job { mutation, answer })
+            .map_err(|error| match error {
+                TrySendError::Full(_) => Error::QueueFull,
+                TrySendError::Closed(_) => Error::Closed,
+            })?;
+        Ok(answered.await.map_err(|_| Error::Closed)??)
+    }
+
+    /// Whether it takes no more writes.
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// Commits and answers what is queued; what comes later is refused.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        let lane = self
+            .lane
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(lane) = lane {
+            // A lane that panicked has been reported; there is nothing to wait for.
+            let _ = lane.await;
+        }
+    }
+}
+
+/// Takes batches from the queue, one after the other.
+struct Lane {
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    clock: Arc<dyn Clock>,
+    jobs: mpsc::Receiver<Job>,
+    most_rows: usize,
+    /// Bounds what a room holds as well: its slots are runs, and a run is at most
+    /// a batch.
+    most_bytes: usize,
+}
+
+type Answer = oneshot::Sender<Result<Outcome, Arc<store::Error>>>;
+
+impl Lane {
+    async fn run(mut self, closing: CancellationToken) {
+        loop {
+            let first = tokio::select! {
+                // What is queued is drained before the end is seen.
+                biased;
+                job = self.jobs.recv() => job,
+                () = closing.cancelled(), if !self.jobs.is_closed() => {
+                    self.jobs.close();
+                    continue;
+                }
+            };
+            let Some(first) = first else { return };
+            let (batch, answers) = self.gather(first);
+            metrics::queue_depth(self.jobs.len());
+            self.commit(&batch, answers).await;
+            // Those who were answered may have more to write: let them, and the
+            // next batch is not of the few who were quickest.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Takes what waits, up to the limits: the member that reaches one of them is
+    /// the last.
+    fn gather(&mut self, first: Job) -> (Vec<Mutation>, Vec<Answer>) {
+        let (mut rows, mut bytes) = weight(&first.mutation);
+        let mut batch = vec![first.mutation];
+        let mut answers = vec![first.answer];
+        while rows < self.most_rows
+            && bytes < self.most_bytes
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            let (more_rows, more_bytes) = weight(&job.mutation);
+            rows += more_rows;
+            bytes += more_bytes;
+            batch.push(job.mutation);
+            answers.push(job.answer);
+        }
+        (batch, answers)
+    }
+
+    async fn commit(&self, batch: &[Mutation], answers: Vec<Answer>) {
+        let began = Instant::now();
+        match self.store.commit(batch, self.clock.now()).await {
+            Ok(committed) => {
+                metrics::committed(batch.len(), began.elapsed());
+                self.publish_and_answer(committed, answers).await;
+            }
+            // One member is at fault: the others must not fail for its sake.
+            Err(store::Error::Refused(_)) if batch.len() > 1 => {
+                for (mutation, answer) in batch.iter().zip(answers) {
+                    Box::pin(self.commit(std::slice::from_ref(mutation), vec![answer])).await;
+                }
+            }
+            Err(error) => {
+                metrics::commit_failed(error.name());
+                tracing::error!(%error, writes = batch.len(), "a commit failed");
+                let error = Arc::new(error);
+                for answer in answers {
+                    let _ = answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Publishes in the order of the commit, before anybody learns of it: who
+    /// was answered can rely on the event being under way.
+    async fn publish_and_answer(&self, committed: Committed, answers: Vec<Answer>) {
+        let Committed { outcomes, runs } = committed;
+        if sabotage::is(Sabotage::AckBeforeCommit) {
+            answer(outcomes, answers);
+            let _ = self.store.check().await;
+            return self.publish(runs);
+        }
+        self.publish(runs);
+        if sabotage::is(Sabotage::PublishBeforeCommit) {
+            let _ = self.store.check().await;
+        }
+        answer(outcomes, answers);
+    }
+
+    fn publish(&self, runs: Vec<(InboxKey, Run)>) {
+        for (inbox, run) in runs {
+            metrics::published(run.len());
+            self.hub.publish(&inbox, run);
+        }
+    }
+}
+
+fn answer(outcomes: Vec<Outcome>, answers: Vec<Answer>) {
+    for (outcome, answer) in outcomes.into_iter().zip(answers) {
+        // A caller that went away does not need the answer.
+        let _ = answer.send(Ok(outcome));
+    }
+}
+
+/// The rows that it touches, and the bytes of content that it brings.
+fn weight(mutation: &Mutation) -> (usize, usize) {
+    match mutation {
+        Mutation::Send(new) => (1, new.content.len_bytes()),
+        Mutation::MarkRead {
+            notification_ids, ..
+        } => (notification_ids.len(), 0),
+    }
+}

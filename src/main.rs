@@ -1,0 +1,64 @@
+//! The command line.
+//!
+//! Ends with 0, with 1 when the command went wrong, with 2 when it was not
+//! begun; then one line on standard error says why.
+
+use std::{env, process::ExitCode, time::Duration};
+
+use doorbell::cli::{
+    command::{self, Command, Failure, Parsed},
+    healthcheck, inbox, send, serve, token, watch,
+};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// How long what still runs may take after a command has ended.
+const LINGER: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("doorbell: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    // One provider for all that speaks TLS or checks a token. It fails only
+    // where one was installed before, and nothing came before.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let variables = env::vars_os().map(|(name, _)| name);
+    let command = match command::parse(env::args_os(), variables)? {
+        Parsed::Run(command) => *command,
+        Parsed::Show(text) => {
+            // It fails where nobody is there to read it.
+            let _ = text.print();
+            return Ok(());
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("no threads to run on: {error}")))?;
+    let outcome = runtime.block_on(execute(command));
+    runtime.shutdown_timeout(LINGER);
+    outcome
+}
+
+async fn execute(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Dev(config) => serve::dev(*config).await,
+        Command::Serve(config) => serve::serve(*config).await,
+        Command::Migrate(args) => serve::migrate(args).await,
+        Command::Token(args) => token::run(args),
+        Command::Send(args) => Ok(send::run(args).await?),
+        Command::Watch(args) => Ok(watch::run(args).await?),
+        Command::Unread(args) => Ok(inbox::unread(args).await?),
+        Command::Recent(args) => Ok(inbox::recent(args).await?),
+        Command::Read(args) => Ok(inbox::mark_read(args).await?),
+        Command::Healthcheck(args) => healthcheck::run(&args).await,
+    }
+}

@@ -1,0 +1,670 @@
+//! Every metric, by name.
+//!
+//! The rest of the program says what happened; here is what that is called. A
+//! metric exists once [`install`] was called; before, and in a server without
+//! a metrics port, saying so costs one atomic load. Label values come from the
+//! lists below and from nowhere else: what is in none of them counts as
+//! `other`, so that no caller can make a series. No label names a tenant.
+
+pub mod pages;
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder as _};
+use metrics_exporter_prometheus::{
+    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+
+/// Values of the label `method`: the calls there are.
+pub const METHODS: &[&str] = &[
+    "SendInApp",
+    "MarkRead",
+    "GetUnreadCount",
+    "GetRecent",
+    "Subscribe",
+    "Check",
+    "List",
+    "Watch",
+    "ServerReflectionInfo",
+    OTHER,
+];
+
+/// Values of the label `code`: the gRPC codes, by their numbers.
+pub const CODES: &[&str] = &[
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+    OTHER,
+];
+
+/// Values of `kind`: the events of a stream.
+pub const EVENT_KINDS: &[&str] = &[
+    "connected",
+    "notification",
+    "marked_read",
+    "caught_up",
+    "heartbeat",
+    "reset",
+    "reconnect",
+    OTHER,
+];
+
+/// Values of `reason` of a reset.
+pub const RESET_REASONS: &[&str] = &["epoch", "above_head", "below_floor", "replay_limit", OTHER];
+
+/// Values of `reason` of a commit that failed.
+pub const COMMIT_FAILURES: &[&str] = &["constraint", "corrupt", "unavailable", OTHER];
+
+/// Values of `reason` of what was turned away: the reasons of the API's errors.
+pub const REJECTIONS: &[&str] = &[
+    "INVALID_REQUEST",
+    "MALFORMED_REQUEST",
+    "REQUEST_TOO_LARGE",
+    "TOKEN_MISSING",
+    "TOKEN_INVALID",
+    "TOKEN_EXPIRED",
+    "NOT_A_SENDER",
+    "NOT_A_READER",
+    "WRONG_ORGANIZATION",
+    "IDEMPOTENCY_MISMATCH",
+    "QUEUE_FULL",
+    "TOO_MANY_STREAMS",
+    "DRAINING",
+    "STORE_UNAVAILABLE",
+    "KEYS_UNAVAILABLE",
+    "UNKNOWN_METHOD",
+    "INTERNAL",
+    OTHER,
+];
+
+const OTHER: &str = "other";
+
+/// The one call that lasts: its time is no latency.
+pub const STREAM: &str = "Subscribe";
+
+/// Upper bounds, in seconds, of what should take milliseconds.
+const LATENCIES: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// Upper bounds, in seconds, of a stream's life.
+const LIVES: &[f64] = &[
+    1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0,
+];
+/// Upper bounds of batches.
+const COUNTS: &[f64] = &[
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
+];
+
+/// The method's label for the path of a call.
+pub fn method(path: &str) -> &'static str {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    METHODS
+        .iter()
+        .find(|known| **known == name)
+        .copied()
+        .unwrap_or(OTHER)
+}
+
+/// A call ended with `code`, so long after it began.
+pub fn rpc(method: &'static str, code: &'static str, took: Duration) {
+    with(|metrics| {
+        let method = index(METHODS, method);
+        metrics.rpc(method, index(CODES, code)).increment(1);
+        metrics.durations[method].record(took);
+    });
+}
+
+/// A stream was opened; it is counted until the guard is dropped.
+#[must_use]
+pub fn stream_opened() -> StreamGuard {
+    let mut guard = StreamGuard(None);
+    with(|metrics| {
+        metrics.streams.increment(1.0);
+        guard.0 = Some(metrics.streams.clone());
+    });
+    guard
+}
+
+/// A connection was accepted.
+pub fn connection_opened() {
+    with(|metrics| {
+        metrics.connections_accepted.increment(1);
+        metrics.connections.increment(1.0);
+    });
+}
+
+/// A connection that was accepted has ended.
+pub fn connection_closed() {
+    with(|metrics| metrics.connections.decrement(1.0));
+}
+
+/// A connection was turned away: there were too many.
+pub fn connection_refused() {
+    with(|metrics| metrics.connections_refused.increment(1));
+}
+
+/// A message of this kind was given to a stream.
+pub fn event_delivered(kind: &'static str) {
+    with(|metrics| metrics.delivered[index(EVENT_KINDS, kind)].increment(1));
+}
+
+/// A notification was given to a stream, so long after it was sent.
+pub fn delivered_after(took: Duration) {
+    with(|metrics| metrics.delivery_seconds.record(took));
+}
+
+/// A batch of writes was committed in one transaction.
+pub fn committed(writes: usize, took: Duration) {
+    with(|metrics| {
+        metrics.commit_writes.record(number(writes));
+        metrics.commit_seconds.record(took);
+    });
+}
+
+/// A transaction failed; see [`COMMIT_FAILURES`].
+pub fn commit_failed(reason: &'static str) {
+    with(|metrics| metrics.commit_failures[index(COMMIT_FAILURES, reason)].increment(1));
+}
+
+/// So many writes wait for a transaction.
+pub fn queue_depth(writes: usize) {
+    with(|metrics| metrics.queue.set(number(writes)));
+}
+
+/// A call was turned away; see [`REJECTIONS`].
+pub fn rejected(reason: &'static str) {
+    with(|metrics| metrics.rejected[index(REJECTIONS, reason)].increment(1));
+}
+
+/// A stream lagged and was healed from the store with so many rows.
+pub fn lag_healed(rows: usize) {
+    with(|metrics| {
+        metrics.heals.increment(1);
+        metrics.healed_rows.increment(rows as u64);
+    });
+}
+
+/// A stream was told to load anew; see [`RESET_REASONS`].
+pub fn reset(reason: &'static str) {
+    with(|metrics| metrics.resets[index(RESET_REASONS, reason)].increment(1));
+}
+
+/// So many events of one commit were given to the rooms.
+pub fn published(events: usize) {
+    with(|metrics| metrics.published.increment(events as u64));
+}
+
+/// Counts one open stream.
+///
+/// Keeps its own gauge: a guard that was made before [`install`] must not count
+/// down what it never counted up.
+#[derive(Debug)]
+pub struct StreamGuard(Option<Gauge>);
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        if let Some(gauge) = &self.0 {
+            gauge.decrement(1.0);
+        }
+    }
+}
+
+/// Reads what was counted.
+#[derive(Clone, Debug)]
+pub struct Handle(PrometheusHandle);
+
+impl Handle {
+    /// All metrics, in Prometheus's text format.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Folds what was recorded into the buckets, every few seconds, for ever:
+    /// until then each single value takes memory.
+    pub async fn upkeep(&self) {
+        const EVERY: Duration = Duration::from_secs(5);
+        loop {
+            tokio::time::sleep(EVERY).await;
+            self.0.run_upkeep();
+        }
+    }
+}
+
+static INSTALLED: OnceLock<Arc<Metrics>> = OnceLock::new();
+
+/// Begins to count. Again, it does nothing but return the same handle.
+///
+/// # Errors
+///
+/// When the exporter refuses our buckets: a bug.
+pub fn install() -> Result<Handle, BuildError> {
+    if let Some(metrics) = INSTALLED.get() {
+        return Ok(metrics.handle());
+    }
+    let made = Arc::new(Metrics::new()?);
+    Ok(INSTALLED.get_or_init(|| made).handle())
+}
+
+fn with(count: impl FnOnce(&Metrics)) {
+    #[cfg(test)]
+    if let Some(metrics) = tests::of_this_thread() {
+        return count(&metrics);
+    }
+    if let Some(metrics) = INSTALLED.get() {
+        count(metrics);
+    }
+}
+
+/// A label's place in its list; the last one, `other`, when it is not there.
+fn index(values: &[&str], value: &str) -> usize {
+    values
+        .iter()
+        .position(|known| *known == value)
+        .unwrap_or(values.len() - 1)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of things in memory are far below 2^52"
+)]
+fn number(count: usize) -> f64 {
+    count as f64
+}
+
+/// The handles, looked up once. The recorder is ours alone, not the process's:
+/// the order of start-up decides nothing, and no library adds series.
+struct Metrics {
+    recorder: PrometheusRecorder,
+    /// By method, then code; made when first counted, since most never are.
+    rpcs: Vec<OnceLock<Counter>>,
+    /// By method.
+    durations: Vec<Histogram>,
+    streams: Gauge,
+    connections: Gauge,
+    connections_accepted: Counter,
+    connections_refused: Counter,
+    /// By kind.
+    delivered: Vec<Counter>,
+    delivery_seconds: Histogram,
+    commit_writes: Histogram,
+    commit_seconds: Histogram,
+    /// By reason.
+    commit_failures: Vec<Counter>,
+    queue: Gauge,
+    /// By reason.
+    rejected: Vec<Counter>,
+    heals: Counter,
+    healed_rows: Counter,
+    /// By reason.
+    resets: Vec<Counter>,
+    published: Counter,
+}
+
+const RPCS: &str = "doorbell_rpcs_total";
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
+
+impl Metrics {
+    fn new() -> Result<Self, BuildError> {
+        let named = |name: &str| Matcher::Full(name.to_owned());
+        let made = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), LATENCIES)?
+            .set_buckets_for_metric(named("doorbell_stream_duration_seconds"), LIVES)?
+            .set_buckets_for_metric(named("doorbell_commit_writes"), COUNTS)?
+            .build_recorder();
+        let recorder = Naming(&made);
+        made.describe_counter(
+            RPCS.into(),
+            None,
+            "Calls that ended, by method and code.".into(),
+        );
+        Ok(Self {
+            rpcs: std::iter::repeat_with(OnceLock::new)
+                .take(METHODS.len() * CODES.len())
+                .collect(),
+            durations: METHODS
+                .iter()
+                .map(|method| match *method {
+                    STREAM => recorder.histogram(
+                        "doorbell_stream_duration_seconds",
+                        "How long streams lasted that have ended.",
+                        None,
+                    ),
+                    _ => recorder.histogram(
+                        "doorbell_rpc_duration_seconds",
+                        "From a call's headers to its status, by method; streams apart.",
+                        Some(Label::from_static_parts("method", method)),
+                    ),
+                })
+                .collect(),
+            streams: recorder.gauge("doorbell_streams_open", "Streams that are open."),
+            connections: recorder.gauge("doorbell_connections_open", "Connections that are open."),
+            connections_accepted: recorder.counter(
+                "doorbell_connections_accepted_total",
+                "Connections that were accepted.",
+            ),
+            connections_refused: recorder.counter(
+                "doorbell_connections_refused_total",
+                "Connections that were turned away, since there were too many.",
+            ),
+            delivered: recorder.counters(
+                "doorbell_events_delivered_total",
+                "Messages given to streams, by kind of event.",
+                "kind",
+                EVENT_KINDS,
+            ),
+            delivery_seconds: recorder.histogram(
+                "doorbell_delivery_duration_seconds",
+                "From the send of a notification until a stream is given it.",
+                None,
+            ),
+            commit_writes: recorder.histogram(
+                "doorbell_commit_writes",
+                "Writes of one transaction.",
+                None,
+            ),
+            commit_seconds: recorder.histogram(
+                "doorbell_commit_duration_seconds",
+                "How long transactions took that were committed.",
+                None,
+            ),
+            commit_failures: recorder.counters(
+                "doorbell_commits_failed_total",
+                "Transactions that failed, by reason.",
+                "reason",
+                COMMIT_FAILURES,
+            ),
+            queue: recorder.gauge(
+                "doorbell_write_queue_depth",
+                "Writes that wait for a transaction.",
+            ),
+            rejected: recorder.counters(
+                "doorbell_rejected_total",
+                "Calls that were turned away, by reason.",
+                "reason",
+                REJECTIONS,
+            ),
+            heals: recorder.counter(
+                "doorbell_lag_heals_total",
+                "Times that a stream lagged and was healed from the store.",
+            ),
+            healed_rows: recorder.counter(
+                "doorbell_lag_healed_rows_total",
+                "Rows read to heal streams that lagged.",
+            ),
+            resets: recorder.counters(
+                "doorbell_resets_total",
+                "Streams that were told to load anew, by reason.",
+                "reason",
+                RESET_REASONS,
+            ),
+            published: recorder.counter(
+                "doorbell_events_published_total",
+                "Events of commits, whether anybody listens or not.",
+            ),
+            recorder: made,
+        })
+    }
+
+    fn rpc(&self, method: usize, code: usize) -> &Counter {
+        self.rpcs[method * CODES.len() + code].get_or_init(|| {
+            let labels = vec![
+                Label::from_static_parts("method", METHODS[method]),
+                Label::from_static_parts("code", CODES[code]),
+            ];
+            self.recorder
+                .register_counter(&Key::from_parts(RPCS, labels), &METADATA)
+        })
+    }
+
+    fn handle(&self) -> Handle {
+        Handle(self.recorder.handle())
+    }
+}
+
+/// Makes each metric together with its help text.
+struct Naming<'a>(&'a PrometheusRecorder);
+
+impl Naming<'_> {
+    fn counter(&self, name: &'static str, help: &'static str) -> Counter {
+        self.0.describe_counter(name.into(), None, help.into());
+        self.0
+            .register_counter(&Key::from_static_name(name), &METADATA)
+    }
+
+    fn counters(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: &'static [&'static str],
+    ) -> Vec<Counter> {
+        self.0.describe_counter(name.into(), None, help.into());
+        // All from the start: an alert on the first of a rare kind needs the
+        // zero before it.
+        values
+            .iter()
+            .map(|value| {
+                let labels = vec![Label::from_static_parts(label, value)];
+                self.0
+                    .register_counter(&Key::from_parts(name, labels), &METADATA)
+            })
+            .collect()
+    }
+
+    fn gauge(&self, name: &'static str, help: &'static str) -> Gauge {
+        self.0.describe_gauge(name.into(), None, help.into());
+        self.0
+            .register_gauge(&Key::from_static_name(name), &METADATA)
+    }
+
+    fn histogram(&self, name: &'static str, help: &'static str, label: Option<Label>) -> Histogram {
+        self.0.describe_histogram(name.into(), None, help.into());
+        let labels = label.into_iter().collect::<Vec<_>>();
+        self.0
+            .register_histogram(&Key::from_parts(name, labels), &METADATA)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{cell::RefCell, collections::BTreeSet};
+
+    use prost::Message as _;
+
+    use super::*;
+    use crate::proto::ErrorReason;
+
+    thread_local! {
+        static OF_THIS_THREAD: RefCell<Option<Arc<Metrics>>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn of_this_thread() -> Option<Arc<Metrics>> {
+        OF_THIS_THREAD.with_borrow(Clone::clone)
+    }
+
+    /// Metrics that only this thread's test counts in.
+    pub(crate) fn alone() -> Handle {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        OF_THIS_THREAD.set(Some(Arc::clone(&metrics)));
+        metrics.handle()
+    }
+
+    /// The value of a series.
+    pub(crate) fn value(handle: &Handle, series: &str) -> Option<f64> {
+        let text = handle.render();
+        let line = text.lines().find_map(|l| l.strip_prefix(series))?;
+        Some(line.trim().parse().unwrap())
+    }
+
+    #[test]
+    fn what_is_said_is_shown() {
+        let handle = alone();
+        rpc("SendInApp", "OK", Duration::from_millis(3));
+        rpc("Subscribe", "UNAVAILABLE", Duration::from_secs(30));
+        event_delivered("heartbeat");
+        delivered_after(Duration::from_millis(1));
+        committed(3, Duration::from_millis(2));
+        commit_failed("unavailable");
+        queue_depth(7);
+        rejected("QUEUE_FULL");
+        lag_healed(5);
+        reset("epoch");
+        published(2);
+        connection_refused();
+        for (series, expected) in [
+            (r#"doorbell_rpcs_total{method="SendInApp",code="OK"}"#, 1.0),
+            (
+                r#"doorbell_rpc_duration_seconds_bucket{method="SendInApp",le="0.0025"}"#,
+                0.0,
+            ),
+            (
+                r#"doorbell_rpc_duration_seconds_bucket{method="SendInApp",le="0.005"}"#,
+                1.0,
+            ),
+            (
+                r#"doorbell_rpcs_total{method="Subscribe",code="UNAVAILABLE"}"#,
+                1.0,
+            ),
+            (r#"doorbell_stream_duration_seconds_bucket{le="10"}"#, 0.0),
+            (r#"doorbell_stream_duration_seconds_bucket{le="60"}"#, 1.0),
+            (r#"doorbell_events_delivered_total{kind="heartbeat"}"#, 1.0),
+            (r#"doorbell_events_delivered_total{kind="reset"}"#, 0.0),
+            ("doorbell_delivery_duration_seconds_count", 1.0),
+            (r#"doorbell_commit_writes_bucket{le="2"}"#, 0.0),
+            (r#"doorbell_commit_writes_bucket{le="4"}"#, 1.0),
+            ("doorbell_commit_duration_seconds_count", 1.0),
+            (
+                r#"doorbell_commits_failed_total{reason="unavailable"}"#,
+                1.0,
+            ),
+            ("doorbell_write_queue_depth", 7.0),
+            (r#"doorbell_rejected_total{reason="QUEUE_FULL"}"#, 1.0),
+            ("doorbell_lag_heals_total", 1.0),
+            ("doorbell_lag_healed_rows_total", 5.0),
+            (r#"doorbell_resets_total{reason="epoch"}"#, 1.0),
+            ("doorbell_events_published_total", 2.0),
+            ("doorbell_connections_refused_total", 1.0),
+        ] {
+            assert_eq!(value(&handle, series), Some(expected), "{series}");
+        }
+    }
+
+    #[test]
+    fn every_metric_has_its_prefix_and_a_help_text() {
+        let handle = alone();
+        rpc("SendInApp", "OK", Duration::ZERO);
+        rpc("Subscribe", "OK", Duration::ZERO);
+        delivered_after(Duration::ZERO);
+        committed(1, Duration::ZERO);
+        let text = handle.render();
+        let with = |comment: &str| -> BTreeSet<String> {
+            text.lines()
+                .filter_map(|line| line.strip_prefix(comment))
+                .filter_map(|line| line.split(' ').next())
+                .map(str::to_owned)
+                .collect()
+        };
+        let types = with("# TYPE ");
+        assert_eq!(types, with("# HELP "));
+        assert_eq!(types.len(), 18, "{types:?}");
+        assert!(types.iter().all(|name| name.starts_with("doorbell_")));
+    }
+
+    #[test]
+    fn a_label_out_of_its_list_is_other() {
+        let handle = alone();
+        rpc("/made/up", "99", Duration::ZERO);
+        event_delivered("made up");
+        reset("made up");
+        rejected("made up");
+        commit_failed("made up");
+        for series in [
+            r#"doorbell_rpcs_total{method="other",code="other"}"#,
+            r#"doorbell_events_delivered_total{kind="other"}"#,
+            r#"doorbell_resets_total{reason="other"}"#,
+            r#"doorbell_rejected_total{reason="other"}"#,
+            r#"doorbell_commits_failed_total{reason="other"}"#,
+        ] {
+            assert_eq!(value(&handle, series), Some(1.0), "{series}");
+        }
+        assert!(!handle.render().contains("made"));
+    }
+
+    #[test]
+    fn guards_count_down_once_and_only_what_they_counted() {
+        let before = stream_opened();
+        let handle = alone();
+        let first = stream_opened();
+        let second = stream_opened();
+        connection_opened();
+        drop(before);
+        assert_eq!(value(&handle, "doorbell_streams_open"), Some(2.0));
+        assert_eq!(value(&handle, "doorbell_connections_open"), Some(1.0));
+        drop(first);
+        connection_closed();
+        assert_eq!(value(&handle, "doorbell_streams_open"), Some(1.0));
+        assert_eq!(value(&handle, "doorbell_connections_open"), Some(0.0));
+        assert_eq!(
+            value(&handle, "doorbell_connections_accepted_total"),
+            Some(1.0)
+        );
+        drop(second);
+        assert_eq!(value(&handle, "doorbell_streams_open"), Some(0.0));
+    }
+
+    #[test]
+    fn every_call_and_every_reason_of_the_api_has_its_label() {
+        let set =
+            prost_types::FileDescriptorSet::decode(crate::proto::FILE_DESCRIPTOR_SET).unwrap();
+        let calls = set.file.iter().flat_map(|file| &file.service);
+        for call in calls.flat_map(|service| &service.method) {
+            let path = format!("/doorbell.v1.NotificationService/{}", call.name());
+            assert_eq!(method(&path), call.name());
+        }
+        assert_eq!(method("/doorbell.v1.NotificationService/Other"), OTHER);
+        let reasons = (1..).map_while(|number| ErrorReason::try_from(number).ok());
+        let texts: Vec<_> = reasons
+            .map(|reason| reason.as_str_name().trim_start_matches("ERROR_REASON_"))
+            .chain([OTHER])
+            .collect();
+        assert_eq!(texts, REJECTIONS);
+    }
+
+    #[test]
+    fn installing_twice_counts_in_one_place() {
+        let first = install().unwrap();
+        let second = install().unwrap();
+        INSTALLED.get().unwrap().heals.increment(3);
+        assert_eq!(
+            value(&first, "doorbell_lag_heals_total"),
+            value(&second, "doorbell_lag_heals_total")
+        );
+        assert!(value(&first, "doorbell_lag_heals_total") >= Some(3.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn upkeep_goes_on_until_it_is_dropped() {
+        let handle = alone();
+        committed(3, Duration::ZERO);
+        let upkeep = tokio::time::timeout(Duration::from_secs(60), handle.upkeep());
+        assert!(upkeep.await.is_err());
+        assert_eq!(value(&handle, "doorbell_commit_writes_sum"), Some(3.0));
+    }
+}

@@ -1,0 +1,410 @@
+//! The words of the domain, as types that hold only what is valid.
+//!
+//! Parse, don't validate: an [`OrganizationId`] or a [`UserId`] that exists is
+//! well-formed, and every row, query, room and event carries a whole
+//! [`InboxKey`]. Nothing here does I/O.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+
+/// The most bytes of an organization's or a user's id.
+pub const MAX_ID_BYTES: usize = 128;
+
+/// What is wrong with an id, in words for its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// It has no bytes.
+    #[error("must not be empty")]
+    Empty,
+    /// It has more than [`MAX_ID_BYTES`].
+    #[error("must have at most {MAX_ID_BYTES} bytes, has {0}")]
+    TooLong(usize),
+    /// It has a control character.
+    #[error("must not contain control characters")]
+    Control,
+    /// It is `*`, which stands for all organizations.
+    #[error("must name one organization: `*` is none")]
+    Wildcard,
+}
+
+fn parse_id(id: &str) -> Result<Arc<str>, InvalidId> {
+    if id.is_empty() {
+        Err(InvalidId::Empty)
+    } else if id.len() > MAX_ID_BYTES {
+        Err(InvalidId::TooLong(id.len()))
+    } else if id.chars().any(char::is_control) {
+        Err(InvalidId::Control)
+    } else {
+        Ok(id.into())
+    }
+}
+
+/// A tenant. Tenants never see one another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OrganizationId(Arc<str>);
+
+impl OrganizationId {
+    /// An opaque string of 1 to 128 bytes without control characters; `*` is no
+    /// organization.
+    pub fn parse(id: &str) -> Result<Self, InvalidId> {
+        if id == "*" {
+            return Err(InvalidId::Wildcard);
+        }
+        parse_id(id).map(Self)
+    }
+
+    /// The id as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for OrganizationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A person within an organization.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(Arc<str>);
+
+impl UserId {
+    /// An opaque string of 1 to 128 bytes without control characters.
+    pub fn parse(id: &str) -> Result<Self, InvalidId> {
+        parse_id(id).map(Self)
+    }
+
+    /// The id as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names one inbox. Ordered by organization, then user: the order in which
+/// head rows are locked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InboxKey {
+    /// The tenant.
+    pub organization_id: OrganizationId,
+    /// The person.
+    pub user_id: UserId,
+}
+
+impl InboxKey {
+    /// The inbox of `user_id` in `organization_id`.
+    pub fn parse(organization_id: &str, user_id: &str) -> Result<Self, InvalidId> {
+        Ok(Self {
+            organization_id: OrganizationId::parse(organization_id)?,
+            user_id: UserId::parse(user_id)?,
+        })
+    }
+}
+
+/// Counts the changes of one inbox: 0 when empty, +1 with every change.
+///
+/// The idea of IMAP's MODSEQ (RFC 7162) and JMAP's state (RFC 8620).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(u64);
+
+impl Revision {
+    /// Of an inbox that never changed.
+    pub const ZERO: Self = Self(0);
+
+    /// The revision of this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The one after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The one before it; zero has none and stays.
+    #[must_use]
+    pub const fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A random id of the database, renewed after a restore.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch(Arc<str>);
+
+impl Epoch {
+    /// The epoch of this text.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The state of an inbox that costs O(1) to read. The default is that of an
+/// inbox that never changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Of the last change.
+    pub revision: Revision,
+    /// How many rows are unread and not archived.
+    pub unread_count: u32,
+    /// The highest last-change revision that was purged: a position below it
+    /// cannot be served.
+    pub floor: Revision,
+    /// `created_at` of the newest row ever made.
+    pub last_created_at: Timestamp,
+}
+
+/// A JSON object in canonical text: keys sorted, no blanks. The order of the
+/// keys is what makes equal objects equal bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Data(String);
+
+impl Data {
+    /// Takes text that is canonical already: made by `grpc::convert`, or read
+    /// from a store that keeps it unchanged.
+    pub fn from_canonical(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a sender says: the part of a notification that never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// What kind of notification it is (`type` on the wire).
+    pub kind: String,
+    /// The text to show first.
+    pub title: String,
+    /// More text.
+    pub body: Option<String>,
+    /// The kind of the thing it is about.
+    pub entity_type: Option<String>,
+    /// The id of the thing it is about.
+    pub entity_id: Option<String>,
+    /// Where a click leads.
+    pub action_url: Option<String>,
+    /// Anything else.
+    pub data: Option<Data>,
+}
+
+impl Content {
+    /// Identifies the content: SHA-256 over each present field as tag, length
+    /// and bytes. Absent fields are skipped, so that a field which comes later
+    /// keeps the fingerprints of what was sent before.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let fields: [(u8, Option<&str>); 7] = [
+            (1, Some(&self.kind)),
+            (2, Some(&self.title)),
+            (3, self.body.as_deref()),
+            (4, self.entity_type.as_deref()),
+            (5, self.entity_id.as_deref()),
+            (6, self.action_url.as_deref()),
+            (7, self.data.as_ref().map(Data::as_str)),
+        ];
+        let mut hash = Sha256::new();
+        for (tag, text) in fields {
+            if let Some(text) = text {
+                hash.update([tag]);
+                hash.update((text.len() as u64).to_be_bytes());
+                hash.update(text);
+            }
+        }
+        hash.finalize().into()
+    }
+
+    /// Bytes of its text: what a page or a buffer counts for it.
+    pub fn len_bytes(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        self.kind.len()
+            + self.title.len()
+            + optional(&self.body)
+            + optional(&self.entity_type)
+            + optional(&self.entity_id)
+            + optional(&self.action_url)
+            + self.data.as_ref().map_or(0, |data| data.as_str().len())
+    }
+}
+
+/// A notification that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewNotification {
+    /// Whose it will be.
+    pub inbox: InboxKey,
+    /// UUIDv7. A retry after a doubtful commit uses the same.
+    pub id: Uuid,
+    /// What it says.
+    pub content: Arc<Content>,
+    /// Makes a retry safe.
+    pub idempotency_key: Option<String>,
+    /// `sub` of the sender's token.
+    pub sender: Arc<str>,
+}
+
+/// One notification of one inbox, as a row holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// The revision at which it was created: the order of the inbox.
+    pub sequence: Revision,
+    /// The revision of its last change.
+    pub revision: Revision,
+    /// What it says.
+    pub content: Arc<Content>,
+    /// `sub` of the sender's token; stays inside.
+    pub sender: Arc<str>,
+    /// Strictly increases within an inbox.
+    pub created_at: Timestamp,
+    /// When it was marked as read.
+    pub read_at: Option<Timestamp>,
+    /// When it was archived; then it is in no list and no count.
+    pub archived_at: Option<Timestamp>,
+}
+
+impl Notification {
+    /// Whether it counts as unread.
+    pub fn is_unread(&self) -> bool {
+        self.read_at.is_none() && self.archived_at.is_none()
+    }
+}
+
+/// What one revision changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A notification was created.
+    Created(Notification),
+    /// Notifications were marked as read.
+    MarkedRead {
+        /// Those that turned from unread to read.
+        notification_ids: Vec<Uuid>,
+        /// When.
+        read_at: Timestamp,
+    },
+}
+
+/// One change of one inbox, with the head that it left.
+#[derive(Debug)]
+pub struct InboxEvent {
+    /// The change's revision.
+    pub revision: Revision,
+    /// The unread count at that revision.
+    pub unread_count: u32,
+    /// What changed.
+    pub change: Change,
+    /// The live message on the wire, filled by the first feed that sends it and
+    /// shared by all others.
+    pub encoded: OnceLock<Bytes>,
+}
+
+impl InboxEvent {
+    /// An event that is not encoded yet.
+    pub fn new(revision: Revision, unread_count: u32, change: Change) -> Self {
+        Self {
+            revision,
+            unread_count,
+            change,
+            encoded: OnceLock::new(),
+        }
+    }
+}
+
+/// The consecutive events of one inbox in one commit; never empty.
+pub type Run = Vec<InboxEvent>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content() -> Content {
+        Content {
+            kind: "comment".into(),
+            title: "Ann wrote".into(),
+            body: None,
+            entity_type: None,
+            entity_id: None,
+            action_url: None,
+            data: None,
+        }
+    }
+
+    #[test]
+    fn ids_are_bounded_at_n_and_n_plus_1() {
+        assert_eq!(UserId::parse(""), Err(InvalidId::Empty));
+        assert!(UserId::parse(&"a".repeat(128)).is_ok());
+        assert_eq!(
+            UserId::parse(&"a".repeat(129)),
+            Err(InvalidId::TooLong(129))
+        );
+        assert_eq!(UserId::parse("a\u{7f}b"), Err(InvalidId::Control));
+        assert_eq!(UserId::parse("a\0b"), Err(InvalidId::Control));
+    }
+
+    #[test]
+    fn the_wildcard_is_no_organization_and_may_be_a_user() {
+        assert_eq!(OrganizationId::parse("*"), Err(InvalidId::Wildcard));
+        assert!(OrganizationId::parse("**").is_ok());
+        assert!(UserId::parse("*").is_ok());
+    }
+
+    #[test]
+    fn a_fingerprint_tells_fields_apart_and_skips_absent_ones() {
+        let plain = content().fingerprint();
+        let in_body = Content {
+            body: Some("x".into()),
+            ..content()
+        }
+        .fingerprint();
+        let in_entity = Content {
+            entity_type: Some("x".into()),
+            ..content()
+        }
+        .fingerprint();
+        let empty_body = Content {
+            body: Some(String::new()),
+            ..content()
+        }
+        .fingerprint();
+        assert_ne!(plain, in_body);
+        assert_ne!(in_body, in_entity);
+        assert_ne!(plain, empty_body);
+        // Pinned: what is stored must still match after an upgrade.
+        assert_eq!(plain[..4], PINNED, "{plain:02x?}");
+    }
+
+    const PINNED: [u8; 4] = [0x5b, 0x5d, 0x93, 0x9f];
+}

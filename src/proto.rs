@@ -1,0 +1,19 @@
+//! The generated code of `doorbell.v1`: its messages and its client.
+//!
+//! The server half is generated into `grpc.rs`, since its stream sends bytes
+//! that are encoded already.
+
+pub use generated::*;
+
+mod generated {
+    #![expect(
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        reason = "generated"
+    )]
+
+    tonic::include_proto!("doorbell.v1");
+}
+
+/// The encoded `FileDescriptorSet` of the service and all that it imports.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,0 +1,619 @@
+//! The accept loop: HTTP/1.1 and HTTP/2 on one port, plain or TLS.
+//!
+//! What a client can take is bounded: connections, streams of a connection,
+//! header bytes, the time for a handshake and for headers, the time without a
+//! request. Who is not there any more is found out within about half a minute,
+//! by PING (HTTP/2) and by TCP. A response, however long, keeps its connection;
+//! a request body that pauses for as long as a connection may idle is given up.
+//!
+//! [`Shutdown`] has two stages. At the first nothing new is accepted, clients
+//! are told to go (GOAWAY, `connection: close`), who has no request goes at
+//! once, and requests in flight are served; endless ones must be ended by the
+//! service. At the second, which comes by itself after the drain timeout,
+//! everything left is dropped. [`serve`] returns then, whatever clients do.
+//!
+//! An idle connection holds no buffer of ours: the memory is that of HTTP/2.
+
+mod activity;
+#[cfg(test)]
+mod tests;
+pub mod tls;
+mod wire;
+
+use std::{
+    convert::Infallible,
+    error::Error as _,
+    io,
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{Request, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{Instant, Sleep},
+};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFuture},
+    task::TaskTracker,
+};
+use tower::Service as _;
+
+use self::{
+    activity::{Activity, InFlight, Patience, Verdict},
+    wire::{Protocol, Transport, Wire},
+};
+use crate::config::ServerSettings;
+
+/// The pause after an accept that failed for want of something (file
+/// descriptors, memory): others must give it back first.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What can happen with every connection is logged at most this often.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// After the second stage the tasks have this long to be dropped.
+const LAST_WAIT: Duration = Duration::from_millis(250);
+
+/// The most bytes of a response that wait in a stream; a message that was begun
+/// is taken whole.
+const SEND_BUFFER_BYTES: usize = 16 * 1024;
+/// The most bytes of a request body that a client may send ahead: on a stream,
+/// and on all streams of a connection.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+/// What the connection's window has for each stream that it may have. h2 closes a
+/// connection on which small DATA frames wait: each counts as 256 bytes, against
+/// half of the window. So each stream may have two, and a client that opens all
+/// its streams at once is no attack.
+const WINDOW_BYTES_PER_STREAM: u32 = 1024;
+/// The largest window that HTTP/2 has.
+const MAX_WINDOW_BYTES: u32 = (1 << 31) - 1;
+const FRAME_BYTES: u32 = 16 * 1024;
+/// Streams that were reset before the service saw them; more is an attack
+/// ("rapid reset"). A page that closes may cancel some dozens at once.
+const PENDING_RESETS: usize = 50;
+/// Streams that the server itself reset for an error of the client's.
+const LOCAL_RESETS: usize = 1024;
+/// The most headers of an HTTP/1 request.
+const HTTP1_HEADERS: usize = 100;
+/// The least that hyper takes.
+const HTTP1_BUFFER_BYTES: usize = 8192;
+
+/// The other end of the connection that a request came by, in its extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+/// What happened to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionEvent {
+    /// It was accepted.
+    Opened,
+    /// It was accepted before and has ended.
+    Closed,
+    /// It was closed at once, since there are too many.
+    Refused,
+}
+
+/// Is told of every [`ConnectionEvent`], and must return at once.
+pub type Observer = Arc<dyn Fn(ConnectionEvent) + Send + Sync>;
+
+/// The end of a server, in two stages. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    soft: CancellationToken,
+    hard: CancellationToken,
+}
+
+impl Shutdown {
+    /// Neither stage was reached.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The first stage: accept nothing new, finish what was begun.
+    pub fn drain(&self) {
+        self.soft.cancel();
+    }
+
+    /// The second stage: drop what is left.
+    pub fn cut(&self) {
+        self.soft.cancel();
+        self.hard.cancel();
+    }
+
+    /// Waits for the first stage.
+    pub fn draining(&self) -> WaitForCancellationFuture<'_> {
+        self.soft.cancelled()
+    }
+
+    /// Whether the first stage was reached.
+    pub fn is_draining(&self) -> bool {
+        self.soft.is_cancelled()
+    }
+}
+
+/// Serves `router` on `listener` until `shutdown`; with `tls`, encrypted alone.
+///
+/// The time that requests have after [`Shutdown::drain`] is the setting
+/// `drain_timeout`. Dropping the future drops all connections.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    settings: &ServerSettings,
+    tls: Option<tls::Acceptor>,
+    observer: Observer,
+    shutdown: Shutdown,
+) {
+    let hard = shutdown.hard.child_token();
+    let _cut_when_dropped = hard.clone().drop_guard();
+    let tasks = TaskTracker::new();
+    let server = Arc::new(Server {
+        router,
+        http1: http1_builder(settings),
+        http2: http2_builder(settings, tasks.clone()),
+        patience: Patience {
+            headers: *settings.handshake_timeout,
+            idle: *settings.idle_timeout,
+        },
+        keepalive: Keepalive {
+            interval: *settings.keepalive_interval,
+            timeout: *settings.keepalive_timeout,
+        },
+        max_connections: settings.max_connections,
+        connections: AtomicU32::new(0),
+        tls,
+        observer,
+        soft: shutdown.soft,
+        hard,
+        tasks,
+    });
+    let watch_tls = async {
+        match &server.tls {
+            Some(tls) => tls.watch().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = server.soft.cancelled() => {}
+        never = watch_tls => match never {},
+        never = server.accept(&listener) => match never {},
+    }
+    drop(listener);
+    server.tasks.close();
+    let open = server.connections.load(Ordering::Relaxed);
+    tracing::info!(connections = open, "draining connections");
+    tokio::select! {
+        biased;
+        () = server.tasks.wait() => return,
+        () = server.hard.cancelled() => {}
+        () = tokio::time::sleep(*settings.drain_timeout) => {}
+    }
+    let open = server.connections.load(Ordering::Relaxed);
+    tracing::warn!(connections = open, "dropping the connections that are left");
+    server.hard.cancel();
+    // Tasks go at their next poll; a handler that blocks its thread is not
+    // waited for.
+    let _ = tokio::time::timeout(LAST_WAIT, server.tasks.wait()).await;
+}
+
+struct Server {
+    router: Router,
+    http1: http1::Builder,
+    http2: http2::Builder<Spawner>,
+    patience: Patience,
+    keepalive: Keepalive,
+    max_connections: u32,
+    connections: AtomicU32,
+    tls: Option<tls::Acceptor>,
+    observer: Observer,
+    soft: CancellationToken,
+    hard: CancellationToken,
+    /// Every connection and every HTTP/2 stream.
+    tasks: TaskTracker,
+}
+
+fn http1_builder(settings: &ServerSettings) -> http1::Builder {
+    let header_bytes = settings.max_header_bytes as usize;
+    let mut builder = http1::Builder::new();
+    builder
+        // hyper's counts the idle time as well; the connection's own timer
+        // tells the two apart.
+        .header_read_timeout(None)
+        .max_header_size(header_bytes)
+        .max_headers(HTTP1_HEADERS)
+        .max_buf_size(header_bytes.max(HTTP1_BUFFER_BYTES))
+        .timer(TokioTimer::new());
+    builder
+}
+
+fn http2_builder(settings: &ServerSettings, tasks: TaskTracker) -> http2::Builder<Spawner> {
+    let mut builder = http2::Builder::new(Spawner(tasks));
+    let window = settings
+        .max_streams_per_connection
+        .saturating_mul(WINDOW_BYTES_PER_STREAM)
+        .clamp(CONNECTION_WINDOW_BYTES, MAX_WINDOW_BYTES);
+    builder
+        .max_concurrent_streams(settings.max_streams_per_connection)
+        // h2 takes less than this, not at most.
+        .max_header_list_size(settings.max_header_bytes.saturating_add(1))
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_frame_size(FRAME_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(window)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(LOCAL_RESETS)
+        .keep_alive_interval(*settings.keepalive_interval)
+        .keep_alive_timeout(*settings.keepalive_timeout)
+        .timer(TokioTimer::new());
+    builder
+}
+
+impl Server {
+    async fn accept(self: &Arc<Self>, listener: &TcpListener) -> Infallible {
+        let mut refused = Seldom::default();
+        let mut failed = Seldom::default();
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => match Slot::take(self) {
+                    Some(slot) => {
+                        self.tasks.spawn(connection(slot, stream, peer));
+                    }
+                    None => {
+                        (self.observer)(ConnectionEvent::Refused);
+                        if let Some(times) = refused.now() {
+                            let limit = self.max_connections;
+                            tracing::warn!(limit, times, "connection refused: too many are open");
+                        }
+                    }
+                },
+                // That connection is gone already.
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) => {
+                    if let Some(times) = failed.now() {
+                        tracing::error!(%error, times, "cannot accept connections");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// From a TCP connection to a protocol; `None` when it closes before that.
+    async fn open(
+        &self,
+        stream: TcpStream,
+        activity: Arc<Activity>,
+    ) -> io::Result<Option<(Protocol, Wire)>> {
+        self.keepalive.set(&stream)?;
+        let transport = match &self.tls {
+            Some(tls) => Transport::Tls(Box::new(tls.accept(stream).await?)),
+            None => Transport::Plain(stream),
+        };
+        Wire::sniff(transport, activity).await
+    }
+
+    /// Polls `connection` to its end, which is by itself, by its timer, or by
+    /// shutdown. `say_goodbye` tells the client to end it.
+    async fn drive<C>(
+        &self,
+        mut connection: Pin<Box<C>>,
+        say_goodbye: fn(Pin<&mut C>),
+        protocol: Protocol,
+        activity: &Activity,
+    ) -> hyper::Result<()>
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut leaving = false;
+        let timer = tokio::time::sleep_until(activity.first_look(self.patience));
+        tokio::pin!(timer);
+        loop {
+            let leave = tokio::select! {
+                biased;
+                () = self.hard.cancelled() => return Ok(()),
+                ended = connection.as_mut() => return ended,
+                () = self.soft.cancelled(), if !leaving => {
+                    if protocol == Protocol::Http1 && !activity.requested() {
+                        return Ok(());
+                    }
+                    true
+                }
+                () = timer.as_mut() => {
+                    match activity.judge(Instant::now(), protocol, self.patience) {
+                        Verdict::Wait(until) => {
+                            timer.as_mut().reset(until);
+                            false
+                        }
+                        Verdict::Leave => true,
+                        Verdict::Drop => return Ok(()),
+                    }
+                }
+            };
+            if leave {
+                leaving = true;
+                let now = Instant::now();
+                activity.leave(now);
+                say_goodbye(connection.as_mut());
+                timer.as_mut().reset(now + activity::QUIET);
+            }
+        }
+    }
+}
+
+async fn connection(slot: Slot, stream: TcpStream, peer: SocketAddr) {
+    let server = &*slot.0;
+    let accepted = Instant::now();
+    let deadline = accepted + server.patience.headers;
+    let activity = Arc::new(Activity::accepted_at(accepted));
+    // Boxed, like the connection below: the task would otherwise keep room for
+    // the larger of the two all its life.
+    let opened = tokio::select! {
+        biased;
+        () = server.soft.cancelled() => return,
+        () = server.hard.cancelled() => return,
+        opened = Box::pin(server.open(stream, Arc::clone(&activity))) => opened,
+        () = tokio::time::sleep_until(deadline) => return,
+    };
+    let (protocol, wire) = match opened {
+        Ok(Some(opened)) => opened,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "connection not opened");
+            return;
+        }
+    };
+    let handler = Handler {
+        router: server.router.clone(),
+        peer: Peer(peer),
+        upload: server.patience.idle,
+        activity: Arc::clone(&activity),
+    };
+    let wire = TokioIo::new(wire);
+    let ended = match protocol {
+        Protocol::Http1 => {
+            let connection = Box::pin(server.http1.serve_connection(wire, handler));
+            let goodbye = http1::Connection::graceful_shutdown;
+            let driven = server.drive(connection, goodbye, protocol, &activity);
+            Box::pin(driven).await
+        }
+        Protocol::Http2 => {
+            let connection = Box::pin(server.http2.serve_connection(wire, handler));
+            let goodbye = http2::Connection::graceful_shutdown;
+            let driven = server.drive(connection, goodbye, protocol, &activity);
+            Box::pin(driven).await
+        }
+    };
+    if let Err(error) = ended {
+        let cause = error.source().map(ToString::to_string);
+        tracing::debug!(%peer, %error, cause, "connection ended");
+    }
+}
+
+/// A connection's place among those that are allowed.
+struct Slot(Arc<Server>);
+
+impl Slot {
+    /// Only the accept loop takes; so what it saw free stays free.
+    fn take(server: &Arc<Server>) -> Option<Self> {
+        if server.connections.load(Ordering::Relaxed) >= server.max_connections {
+            return None;
+        }
+        server.connections.fetch_add(1, Ordering::Relaxed);
+        (server.observer)(ConnectionEvent::Opened);
+        Some(Self(Arc::clone(server)))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        (self.0.observer)(ConnectionEvent::Closed);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Keepalive {
+    interval: Duration,
+    timeout: Duration,
+}
+
+impl Keepalive {
+    /// Small messages leave at once, and a peer that vanished is noticed: by
+    /// probes when nothing is under way, by missing acknowledgements otherwise.
+    fn set(self, stream: &TcpStream) -> io::Result<()> {
+        /// The system counts in whole seconds.
+        const LEAST: Duration = Duration::from_secs(1);
+        const PROBES: u32 = 2;
+        let socket = SockRef::from(stream);
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(self.interval.max(LEAST))
+                .with_interval((self.timeout / PROBES).max(LEAST))
+                .with_retries(PROBES),
+        )?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(self.interval + self.timeout))?;
+        Ok(())
+    }
+}
+
+/// Errors of `accept` that tell of one connection and not of the listener.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Lets something be said once in [`LOG_INTERVAL`], with how often it happened.
+#[derive(Default)]
+struct Seldom {
+    last: Option<Instant>,
+    times: u64,
+}
+
+impl Seldom {
+    fn now(&mut self) -> Option<u64> {
+        self.times += 1;
+        let now = Instant::now();
+        if self.last.is_some_and(|last| now < last + LOG_INTERVAL) {
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.times))
+    }
+}
+
+/// Spawns the streams of HTTP/2, each a task.
+#[derive(Clone)]
+struct Spawner(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Spawner
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, stream: F) {
+        self.0.spawn(stream);
+    }
+}
+
+/// What answers the requests of one connection.
+struct Handler {
+    router: Router,
+    peer: Peer,
+    /// How long a request's body may pause.
+    upload: Duration,
+    activity: Arc<Activity>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Handler {
+    type Response = Response<Tracked>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let in_flight = self.activity.begin();
+        let mut request = request.map(|body| Upload {
+            body,
+            patience: self.upload,
+            timer: None,
+        });
+        request.extensions_mut().insert(self.peer);
+        let mut router = self.router.clone();
+        // The last net: a panic that nobody caught before is this request's
+        // alone. The panic hook has told of it.
+        let answer = AssertUnwindSafe(async move { router.call(request).await }).catch_unwind();
+        Box::pin(async move {
+            let response = match answer.await {
+                Ok(Ok(response)) => response,
+                Ok(Err(never)) => match never {},
+                Err(_) => {
+                    let mut response = Response::new(Body::from("internal error"));
+                    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                    response
+                }
+            };
+            Ok(response.map(|body| Tracked {
+                body,
+                _in_flight: in_flight,
+            }))
+        })
+    }
+}
+
+/// A request body that fails when nothing comes for too long. It costs a timer
+/// only while somebody waits for it.
+struct Upload {
+    body: Incoming,
+    patience: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why a request's body was given up.
+#[derive(Debug, thiserror::Error)]
+enum UploadError {
+    #[error("nothing of the request's body came for {}", humantime::format_duration(*.0))]
+    Stalled(Duration),
+    #[error(transparent)]
+    Connection(#[from] hyper::Error),
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            this.timer = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(UploadError::from)));
+        }
+        let patience = this.patience;
+        let timer = this
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        timer
+            .as_mut()
+            .poll(cx)
+            .map(|()| Some(Err(UploadError::Stalled(patience))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A response body: its request is in flight until it is dropped.
+struct Tracked {
+    body: Body,
+    _in_flight: InFlight,
+}
+
+impl http_body::Body for Tracked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,262 @@
+//! Where the inboxes are: the truth that streams replay and heal from.
+//!
+//! A [`Store`] promises, whatever engine is behind it:
+//!
+//! - **All or nothing, durable.** [`Store::commit`] applies a batch in one
+//!   transaction, and answers after it is on disk.
+//! - **In order.** Each change of an inbox takes the next revision inside that
+//!   transaction, so who reads a head has every change up to it.
+//! - **One snapshot.** A page, its head and its epoch are of one moment.
+//! - **Isolated.** Every row is read and written by its whole [`InboxKey`].
+//!
+//! What the mutations mean is decided by `plan`, for all engines alike; an
+//! engine only loads what the plan needs and writes what it says.
+
+mod plan;
+pub mod sqlite;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::{
+    clock::Timestamp,
+    model::{Epoch, Head, InboxKey, NewNotification, Notification, Revision, Run},
+    random::Random,
+};
+
+/// What an engine says of its failure.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It does not answer now; nothing was changed, later it may answer.
+    #[error("the store does not answer: {0}")]
+    Unavailable(#[source] Source),
+    /// It refused this batch for the sake of a member; nothing was changed.
+    #[error("the store refused a write: {0}")]
+    Refused(#[source] Source),
+    /// A row holds what cannot be: somebody else wrote it, or a bug.
+    #[error("{table}.{column} of row {row}: {problem}")]
+    Inconsistent {
+        /// The table.
+        table: &'static str,
+        /// Its column.
+        column: &'static str,
+        /// What identifies the row.
+        row: String,
+        /// What is wrong with the value.
+        problem: String,
+    },
+    /// It cannot be opened: one line for who starts the program.
+    #[error("{0}")]
+    Open(String),
+}
+
+impl Error {
+    /// Its kind, as a metric's label.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Refused(_) => "constraint",
+            Self::Inconsistent { .. } => "corrupt",
+            Self::Open(_) => "unavailable",
+        }
+    }
+}
+
+/// A change that is asked for.
+#[derive(Clone, Debug)]
+pub enum Mutation {
+    /// Create a notification.
+    Send(NewNotification),
+    /// Mark notifications as read.
+    MarkRead {
+        /// Whose they are.
+        inbox: InboxKey,
+        /// Which; unknown, archived and already read ones are skipped.
+        notification_ids: Vec<Uuid>,
+    },
+}
+
+impl Mutation {
+    /// The inbox that it changes.
+    pub fn inbox(&self) -> &InboxKey {
+        match self {
+            Self::Send(new) => &new.inbox,
+            Self::MarkRead { inbox, .. } => inbox,
+        }
+    }
+}
+
+/// What became of a mutation, with the head that it left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The notification is in the inbox.
+    Sent {
+        /// It; for a duplicate, the first one as it is now.
+        notification: Notification,
+        /// Whether its idempotency key had been used: nothing was changed.
+        duplicate: bool,
+        /// The inbox's head.
+        head: Head,
+    },
+    /// The idempotency key was used with another content; nothing was changed.
+    Mismatch,
+    /// Notifications are marked as read.
+    MarkedRead {
+        /// How many turned from unread to read.
+        marked_count: u32,
+        /// The inbox's head.
+        head: Head,
+    },
+}
+
+/// What a commit did.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// One for each mutation, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// What is to be published, a run for each inbox that changed.
+    pub runs: Vec<(InboxKey, Run)>,
+}
+
+/// The state of an inbox at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Which life of the database.
+    pub epoch: Epoch,
+    /// The inbox's head.
+    pub head: Head,
+}
+
+/// Where a page of changed rows begins: after the row of this sequence whose
+/// last change had this revision. Several rows can share a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    /// The last change of the row before.
+    pub revision: Revision,
+    /// The sequence of the row before.
+    pub sequence: Revision,
+}
+
+impl Cursor {
+    /// After all rows of `revision`.
+    pub fn after(revision: Revision) -> Self {
+        // A row's sequence is at most its revision.
+        Self {
+            revision,
+            sequence: revision,
+        }
+    }
+}
+
+/// How large a page may be. At least one row is in a page whatever its size.
+#[derive(Clone, Copy, Debug)]
+pub struct PageLimit {
+    /// The most rows.
+    pub rows: usize,
+    /// The most bytes of content.
+    pub bytes: usize,
+}
+
+/// Rows of one inbox that changed, in the order of their last change.
+#[derive(Debug)]
+pub struct Changes {
+    /// The inbox when the page was read.
+    pub snapshot: Snapshot,
+    /// Archived ones too: a stream must say that they went.
+    pub rows: Vec<Notification>,
+    /// The last-change revision of the first row that did not fit; `None` when
+    /// the page reaches the head.
+    pub next: Option<Revision>,
+}
+
+/// Which rows of an inbox to list.
+#[derive(Clone, Copy, Debug)]
+pub struct RecentQuery {
+    /// Only those created after it.
+    pub since: Option<Timestamp>,
+    /// Only those of a lower sequence: where the page before ended.
+    pub before: Option<Revision>,
+    /// Only unread ones.
+    pub unread_only: bool,
+    /// How large the page may be.
+    pub limit: PageLimit,
+}
+
+/// Rows of one inbox that are not archived, newest first.
+#[derive(Debug)]
+pub struct Recent {
+    /// The inbox when the page was read.
+    pub snapshot: Snapshot,
+    /// The page.
+    pub rows: Vec<Notification>,
+    /// Whether there are more after it.
+    pub more: bool,
+}
+
+/// Keeps the inboxes. See the module for what every implementation promises.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Applies `batch` in its order, in one transaction that is durable when
+    /// this returns. On an error nothing was applied.
+    ///
+    /// Not cancel safe: a dropped call may or may not have committed, and who
+    /// drops it can no longer publish in order. Run it to its end.
+    async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error>;
+
+    /// Reads the heads of inboxes, in their order; each costs the same whatever
+    /// the inbox holds.
+    async fn heads(&self, inboxes: &[InboxKey]) -> Result<Vec<Snapshot>, Error>;
+
+    /// Reads the head of an inbox.
+    async fn head(&self, inbox: &InboxKey) -> Result<Snapshot, Error> {
+        let heads = self.heads(std::slice::from_ref(inbox)).await?;
+        heads.into_iter().next().ok_or_else(|| Error::Inconsistent {
+            table: "doorbell",
+            column: "epoch",
+            row: "1".into(),
+            problem: "the row is missing".into(),
+        })
+    }
+
+    /// Reads the rows that changed after `cursor`.
+    async fn changes(
+        &self,
+        inbox: &InboxKey,
+        cursor: Cursor,
+        limit: PageLimit,
+    ) -> Result<Changes, Error>;
+
+    /// Counts the rows that changed after `position`, up to `at_most`.
+    async fn count_changes(
+        &self,
+        inbox: &InboxKey,
+        position: Revision,
+        at_most: usize,
+    ) -> Result<usize, Error>;
+
+    /// Reads a page, newest first.
+    async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error>;
+
+    /// Whether it can write and read at the moment.
+    async fn check(&self) -> Result<(), Error>;
+
+    /// Ends its connections. What was committed stays.
+    async fn close(&self);
+}
+
+/// Opens the store at `url`, brings its schema up to date, and makes its epoch
+/// if it has none.
+pub async fn open(url: &str, readers: u32, random: &dyn Random) -> Result<Arc<dyn Store>, Error> {
+    let scheme = url.split(':').next().unwrap_or_default();
+    match scheme {
+        "sqlite" => Ok(Arc::new(sqlite::Sqlite::open(url, readers, random).await?)),
+        _ => Err(Error::Open(format!(
+            "the database URL must begin with `sqlite://`, not with `{scheme}:`"
+        ))),
+    }
+}

@@ -1,0 +1,255 @@
+//! The walls that `ARCHITECTURE.md` names, as far as a program can see them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What each module may use. A module that is not here fails the test.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("clock", &[]),
+    ("config", &[]),
+    ("proto", &[]),
+    ("sabotage", &[]),
+    ("metrics", &["proto"]),
+    ("random", &["clock"]),
+    ("telemetry", &["config"]),
+    ("model", &["clock"]),
+    ("hub", &["model"]),
+    ("store", &["clock", "model", "random", "sabotage"]),
+    (
+        "inbox",
+        &[
+            "clock", "config", "hub", "metrics", "model", "random", "sabotage", "store",
+        ],
+    ),
+    ("auth", &["clock", "config", "model", "random"]),
+    ("server", &["config"]),
+    (
+        "grpc",
+        &[
+            "auth", "clock", "config", "hub", "inbox", "metrics", "model", "proto", "random",
+            "store",
+        ],
+    ),
+    ("client", &["clock", "config", "proto", "random"]),
+    (
+        "fuzz",
+        &[
+            "auth", "clock", "config", "grpc", "model", "proto", "random",
+        ],
+    ),
+    (
+        "app",
+        &[
+            "auth", "clock", "config", "grpc", "inbox", "metrics", "proto", "random", "server",
+            "store",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "app",
+            "auth",
+            "client",
+            "clock",
+            "config",
+            "random",
+            "store",
+            "telemetry",
+        ],
+    ),
+    ("lib", &[]),
+    ("main", &[]),
+];
+
+/// The crates that stay behind a wall, and who may name them.
+const BEHIND_A_WALL: &[(&str, &[&str])] = &[
+    (
+        "tonic",
+        &[
+            "grpc",
+            "proto",
+            "auth",
+            "client",
+            "app",
+            "server",
+            "cli/healthcheck",
+            "fuzz",
+        ],
+    ),
+    ("sqlx", &["store"]),
+];
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The code of each file of `src`, by its path without the end: no comments, and
+/// nothing from the tests on.
+fn sources() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    rust_files(&root)
+        .into_iter()
+        .filter(|path| path.file_stem().is_none_or(|name| name != "tests"))
+        .map(|path| {
+            let name = path.strip_prefix(&root).unwrap().with_extension("");
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text
+                .split("#[cfg(test)]\nmod tests")
+                .next()
+                .unwrap_or_default();
+            let lines = code
+                .lines()
+                .map(|line| line.split("//").next().unwrap_or_default());
+            (
+                name.to_str().unwrap().to_owned(),
+                lines.collect::<Vec<_>>().join("\n"),
+            )
+        })
+        .collect()
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
+/// The modules of the crate that `code` names after `crate::`.
+fn used_modules(code: &str) -> Vec<String> {
+    let mut used = Vec::new();
+    for after in code.split("crate::").skip(1) {
+        if let Some(group) = after.strip_prefix('{') {
+            // The first name of each entry of the outermost group.
+            let (mut depth, mut entry) = (1, String::new());
+            for c in group.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    _ => {}
+                }
+                if depth == 0 || (depth == 1 && c == ',') {
+                    used.push(
+                        entry
+                            .trim()
+                            .split("::")
+                            .next()
+                            .unwrap_or_default()
+                            .to_owned(),
+                    );
+                    entry.clear();
+                } else {
+                    entry.push(c);
+                }
+                if depth == 0 {
+                    break;
+                }
+            }
+        } else {
+            let end = after.find(|c: char| !c.is_alphanumeric() && c != '_');
+            used.push(after[..end.unwrap_or(after.len())].to_owned());
+        }
+    }
+    used.retain(|module| is_word(module));
+    used
+}
+
+#[test]
+fn imports_go_downward() {
+    let may_use: BTreeMap<_, _> = MAY_USE.iter().copied().collect();
+    for (name, code) in sources() {
+        let module = name.split('/').next().unwrap();
+        let allowed = may_use
+            .get(module)
+            .unwrap_or_else(|| panic!("{module} is on no floor"));
+        for used in used_modules(&code) {
+            assert!(
+                used == module || allowed.contains(&used.as_str()),
+                "src/{name}.rs uses `{used}`, and {module} may use {allowed:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_floor_rests_on_one_above_it() {
+    let floors: Vec<_> = MAY_USE.iter().map(|(module, _)| *module).collect();
+    for (at, (module, uses)) in MAY_USE.iter().enumerate() {
+        for used in *uses {
+            let floor = floors.iter().position(|floor| floor == used);
+            assert!(
+                floor.is_some_and(|floor| floor < at),
+                "{module} rests on {used}"
+            );
+        }
+    }
+}
+
+#[test]
+fn libraries_stay_behind_their_walls() {
+    for (name, code) in sources() {
+        for (library, allowed) in BEHIND_A_WALL {
+            let named = code.contains(&format!("{library}::"));
+            let may = allowed
+                .iter()
+                .any(|module| name == *module || name.starts_with(&format!("{module}/")));
+            assert!(!named || may, "src/{name}.rs names {library}");
+        }
+    }
+}
+
+#[test]
+fn every_statement_on_an_inbox_names_the_organization_and_the_user() {
+    let mut statements = 0;
+    for (name, code) in sources()
+        .iter()
+        .filter(|(name, _)| name.starts_with("store/"))
+    {
+        // A string literal with one of the tables in it, wherever it is broken.
+        for literal in code.split('"').skip(1).step_by(2) {
+            let text = literal.replace("\\\n", " ");
+            let words = |word: &str| {
+                text.split(|c: char| !is_word(&c.to_string()))
+                    .any(|w| w == word)
+            };
+            let touches = ["FROM", "JOIN", "INTO", "UPDATE"].iter().any(|verb| {
+                ["inboxes", "notifications"].iter().any(|table| {
+                    text.split_whitespace()
+                        .collect::<Vec<_>>()
+                        .join(" ")
+                        .contains(&format!("{verb} {table}"))
+                })
+            });
+            if touches {
+                statements += 1;
+                assert!(
+                    words("organization_id") && words("user_id"),
+                    "src/{name}.rs: {text}"
+                );
+            }
+        }
+    }
+    // So that a change of the code's shape does not make the test see nothing.
+    assert!(statements >= 8, "only {statements} statements were found");
+}
+
+#[test]
+fn the_map_names_every_module() {
+    let map = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md"));
+    let map = map.unwrap();
+    for name in sources().keys().filter(|name| !name.contains('/')) {
+        assert!(
+            map.contains(&format!("`src/{name}.rs`")) || name == "lib" || name == "proto",
+            "ARCHITECTURE.md does not name src/{name}.rs"
+        );
+    }
+}

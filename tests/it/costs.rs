@@ -1,0 +1,278 @@
+//! What streams may ask of the store, counted.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use doorbell::{
+    clock::{SystemClock, Timestamp},
+    config::{FeedSettings, WriterSettings},
+    inbox::{
+        Inbox,
+        feed::{Event, Feed, Resume},
+    },
+    model::{Content, InboxKey, NewNotification, Revision},
+    random::SeededRandom,
+    store::{
+        Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Snapshot,
+        Store,
+    },
+};
+use tokio::sync::Semaphore;
+
+/// A store that counts its reads, and answers pages when it is let.
+struct CountedStore {
+    inner: Arc<dyn Store>,
+    heads: AtomicUsize,
+    pages: AtomicUsize,
+    /// The writes and the bytes of content of each batch.
+    batches: Mutex<Vec<(usize, usize)>>,
+    gate: Semaphore,
+}
+
+#[async_trait]
+impl Store for CountedStore {
+    async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
+        let bytes = batch.iter().map(|mutation| match mutation {
+            Mutation::Send(new) => new.content.len_bytes(),
+            Mutation::MarkRead { .. } => 0,
+        });
+        self.batches
+            .lock()
+            .unwrap()
+            .push((batch.len(), bytes.sum()));
+        self.inner.commit(batch, now).await
+    }
+
+    async fn heads(&self, inboxes: &[InboxKey]) -> Result<Vec<Snapshot>, Error> {
+        self.heads.fetch_add(1, Ordering::SeqCst);
+        self.inner.heads(inboxes).await
+    }
+
+    async fn changes(
+        &self,
+        inbox: &InboxKey,
+        cursor: Cursor,
+        limit: PageLimit,
+    ) -> Result<Changes, Error> {
+        self.pages.fetch_add(1, Ordering::SeqCst);
+        let _let = self.gate.acquire().await.unwrap();
+        self.inner.changes(inbox, cursor, limit).await
+    }
+
+    async fn count_changes(
+        &self,
+        inbox: &InboxKey,
+        position: Revision,
+        at_most: usize,
+    ) -> Result<usize, Error> {
+        self.pages.fetch_add(1, Ordering::SeqCst);
+        self.inner.count_changes(inbox, position, at_most).await
+    }
+
+    async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error> {
+        self.pages.fetch_add(1, Ordering::SeqCst);
+        self.inner.recent(inbox, query).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.inner.check().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+struct Harness {
+    inbox: Arc<Inbox>,
+    store: Arc<CountedStore>,
+    _directory: tempfile::TempDir,
+}
+
+impl Harness {
+    async fn new() -> Self {
+        Self::with(&WriterSettings::default()).await
+    }
+
+    async fn with(writer: &WriterSettings) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(CountedStore {
+            inner: Arc::new(crate::support::sqlite(&directory).await),
+            heads: AtomicUsize::new(0),
+            pages: AtomicUsize::new(0),
+            batches: Mutex::default(),
+            gate: Semaphore::new(0),
+        });
+        let settings = FeedSettings {
+            heartbeat_interval: Duration::from_secs(3600).into(),
+            max_streams_per_user: 1000,
+            room_capacity: 4,
+            ..FeedSettings::default()
+        };
+        let inbox = Inbox::new(
+            store.clone(),
+            Arc::new(SystemClock),
+            Arc::new(SeededRandom::new(1)),
+            settings,
+            writer,
+        );
+        Self {
+            inbox,
+            store,
+            _directory: directory,
+        }
+    }
+
+    async fn send(&self) {
+        let content = Content {
+            kind: "test".into(),
+            title: "a title".into(),
+            body: None,
+            entity_type: None,
+            entity_id: None,
+            action_url: None,
+            data: None,
+        };
+        let new = NewNotification {
+            inbox: ann(),
+            id: self.inbox.new_id(),
+            content: Arc::new(content),
+            idempotency_key: None,
+            sender: "backend".into(),
+        };
+        self.inbox.send(new).await.unwrap();
+    }
+
+    async fn subscribe(&self, after: u64) -> Feed {
+        let resume = Resume {
+            after_revision: Some(Revision::new(after)),
+            epoch: None,
+        };
+        let never = Timestamp::from_seconds(i64::MAX);
+        self.inbox.subscribe(&ann(), resume, never).await.unwrap()
+    }
+}
+
+fn ann() -> InboxKey {
+    InboxKey::parse("acme", "ann").unwrap()
+}
+
+async fn next(feed: &mut Feed) -> (u64, Event) {
+    let message = feed.next().await.unwrap().unwrap();
+    (message.position.get(), message.event)
+}
+
+#[tokio::test]
+async fn a_stream_that_comes_back_at_the_head_reads_the_head_and_nothing_else() {
+    let harness = Harness::new().await;
+    harness.send().await;
+    for number in 1..=50 {
+        let mut feed = harness.subscribe(1).await;
+        assert!(matches!(
+            next(&mut feed).await,
+            (1, Event::Connected { .. })
+        ));
+        assert!(matches!(next(&mut feed).await, (1, Event::CaughtUp)));
+        assert_eq!(harness.store.heads.load(Ordering::SeqCst), number);
+    }
+    assert_eq!(harness.store.pages.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_live_event_reads_nothing() {
+    let harness = Harness::new().await;
+    let mut feed = harness.subscribe(0).await;
+    next(&mut feed).await;
+    next(&mut feed).await;
+    for position in 1..=20 {
+        harness.send().await;
+        assert!(matches!(next(&mut feed).await, (at, Event::Live(_)) if at == position));
+    }
+    assert_eq!(harness.store.heads.load(Ordering::SeqCst), 1);
+    assert_eq!(harness.store.pages.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn streams_that_lag_together_share_a_read() {
+    const STREAMS: usize = 100;
+    let harness = Harness::new().await;
+    let mut feeds = Vec::new();
+    for _ in 0..STREAMS {
+        let mut feed = harness.subscribe(0).await;
+        next(&mut feed).await;
+        next(&mut feed).await;
+        feeds.push(feed);
+    }
+    // More commits than a room holds, and nobody reads.
+    for _ in 0..10 {
+        harness.send().await;
+    }
+    let asked = Arc::new(AtomicUsize::new(0));
+    let healing: Vec<_> = feeds
+        .into_iter()
+        .map(|mut feed| {
+            let asked = asked.clone();
+            tokio::spawn(async move {
+                asked.fetch_add(1, Ordering::SeqCst);
+                let mut positions = Vec::new();
+                loop {
+                    let (position, event) = next(&mut feed).await;
+                    positions.push(position);
+                    if matches!(event, Event::CaughtUp) {
+                        return positions;
+                    }
+                }
+            })
+        })
+        .collect();
+    // The runtime has one thread, and each runs until it waits for the store.
+    while asked.load(Ordering::SeqCst) < STREAMS {
+        tokio::task::yield_now().await;
+    }
+    harness.store.gate.add_permits(STREAMS);
+    for healed in healing {
+        let positions = healed.await.unwrap();
+        assert_eq!(positions, (1..=10).chain([10]).collect::<Vec<u64>>());
+    }
+    assert_eq!(harness.store.pages.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_batch_is_bounded_in_rows_and_in_bytes() {
+    const SENDS: usize = 60;
+    // A content of this test has 11 bytes.
+    for (write_batch, write_batch_bytes, most) in [(7, 1 << 20, 7), (256, 100, 10), (256, 1, 1)] {
+        let writer = WriterSettings {
+            write_batch,
+            write_batch_bytes,
+            ..WriterSettings::default()
+        };
+        let harness = Arc::new(Harness::with(&writer).await);
+        let sends: Vec<_> = (0..SENDS)
+            .map(|_| {
+                let harness = harness.clone();
+                tokio::spawn(async move { harness.send().await })
+            })
+            .collect();
+        for send in sends {
+            send.await.unwrap();
+        }
+        let batches = harness.store.batches.lock().unwrap().clone();
+        assert_eq!(
+            batches.iter().map(|(writes, _)| writes).sum::<usize>(),
+            SENDS
+        );
+        // They wait together, so one batch at least is as large as may be.
+        assert_eq!(
+            batches.iter().map(|(writes, _)| *writes).max(),
+            Some(most),
+            "{batches:?}"
+        );
+    }
+}

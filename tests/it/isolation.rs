@@ -1,0 +1,493 @@
+//! Tenants never see one another, in any call, error, metric or log line.
+//!
+//! The calls come from the descriptor of the service: a method without a case
+//! here fails. An id, a position or a token of somebody else's is answered with
+//! the same bytes as one that does not exist.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use doorbell::proto::{
+    FILE_DESCRIPTOR_SET, GetRecentRequest, GetUnreadCountRequest, SubscribeRequest,
+};
+use futures_util::future::BoxFuture;
+use prost::Message as _;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use crate::{
+    calls::{
+        Inbox, SERVICE, Way, assert_refused, eventually, exchange, in_seconds, mark, next, page,
+        rest, send, signed,
+    },
+    history::{Screen, Seen},
+    server::{Client, PATIENCE, Server, Setup, free_port, sender_token, user_token},
+};
+
+/// What a caller may name that is somebody's.
+#[derive(Clone)]
+struct Named {
+    organization: String,
+    user: String,
+    ids: Vec<String>,
+    page_token: String,
+    revision: u64,
+}
+
+/// Calls a method with what is somebody's, and gives all bytes of the answer.
+type Call = fn(Client, Named) -> BoxFuture<'static, Result<Vec<u8>, Status>>;
+
+#[derive(Clone, Copy)]
+struct Case {
+    call: Call,
+    /// Whether only senders may.
+    sends: bool,
+}
+
+fn cases() -> BTreeMap<&'static str, Case> {
+    let reads = |call| Case { call, sends: false };
+    BTreeMap::from([
+        (
+            "SendInApp",
+            Case {
+                sends: true,
+                call: |mut client, named| {
+                    Box::pin(async move {
+                        let request = send(&named.organization, &named.user, "From outside");
+                        let answer = client.send_in_app(request).await?;
+                        Ok(answer.into_inner().encode_to_vec())
+                    })
+                },
+            },
+        ),
+        (
+            "MarkRead",
+            reads(|mut client, named| {
+                Box::pin(async move {
+                    let answer = client.mark_read(mark(named.ids)).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
+        (
+            "GetUnreadCount",
+            reads(|mut client, _| {
+                Box::pin(async move {
+                    let answer = client.get_unread_count(GetUnreadCountRequest {}).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
+        (
+            "GetRecent",
+            reads(|mut client, named| {
+                Box::pin(async move {
+                    let plain = client.get_recent(GetRecentRequest::default()).await?;
+                    let request = GetRecentRequest {
+                        page_token: named.page_token,
+                        ..GetRecentRequest::default()
+                    };
+                    let paged = client.get_recent(request).await;
+                    let mut bytes = plain.into_inner().encode_to_vec();
+                    match paged {
+                        Ok(page) => bytes.extend(page.into_inner().encode_to_vec()),
+                        Err(status) => bytes.extend(all_of(&status)),
+                    }
+                    Ok(bytes)
+                })
+            }),
+        ),
+        (
+            "Subscribe",
+            reads(|mut client, named| {
+                Box::pin(async move {
+                    let request = SubscribeRequest {
+                        after_revision: Some(named.revision),
+                        epoch: None,
+                    };
+                    let mut stream = client.subscribe(request).await?.into_inner();
+                    let (messages, end) = rest(&mut stream).await;
+                    end?;
+                    Ok(messages
+                        .iter()
+                        .flat_map(|message| message.encode_to_vec())
+                        .collect())
+                })
+            }),
+        ),
+    ])
+}
+
+/// The methods of the service, as its descriptor has them.
+fn methods() -> BTreeSet<String> {
+    let set = prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+    let ours = set
+        .file
+        .iter()
+        .filter(|file| file.package() == "doorbell.v1");
+    ours.flat_map(|file| &file.service)
+        .flat_map(|service| &service.method)
+        .map(|method| method.name().to_owned())
+        .collect()
+}
+
+/// A case for every method, or the test fails.
+fn every_case() -> Vec<(&'static str, Case)> {
+    let cases = cases();
+    let with_case: BTreeSet<_> = cases.keys().map(|name| (*name).to_owned()).collect();
+    assert_eq!(
+        methods(),
+        with_case,
+        "each method has its case of isolation"
+    );
+    cases.into_iter().collect()
+}
+
+/// Code, message and details of a status.
+fn all_of(status: &Status) -> Vec<u8> {
+    let mut bytes = vec![u8::try_from(status.code() as i32).unwrap()];
+    bytes.extend(status.message().as_bytes());
+    bytes.extend(status.details());
+    bytes
+}
+
+fn bytes_of(answer: Result<Vec<u8>, Status>) -> Vec<u8> {
+    answer.unwrap_or_else(|status| all_of(&status))
+}
+
+/// Words that are one tenant's, and nobody else's to read.
+const ORGANIZATION: &str = "secretive-tenant";
+const USER: &str = "confidential-person";
+const TITLE: &str = "a-title-for-one-pair-of-eyes";
+const BODY: &str = "a-body-for-one-pair-of-eyes";
+const WORDS: [&str; 4] = [ORGANIZATION, USER, TITLE, BODY];
+
+fn contains(bytes: &[u8], word: &str) -> bool {
+    bytes
+        .windows(word.len())
+        .any(|window| window == word.as_bytes())
+}
+
+/// The victim's inbox, with all that it has.
+async fn victim(server: &Server) -> (Inbox, Named) {
+    let mut inbox = Inbox::new(server, ORGANIZATION, USER).await;
+    for _ in 0..3 {
+        let mut request = send(ORGANIZATION, USER, TITLE);
+        request.body = Some(BODY.into());
+        let answer = inbox
+            .sender
+            .send_in_app(request)
+            .await
+            .unwrap()
+            .into_inner();
+        inbox.sent(answer.notification.unwrap(), answer.unread_count);
+    }
+    let request = GetRecentRequest {
+        limit: 1,
+        ..GetRecentRequest::default()
+    };
+    let page = inbox.reader.get_recent(request).await.unwrap().into_inner();
+    let named = Named {
+        organization: ORGANIZATION.into(),
+        user: USER.into(),
+        ids: inbox.ids.iter().map(Uuid::to_string).collect(),
+        page_token: page.next_page_token,
+        revision: page.revision,
+    };
+    (inbox, named)
+}
+
+/// What never was: as long as the victim's.
+fn nobodys() -> Named {
+    Named {
+        organization: "secretive-tenanu".into(),
+        user: "confidential-persoo".into(),
+        ids: (1..=3).map(|n| Uuid::from_u128(n).to_string()).collect(),
+        page_token: "00000000000000030123456789abcdef".into(),
+        revision: 3,
+    }
+}
+
+/// Tokens of one and the same `exp`: it is part of what a stream says.
+fn reader_token(organization: &str, user: &str, exp: i64) -> String {
+    signed(&json!({"organizationId": organization, "userId": user, "exp": exp}))
+}
+
+#[test]
+fn every_method_of_the_service_has_a_case() {
+    assert_eq!(every_case().len(), methods().len());
+}
+
+#[tokio::test]
+async fn without_a_good_token_no_call_is_served() {
+    let server = Setup::new().start();
+    let (_inbox, named) = victim(&server).await;
+    let exp = in_seconds(1000);
+    let wildcard_user = json!({"organizationId": "*", "userId": USER, "exp": exp});
+    let wildcard_other_role =
+        json!({"organizationId": "*", "userId": USER, "userRole": "admin", "exp": exp});
+    let expired = json!({"organizationId": ORGANIZATION, "userId": USER, "exp": in_seconds(-1)});
+    let good = user_token(ORGANIZATION, USER);
+    let (signed_part, signature) = good.rsplit_once('.').unwrap();
+    let flipped = signature.chars().rev().collect::<String>();
+    for (method, case) in every_case() {
+        for (token, reason) in [
+            (signed(&wildcard_user), "TOKEN_INVALID"),
+            (signed(&wildcard_other_role), "TOKEN_INVALID"),
+            (signed(&expired), "TOKEN_EXPIRED"),
+            (format!("{signed_part}.{flipped}"), "TOKEN_INVALID"),
+            (format!("{signed_part}."), "TOKEN_INVALID"),
+            ("x".to_owned(), "TOKEN_INVALID"),
+        ] {
+            let client = server.client(&token).await;
+            let answer = (case.call)(client, named.clone()).await;
+            assert_refused(answer, Code::Unauthenticated, reason);
+        }
+        // No metadata at all, on either way in.
+        for way in Way::ALL {
+            let path = format!("{SERVICE}{method}");
+            let body = crate::calls::frame(&[]);
+            let answer = exchange(&server, way, &path, &[], body).await.unwrap();
+            let status = answer.status().expect("a status");
+            assert_refused(Err::<(), _>(status), Code::Unauthenticated, "TOKEN_MISSING");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_role_has_its_calls_and_the_wildcard_is_for_senders() {
+    let server = Setup::new().start();
+    let (_inbox, named) = victim(&server).await;
+    for (method, case) in every_case() {
+        let reader = server.user(ORGANIZATION, USER).await;
+        let own_sender = server.client(&sender_token(ORGANIZATION)).await;
+        let any_sender = server.client(&sender_token("*")).await;
+        let foreign_sender = server.client(&sender_token("globex")).await;
+        if case.sends {
+            let answer = (case.call)(reader, named.clone()).await;
+            assert_refused(answer, Code::PermissionDenied, "NOT_A_SENDER");
+            for sender in [own_sender, any_sender] {
+                assert!((case.call)(sender, named.clone()).await.is_ok(), "{method}");
+            }
+            let answer = (case.call)(foreign_sender, named.clone()).await;
+            assert_refused(answer, Code::PermissionDenied, "WRONG_ORGANIZATION");
+            // And no request may name it, whoever sends.
+            let mut wildcard = named.clone();
+            wildcard.organization = "*".into();
+            let sender = server.client(&sender_token("*")).await;
+            let answer = (case.call)(sender, wildcard).await;
+            assert_refused(answer, Code::InvalidArgument, "INVALID_REQUEST");
+        } else {
+            for sender in [own_sender, any_sender, foreign_sender] {
+                let answer = (case.call)(sender, named.clone()).await;
+                assert_refused(answer, Code::PermissionDenied, "NOT_A_READER");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_somebody_elses_is_like_what_does_not_exist() {
+    let server = Setup::new().start();
+    let (mut inbox, named) = victim(&server).await;
+    let mut screen = Screen::default();
+    let mut stream = inbox.subscribe(SubscribeRequest::default()).await;
+    screen
+        .see(&Seen::from(&next(&mut stream).await), None)
+        .unwrap();
+    let exp = in_seconds(1000);
+    for (method, case) in every_case() {
+        // Another tenant with the same user's id; another user of the same
+        // tenant; and one who has a namesake nowhere.
+        for (organization, user) in [("globex", USER), (ORGANIZATION, "mallory"), ("x", "y")] {
+            let token = if case.sends {
+                sender_token("globex")
+            } else {
+                reader_token(organization, user, exp)
+            };
+            let theirs = (case.call)(server.client(&token).await, named.clone()).await;
+            let nobodys = (case.call)(server.client(&token).await, nobodys()).await;
+            let (theirs, nobodys) = (bytes_of(theirs), bytes_of(nobodys));
+            assert_eq!(theirs, nobodys, "{method} of {organization} {user}");
+            for word in WORDS {
+                assert!(!contains(&theirs, word), "{method} tells {word}");
+            }
+            for id in &named.ids {
+                assert!(!contains(&theirs, id), "{method} tells {id}");
+            }
+        }
+    }
+    // Nothing happened to it: its next event follows on what it had.
+    let head = inbox
+        .reader
+        .get_unread_count(GetUnreadCountRequest {})
+        .await;
+    let head = head.unwrap().into_inner();
+    assert_eq!((head.revision, head.unread_count), (3, 3));
+    inbox.send("Last").await;
+    let message = next(&mut stream).await;
+    assert_eq!(message.revision, 4);
+    screen.see(&Seen::from(&message), None).unwrap();
+}
+
+/// Streams of every other inbox stay silent while one is written to.
+#[tokio::test]
+async fn an_event_rings_in_one_inbox_alone() {
+    let server = Setup::new().start();
+    let mut ours = Inbox::new(&server, "acme", "ann").await;
+    let mut others = Vec::new();
+    for (organization, user) in [
+        ("globex", "ann"),
+        ("acme", "bob"),
+        ("acm", "eann"),
+        ("ann", "acme"),
+    ] {
+        let mut other = Inbox::new(&server, organization, user).await;
+        let mut stream = other.subscribe(SubscribeRequest::default()).await;
+        next(&mut stream).await;
+        others.push((other, stream));
+    }
+    for number in 0..20 {
+        ours.send(&format!("{TITLE} {number}")).await;
+    }
+    let ids = ours.ids.clone();
+    ours.mark(&ids).await;
+    // What comes first on each is its own, and the first of its inbox.
+    for (other, stream) in &mut others {
+        let own = other.send("own").await;
+        let message = next(stream).await;
+        assert_eq!((message.revision, message.unread_count), (1, 1));
+        assert!(contains(&message.encode_to_vec(), &own.id));
+    }
+}
+
+fn json_lines(log: &str) -> Vec<Value> {
+    log.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .collect()
+}
+
+fn lines_of(server: &Server, message: &str) -> Vec<Value> {
+    json_lines(&server.log())
+        .into_iter()
+        .filter(|line| line["message"] == message)
+        .collect()
+}
+
+#[tokio::test]
+async fn metrics_name_no_tenant_and_logs_name_the_caller_alone() {
+    let pages = free_port();
+    let server = Setup::new()
+        .with("METRICS_LISTEN", pages)
+        .with("LOG", "trace")
+        .start();
+    let (mut inbox, named) = victim(&server).await;
+    let exp = in_seconds(1000);
+    let mut tokens = vec![user_token(ORGANIZATION, USER)];
+
+    // A stream of ours, from its opening to its end.
+    let own = server.client(&tokens[0]).await;
+    let mut stream = own.clone().subscribe(SubscribeRequest::default()).await;
+    next(stream.as_mut().unwrap().get_mut()).await;
+    let ids = inbox.ids.clone();
+    inbox.mark(&ids[..1]).await;
+    next(stream.as_mut().unwrap().get_mut()).await;
+    drop(stream);
+
+    // Strangers try everything with what is ours.
+    for (_, case) in every_case() {
+        for token in [
+            reader_token("globex", USER, exp),
+            sender_token("globex"),
+            format!("{}x", user_token(ORGANIZATION, USER)),
+        ] {
+            let client = server.client(&token).await;
+            let _ = (case.call)(client, named.clone()).await;
+            tokens.push(token);
+        }
+    }
+    let mut refused = send(ORGANIZATION, USER, TITLE);
+    refused.body = Some(format!("{BODY}\0"));
+    inbox.sender.send_in_app(refused).await.unwrap_err();
+
+    eventually("the stream's end is logged", async || {
+        lines_of(&server, "stream closed").iter().any(|line| {
+            line["span"]["user"] == USER && line["span"]["organization"] == ORGANIZATION
+        })
+    })
+    .await;
+    let log = server.log();
+    for line in ["stream opened", "stream closed"] {
+        let lines = lines_of(&server, line);
+        let ours = |line: &&Value| line["span"]["organization"] == ORGANIZATION;
+        assert_eq!(lines.iter().filter(ours).count(), 1, "{line}: {lines:?}");
+        for line in &lines {
+            for name in ["organization", "user", "request_id", "peer", "method"] {
+                assert!(line["span"][name].is_string(), "no {name}: {line}");
+            }
+        }
+    }
+    for token in &tokens {
+        let signature = token.rsplit_once('.').unwrap().1;
+        assert!(!log.contains(signature), "the log has a token");
+    }
+    for word in [TITLE, BODY, "Bearer"] {
+        assert!(!log.contains(word), "the log has {word}");
+    }
+    // A stranger's lines are about the stranger.
+    let foreign = json_lines(&log)
+        .into_iter()
+        .filter(|line| line["span"]["organization"] == "globex");
+    let mut seen = 0;
+    for line in foreign {
+        seen += 1;
+        assert!(!line.to_string().contains(ORGANIZATION), "{line}");
+    }
+    assert!(seen > 0, "no line names the stranger: {log}");
+
+    for path in ["/metrics", "/readyz", "/livez"] {
+        let page = page(pages, path).await;
+        assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+        for word in WORDS.into_iter().chain(["globex"]) {
+            assert!(!page.contains(word), "{path} names {word}");
+        }
+        for id in &named.ids {
+            assert!(!page.contains(id), "{path} names {id}");
+        }
+    }
+}
+
+/// Streams whose caller says no goodbye are logged at their end as well.
+#[tokio::test]
+async fn a_connect_and_a_disconnect_are_a_line_each_however_it_ends() {
+    let server = Setup::new().start();
+    for (user, exp) in [("leaves", 1000), ("expires", 4)] {
+        let mut client = server
+            .client(&reader_token("acme", user, in_seconds(exp)))
+            .await;
+        let mut stream = client.subscribe(SubscribeRequest::default()).await.unwrap();
+        next(stream.get_mut()).await;
+        if user == "expires" {
+            let end = timeout(
+                PATIENCE + Duration::from_secs(2),
+                stream.get_mut().message(),
+            )
+            .await;
+            assert!(end.unwrap().is_err());
+        }
+    }
+    for user in ["leaves", "expires"] {
+        let is_closed = || {
+            lines_of(&server, "stream closed")
+                .iter()
+                .filter(|line| line["span"]["user"] == user)
+                .count()
+        };
+        eventually("closed", async || is_closed() == 1).await;
+    }
+    assert_eq!(lines_of(&server, "stream opened").len(), 2);
+}

@@ -1,0 +1,30 @@
+//! One integration binary: a file a subject.
+
+#![expect(unreachable_pub, reason = "a binary has no outside")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails so"
+)]
+
+mod architecture;
+mod bad_input;
+mod calls;
+mod commands;
+mod costs;
+mod documents;
+mod durability;
+mod feeds;
+mod foreign;
+mod fuzzed;
+mod history;
+mod isolation;
+#[cfg(feature = "sabotage")]
+mod oracle;
+mod programs;
+mod rpcs;
+mod server;
+mod store;
+mod streams;
+mod support;

@@ -1,0 +1,67 @@
+//! The tests of the tests: a service with a deliberate bug must be caught.
+
+use doorbell::{
+    config::FeedSettings,
+    sabotage::{self, Sabotage},
+};
+
+use crate::{durability, feeds};
+
+/// The bugs of a feed are found by the property of the feeds. One test: the bug
+/// is chosen for the whole process.
+#[test]
+fn the_property_of_the_feeds_catches_each_bug_of_a_feed() {
+    let bugs = [
+        Sabotage::JoinAfterRead,
+        Sabotage::IgnoreLag,
+        Sabotage::ConnectedAtHead,
+        Sabotage::HeartbeatAtHead,
+        Sabotage::UnboundedReplay,
+    ];
+    for bug in bugs {
+        sabotage::choose(Some(bug));
+        let found = feeds::explore(500, &FeedSettings::default());
+        sabotage::choose(None);
+        let found = found
+            .err()
+            .unwrap_or_else(|| panic!("{bug:?} was not caught"));
+        let first_line = found.lines().next().unwrap_or_default();
+        println!("{bug:?}: {first_line}");
+    }
+    feeds::explore(20, &FeedSettings::default()).expect("without a bug nothing is found");
+}
+
+/// Those of a writer are found where processes are killed. The bug is chosen in
+/// the server that is killed, so these can run beside the others.
+#[expect(
+    clippy::print_stdout,
+    reason = "what it was caught by, for who reads on"
+)]
+async fn caught_by_kills(bug: Sabotage) {
+    let named = format!("{bug:?}");
+    let survived = durability::survive(20, &[("SABOTAGE", &named)]).await;
+    let found = survived
+        .err()
+        .unwrap_or_else(|| panic!("{bug:?} was not caught"));
+    let first_line = found.lines().next().unwrap_or_default().to_owned();
+    println!("{bug:?}: {first_line}");
+    assert!(!first_line.contains("STORE_UNAV"), "{found}");
+    // That nothing came is no proof of what was wrong.
+    assert!(!first_line.contains("silence"), "{bug:?}: {first_line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_catch_an_answer_before_its_commit() {
+    caught_by_kills(Sabotage::AckBeforeCommit).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_catch_an_event_before_its_commit() {
+    caught_by_kills(Sabotage::PublishBeforeCommit).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_find_nothing_without_a_bug() {
+    let survived = durability::survive(20, &[]).await;
+    survived.unwrap_or_else(|finding| panic!("{finding}"));
+}

@@ -1,0 +1,934 @@
+//! The conformance suite of [`Store`]: what every engine must do alike.
+//!
+//! A case takes a [`Backend`] and knows nothing of the engine; another engine is
+//! put under the suite by one line at the end of this file. Every inbox has a
+//! neighbour: the same user in another organization, with rows of the same ids
+//! and keys.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use doorbell::{
+    clock::Timestamp,
+    model::{Change, Content, Data, Head, InboxKey, NewNotification, Notification, Revision},
+    random::{Random, SeededRandom},
+    store::{
+        Committed, Cursor, Error, Mutation, Outcome, PageLimit, RecentQuery, Store, sqlite::Sqlite,
+    },
+};
+use sqlx::{Connection as _, SqliteConnection};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// An engine under test, with the ways around the trait that a test needs.
+#[async_trait]
+trait Backend: Send + Sync {
+    fn store(&self) -> Arc<dyn Store>;
+    /// The same database, opened anew after the present store was closed.
+    async fn reopen(&mut self);
+    /// Runs statements as another program would.
+    async fn sql(&self, statements: &str);
+    /// How many rows of an inbox are unread and not archived.
+    async fn count_unread(&self, inbox: &InboxKey) -> u32;
+}
+
+struct SqliteBackend {
+    directory: TempDir,
+    store: Arc<dyn Store>,
+}
+
+impl SqliteBackend {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(crate::support::sqlite(&directory).await);
+        Self { directory, store }
+    }
+
+    async fn connection(&self) -> SqliteConnection {
+        let path = self.directory.path().join("doorbell.db");
+        SqliteConnection::connect(path.to_str().unwrap())
+            .await
+            .unwrap()
+    }
+}
+
+#[async_trait]
+impl Backend for SqliteBackend {
+    fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    async fn reopen(&mut self) {
+        self.store.close().await;
+        let elsewhere = tempfile::tempdir().unwrap();
+        // The store holds its lock as long as it lives.
+        self.store = Arc::new(crate::support::sqlite(&elsewhere).await);
+        self.store = Arc::new(crate::support::sqlite(&self.directory).await);
+    }
+
+    async fn sql(&self, statements: &str) {
+        let mut connection = self.connection().await;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+    }
+
+    async fn count_unread(&self, inbox: &InboxKey) -> u32 {
+        let mut connection = self.connection().await;
+        sqlx::query_scalar(
+            "SELECT count(*) FROM notifications WHERE organization_id = ? AND user_id = ? \
+             AND read_at IS NULL AND archived_at IS NULL",
+        )
+        .bind(inbox.organization_id.as_str())
+        .bind(inbox.user_id.as_str())
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+    }
+}
+
+fn ann() -> InboxKey {
+    InboxKey::parse("acme", "ann").unwrap()
+}
+
+fn neighbour() -> InboxKey {
+    InboxKey::parse("globex", "ann").unwrap()
+}
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+fn rev(number: u64) -> Revision {
+    Revision::new(number)
+}
+
+const NO_LIMIT: PageLimit = PageLimit {
+    rows: 1000,
+    bytes: usize::MAX,
+};
+
+fn content(title: &str) -> Content {
+    Content {
+        kind: "comment".into(),
+        title: title.into(),
+        body: None,
+        entity_type: None,
+        entity_id: None,
+        action_url: None,
+        data: None,
+    }
+}
+
+fn id(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+fn new(inbox: InboxKey, number: u128) -> NewNotification {
+    NewNotification {
+        inbox,
+        id: id(number),
+        content: Arc::new(content(&format!("number {number}"))),
+        idempotency_key: None,
+        sender: "backend".into(),
+    }
+}
+
+fn keyed(inbox: InboxKey, number: u128, key: &str, title: &str) -> Mutation {
+    Mutation::Send(NewNotification {
+        idempotency_key: Some(key.into()),
+        content: Arc::new(content(title)),
+        ..new(inbox, number)
+    })
+}
+
+fn send(inbox: InboxKey, number: u128) -> Mutation {
+    Mutation::Send(new(inbox, number))
+}
+
+fn mark(inbox: InboxKey, numbers: &[u128]) -> Mutation {
+    let notification_ids = numbers.iter().map(|number| id(*number)).collect();
+    Mutation::MarkRead {
+        inbox,
+        notification_ids,
+    }
+}
+
+async fn commit(backend: &dyn Backend, batch: &[Mutation]) -> Committed {
+    backend.store().commit(batch, at(1000)).await.unwrap()
+}
+
+async fn head(backend: &dyn Backend, inbox: &InboxKey) -> Head {
+    backend.store().head(inbox).await.unwrap().head
+}
+
+/// (revision, unread count)
+async fn counts(backend: &dyn Backend, inbox: &InboxKey) -> (u64, u32) {
+    let head = head(backend, inbox).await;
+    (head.revision.get(), head.unread_count)
+}
+
+fn sent(outcome: &Outcome) -> (&Notification, bool, Head) {
+    match outcome {
+        Outcome::Sent {
+            notification,
+            duplicate,
+            head,
+        } => (notification, *duplicate, *head),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn marked(outcome: &Outcome) -> (u32, Head) {
+    match outcome {
+        Outcome::MarkedRead { marked_count, head } => (*marked_count, *head),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn changes(backend: &dyn Backend, inbox: &InboxKey, after: u64) -> Vec<Notification> {
+    let page = backend
+        .store()
+        .changes(inbox, Cursor::after(rev(after)), NO_LIMIT)
+        .await
+        .unwrap();
+    assert_eq!(page.next, None);
+    page.rows
+}
+
+fn recent_query() -> RecentQuery {
+    RecentQuery {
+        since: None,
+        before: None,
+        unread_only: false,
+        limit: NO_LIMIT,
+    }
+}
+
+/// As a later version or an operator's tool archives: one change, one revision.
+async fn archive(backend: &dyn Backend, inbox: &InboxKey, number: u128) {
+    let head = head(backend, inbox).await;
+    let inbox_is = format!(
+        "organization_id = '{}' AND user_id = '{}'",
+        inbox.organization_id, inbox.user_id
+    );
+    let revision = head.revision.get() + 1;
+    let unread = head.unread_count - 1;
+    let row = id(number).simple();
+    backend
+        .sql(&format!(
+            "BEGIN; UPDATE notifications SET archived_at = 2000, revision = {revision} \
+             WHERE {inbox_is} AND id = x'{row}'; \
+             UPDATE inboxes SET revision = {revision}, unread_count = {unread} \
+             WHERE {inbox_is}; COMMIT;"
+        ))
+        .await;
+}
+
+/// Removes archived rows: no revision, but the floor rises.
+async fn purge(backend: &dyn Backend, inbox: &InboxKey) {
+    let inbox_is = format!(
+        "organization_id = '{}' AND user_id = '{}'",
+        inbox.organization_id, inbox.user_id
+    );
+    backend
+        .sql(&format!(
+            "BEGIN; UPDATE inboxes SET floor = (SELECT max(revision) FROM notifications \
+             WHERE {inbox_is} AND archived_at IS NOT NULL) WHERE {inbox_is}; \
+             DELETE FROM notifications WHERE {inbox_is} AND archived_at IS NOT NULL; COMMIT;"
+        ))
+        .await;
+}
+
+async fn an_inbox_that_never_changed_is_empty_and_has_the_epoch(backend: &mut dyn Backend) {
+    let store = backend.store();
+    let snapshot = store.head(&ann()).await.unwrap();
+    assert_eq!(snapshot.head, Head::default());
+    assert!(!snapshot.epoch.as_str().is_empty());
+    let page = store.recent(&ann(), recent_query()).await.unwrap();
+    assert_eq!(
+        (page.snapshot, page.rows.len(), page.more),
+        (snapshot.clone(), 0, false)
+    );
+    let page = store
+        .changes(&ann(), Cursor::after(Revision::ZERO), NO_LIMIT)
+        .await
+        .unwrap();
+    assert_eq!(
+        (page.snapshot, page.rows.len(), page.next),
+        (snapshot, 0, None)
+    );
+    assert_eq!(
+        store
+            .count_changes(&ann(), Revision::ZERO, 10)
+            .await
+            .unwrap(),
+        0
+    );
+    store.check().await.unwrap();
+}
+
+async fn a_send_takes_the_next_revision_and_is_read_back(backend: &mut dyn Backend) {
+    let committed = commit(backend, &[send(ann(), 1), send(ann(), 2)]).await;
+    let (second, duplicate, head) = sent(&committed.outcomes[1]);
+    assert!(!duplicate);
+    assert_eq!((second.sequence, second.revision), (rev(2), rev(2)));
+    assert_eq!((head.revision, head.unread_count), (rev(2), 2));
+    let rows = changes(backend, &ann(), 0).await;
+    assert_eq!(
+        rows,
+        [sent(&committed.outcomes[0]).0.clone(), second.clone()]
+    );
+    assert_eq!(counts(backend, &ann()).await, (2, 2));
+    assert_eq!(counts(backend, &neighbour()).await, (0, 0));
+}
+
+async fn a_batch_tells_its_events_by_inbox_in_order(backend: &mut dyn Backend) {
+    let batch = [
+        send(ann(), 1),
+        send(neighbour(), 1),
+        mark(ann(), &[7]),
+        send(ann(), 2),
+    ];
+    let committed = commit(backend, &batch).await;
+    assert_eq!(committed.outcomes.len(), 4);
+    let runs: Vec<(InboxKey, Vec<(u64, u32)>)> = committed
+        .runs
+        .iter()
+        .map(|(inbox, run)| {
+            let run = run
+                .iter()
+                .map(|event| (event.revision.get(), event.unread_count));
+            (inbox.clone(), run.collect())
+        })
+        .collect();
+    assert_eq!(
+        runs,
+        [(ann(), vec![(1, 1), (2, 2)]), (neighbour(), vec![(1, 1)])]
+    );
+}
+
+async fn created_at_strictly_increases_whatever_the_clock_does(backend: &mut dyn Backend) {
+    let store = backend.store();
+    store
+        .commit(&[send(ann(), 1), send(ann(), 2)], at(1000))
+        .await
+        .unwrap();
+    store.commit(&[send(ann(), 3)], at(5)).await.unwrap();
+    store.commit(&[send(ann(), 4)], at(9000)).await.unwrap();
+    store.commit(&[send(neighbour(), 5)], at(5)).await.unwrap();
+    let times = |rows: Vec<Notification>| -> Vec<i64> {
+        rows.iter().map(|row| row.created_at.as_micros()).collect()
+    };
+    assert_eq!(
+        times(changes(backend, &ann(), 0).await),
+        [1000, 1001, 1002, 9000]
+    );
+    assert_eq!(times(changes(backend, &neighbour(), 0).await), [5]);
+}
+
+async fn all_of_a_content_is_read_back(backend: &mut dyn Backend) {
+    let full = Content {
+        kind: "ünï".into(),
+        title: "\u{1f514} '; DROP TABLE notifications; --".into(),
+        body: Some("line\nline\ttab \\ \" \u{7f}".into()),
+        entity_type: Some(String::new()),
+        entity_id: Some("e-1".into()),
+        action_url: Some("/a?b=c".into()),
+        data: Some(Data::from_canonical(
+            r#"{"a":[1,2.5,null,true,"x"],"b":{}}"#.into(),
+        )),
+    };
+    let new = NewNotification {
+        content: Arc::new(full),
+        ..new(ann(), 1)
+    };
+    let committed = commit(backend, &[Mutation::Send(new.clone())]).await;
+    let page = backend
+        .store()
+        .recent(&ann(), recent_query())
+        .await
+        .unwrap();
+    assert_eq!(page.rows[0], *sent(&committed.outcomes[0]).0);
+    assert_eq!(page.rows[0].content, new.content);
+    assert_eq!(page.rows[0].sender, new.sender);
+}
+
+async fn a_key_answers_with_the_first_notification_as_it_is_now(backend: &mut dyn Backend) {
+    // In one batch, and in a later one.
+    let batch = [keyed(ann(), 1, "k", "a"), keyed(ann(), 2, "k", "a")];
+    let committed = commit(backend, &batch).await;
+    let (first, duplicate, _) = sent(&committed.outcomes[1]);
+    assert!(duplicate);
+    assert_eq!(first.id, id(1));
+    assert_eq!(
+        committed
+            .runs
+            .iter()
+            .map(|(_, run)| run.len())
+            .sum::<usize>(),
+        1
+    );
+
+    // A mark before it in the same batch is seen.
+    let batch = [mark(ann(), &[1]), keyed(ann(), 3, "k", "a")];
+    let committed = commit(backend, &batch).await;
+    let (again, duplicate, head) = sent(&committed.outcomes[1]);
+    assert!(duplicate && again.read_at.is_some());
+    assert_eq!((again.id, again.revision), (id(1), rev(2)));
+    assert_eq!((head.revision, head.unread_count), (rev(2), 0));
+    let again = commit(backend, &[keyed(ann(), 4, "k", "a")]).await;
+    assert_eq!(sent(&again.outcomes[0]), sent(&committed.outcomes[1]));
+    assert!(again.runs.is_empty());
+    assert_eq!(counts(backend, &ann()).await, (2, 0));
+}
+
+async fn a_key_with_another_content_is_a_mismatch_and_changes_nothing(backend: &mut dyn Backend) {
+    let batch = [
+        keyed(ann(), 1, "k", "a"),
+        keyed(ann(), 2, "k", "b"),
+        keyed(neighbour(), 3, "k", "b"),
+    ];
+    let committed = commit(backend, &batch).await;
+    assert_eq!(committed.outcomes[1], Outcome::Mismatch);
+    // A neighbour's key is another key.
+    assert!(!sent(&committed.outcomes[2]).1);
+    let committed = commit(backend, &[keyed(ann(), 4, "k", "c")]).await;
+    assert_eq!(committed.outcomes, [Outcome::Mismatch]);
+    assert!(committed.runs.is_empty());
+    assert_eq!(counts(backend, &ann()).await, (1, 1));
+}
+
+async fn a_key_is_free_again_once_its_row_is_purged(backend: &mut dyn Backend) {
+    commit(backend, &[keyed(ann(), 1, "k", "a")]).await;
+    archive(backend, &ann(), 1).await;
+    let committed = commit(backend, &[keyed(ann(), 2, "k", "a")]).await;
+    assert!(
+        sent(&committed.outcomes[0]).1,
+        "the row lives as long as it is archived"
+    );
+    purge(backend, &ann()).await;
+    let committed = commit(backend, &[keyed(ann(), 3, "k", "other")]).await;
+    assert!(!sent(&committed.outcomes[0]).1);
+}
+
+async fn a_mark_is_one_change_and_skips_what_it_must(backend: &mut dyn Backend) {
+    let batch = [
+        send(ann(), 1),
+        send(ann(), 2),
+        send(ann(), 3),
+        send(ann(), 4),
+        send(neighbour(), 5),
+    ];
+    commit(backend, &batch).await;
+    archive(backend, &ann(), 4).await;
+    // Unknown, archived, repeated, a neighbour's, and one of a neighbour by its id.
+    let committed = commit(backend, &[mark(ann(), &[1, 2, 1, 4, 5, 99])]).await;
+    let (count, head) = marked(&committed.outcomes[0]);
+    assert_eq!((count, head.revision, head.unread_count), (2, rev(6), 1));
+    let [(_, run)] = committed.runs.as_slice() else {
+        panic!("{:?}", committed.runs)
+    };
+    let Change::MarkedRead {
+        notification_ids,
+        read_at,
+    } = &run[0].change
+    else {
+        panic!("{run:?}");
+    };
+    assert_eq!(notification_ids, &[id(1), id(2)]);
+    let rows = changes(backend, &ann(), 5).await;
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| (row.id, row.revision, row.read_at))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            (id(1), rev(6), Some(*read_at)),
+            (id(2), rev(6), Some(*read_at))
+        ]
+    );
+    // Again: nothing changes, and the head is the present one.
+    let committed = commit(backend, &[mark(ann(), &[1, 2])]).await;
+    assert_eq!(marked(&committed.outcomes[0]), (0, head));
+    assert!(committed.runs.is_empty());
+    assert_eq!(counts(backend, &neighbour()).await, (1, 1));
+}
+
+async fn marks_of_one_batch_share_nothing(backend: &mut dyn Backend) {
+    commit(backend, &[send(ann(), 1), send(ann(), 2), send(ann(), 3)]).await;
+    let committed = commit(backend, &[mark(ann(), &[1, 2]), mark(ann(), &[2, 3])]).await;
+    assert_eq!(marked(&committed.outcomes[0]).0, 2);
+    assert_eq!(marked(&committed.outcomes[1]).0, 1);
+    let rows: Vec<_> = changes(backend, &ann(), 3)
+        .await
+        .iter()
+        .map(|row| (row.id, row.revision))
+        .collect();
+    assert_eq!(rows, [(id(1), rev(4)), (id(2), rev(4)), (id(3), rev(5))]);
+}
+
+async fn a_read_is_never_before_its_creation(backend: &mut dyn Backend) {
+    let store = backend.store();
+    store.commit(&[send(ann(), 1)], at(5000)).await.unwrap();
+    store.commit(&[mark(ann(), &[1])], at(3)).await.unwrap();
+    let rows = changes(backend, &ann(), 0).await;
+    assert_eq!(rows[0].read_at, Some(at(5000)));
+}
+
+async fn a_batch_is_all_or_nothing(backend: &mut dyn Backend) {
+    commit(backend, &[send(ann(), 1)]).await;
+    // The id is taken: one member is at fault, and none is applied.
+    let batch = [send(ann(), 2), send(neighbour(), 9), send(ann(), 1)];
+    let error = backend.store().commit(&batch, at(1000)).await.unwrap_err();
+    assert!(matches!(error, Error::Refused(_)), "{error}");
+    assert_eq!(counts(backend, &ann()).await, (1, 1));
+    assert_eq!(counts(backend, &neighbour()).await, (0, 0));
+    // The neighbour may have the same id, and the store goes on.
+    commit(backend, &[send(neighbour(), 1), send(ann(), 3)]).await;
+    assert_eq!(counts(backend, &ann()).await, (2, 2));
+}
+
+async fn changes_come_in_the_order_of_the_last_change(backend: &mut dyn Backend) {
+    commit(
+        backend,
+        &[
+            send(ann(), 1),
+            send(ann(), 2),
+            send(ann(), 3),
+            send(ann(), 4),
+        ],
+    )
+    .await;
+    commit(backend, &[mark(ann(), &[3, 1])]).await;
+    let order = |rows: Vec<Notification>| -> Vec<(Uuid, u64)> {
+        rows.iter()
+            .map(|row| (row.id, row.revision.get()))
+            .collect()
+    };
+    let all = order(changes(backend, &ann(), 0).await);
+    assert_eq!(all, [(id(2), 2), (id(4), 4), (id(1), 5), (id(3), 5)]);
+    assert_eq!(order(changes(backend, &ann(), 4).await), all[2..]);
+    assert!(changes(backend, &ann(), 5).await.is_empty());
+    assert!(changes(backend, &ann(), u64::MAX).await.is_empty());
+    assert!(changes(backend, &neighbour(), 0).await.is_empty());
+    let store = backend.store();
+    for (position, at_most, expected) in [(0, 10, 4), (0, 3, 3), (4, 10, 2), (5, 10, 0)] {
+        let count = store
+            .count_changes(&ann(), rev(position), at_most)
+            .await
+            .unwrap();
+        assert_eq!(count, expected);
+    }
+    assert_eq!(
+        store.count_changes(&neighbour(), rev(0), 10).await.unwrap(),
+        0
+    );
+}
+
+async fn pages_of_changes_meet_within_a_shared_revision(backend: &mut dyn Backend) {
+    let sends: Vec<_> = (1..=9).map(|number| send(ann(), number)).collect();
+    commit(backend, &sends).await;
+    commit(backend, &[mark(ann(), &[2, 4, 6, 8])]).await;
+    let everything = changes(backend, &ann(), 0).await;
+    for rows in 1..=9 {
+        let limit = PageLimit { rows, ..NO_LIMIT };
+        let (mut paged, mut cursor) = (Vec::new(), Cursor::after(Revision::ZERO));
+        loop {
+            let page = backend
+                .store()
+                .changes(&ann(), cursor, limit)
+                .await
+                .unwrap();
+            assert!(page.rows.len() <= rows);
+            assert_eq!(page.snapshot.head.revision, rev(10));
+            paged.extend(page.rows);
+            let following = everything.get(paged.len()).map(|row| row.revision);
+            assert_eq!(page.next, following);
+            let Some(last) = paged.last().filter(|_| page.next.is_some()) else {
+                break;
+            };
+            cursor = Cursor {
+                revision: last.revision,
+                sequence: last.sequence,
+            };
+        }
+        assert_eq!(paged, everything);
+    }
+}
+
+async fn a_page_is_bounded_in_bytes_and_never_empty(backend: &mut dyn Backend) {
+    let large = |number| {
+        let content = Content {
+            body: Some("x".repeat(1000)),
+            ..content("large")
+        };
+        Mutation::Send(NewNotification {
+            content: Arc::new(content),
+            ..new(ann(), number)
+        })
+    };
+    commit(backend, &[large(1), large(2), large(3)]).await;
+    let store = backend.store();
+    for (bytes, expected) in [(1, 1), (1100, 1), (2100, 2), (4000, 3)] {
+        let limit = PageLimit { rows: 10, bytes };
+        let page = store
+            .changes(&ann(), Cursor::after(rev(0)), limit)
+            .await
+            .unwrap();
+        assert_eq!(
+            (page.rows.len(), page.next.is_some()),
+            (expected, expected < 3)
+        );
+        let query = RecentQuery {
+            limit,
+            ..recent_query()
+        };
+        let page = store.recent(&ann(), query).await.unwrap();
+        assert_eq!((page.rows.len(), page.more), (expected, expected < 3));
+    }
+}
+
+async fn recent_lists_newest_first_in_pages(backend: &mut dyn Backend) {
+    let sends: Vec<_> = (1..=7).map(|number| send(ann(), number)).collect();
+    commit(backend, &sends).await;
+    commit(backend, &[send(neighbour(), 1), mark(ann(), &[6, 3])]).await;
+    archive(backend, &ann(), 5).await;
+    let list = async |query: RecentQuery| -> Vec<u128> {
+        let (mut listed, mut query) = (Vec::new(), query);
+        loop {
+            let page = backend.store().recent(&ann(), query).await.unwrap();
+            assert_eq!(page.snapshot.head.revision, rev(9));
+            assert_eq!(page.snapshot.head.unread_count, 4);
+            listed.extend(page.rows.iter().map(|row| row.id.as_u128()));
+            query.before = page.rows.last().map(|row| row.sequence);
+            if !page.more {
+                return listed;
+            }
+        }
+    };
+    let two = PageLimit {
+        rows: 2,
+        ..NO_LIMIT
+    };
+    let all = recent_query();
+    assert_eq!(list(all).await, [7, 6, 4, 3, 2, 1]);
+    assert_eq!(
+        list(RecentQuery { limit: two, ..all }).await,
+        [7, 6, 4, 3, 2, 1]
+    );
+    let unread = RecentQuery {
+        unread_only: true,
+        ..all
+    };
+    assert_eq!(list(unread).await, [7, 4, 2, 1]);
+    assert_eq!(
+        list(RecentQuery {
+            limit: two,
+            ..unread
+        })
+        .await,
+        [7, 4, 2, 1]
+    );
+    // created_at is 1000 for the first, and one more for each after it.
+    let since = |micros| RecentQuery {
+        since: Some(at(micros)),
+        ..all
+    };
+    assert_eq!(list(since(1002)).await, [7, 6, 4]);
+    assert_eq!(list(since(999)).await, [7, 6, 4, 3, 2, 1]);
+    assert_eq!(list(since(1006)).await, [] as [u128; 0]);
+    assert_eq!(
+        list(RecentQuery {
+            limit: two,
+            ..since(1002)
+        })
+        .await,
+        [7, 6, 4]
+    );
+}
+
+async fn archived_rows_are_in_no_list_and_in_every_replay(backend: &mut dyn Backend) {
+    commit(backend, &[send(ann(), 1), send(ann(), 2)]).await;
+    archive(backend, &ann(), 1).await;
+    assert_eq!(counts(backend, &ann()).await, (3, 1));
+    let rows = changes(backend, &ann(), 2).await;
+    assert_eq!((rows[0].id, rows[0].archived_at), (id(1), Some(at(2000))));
+    let page = backend
+        .store()
+        .recent(&ann(), recent_query())
+        .await
+        .unwrap();
+    assert_eq!(page.rows.len(), 1);
+    purge(backend, &ann()).await;
+    assert_eq!(head(backend, &ann()).await.floor, rev(3));
+    // The floor stays when the inbox changes.
+    commit(backend, &[send(ann(), 3)]).await;
+    assert_eq!(head(backend, &ann()).await.floor, rev(3));
+    assert_eq!(counts(backend, &ann()).await, (4, 2));
+}
+
+async fn what_was_committed_is_there_when_it_is_opened_again(backend: &mut dyn Backend) {
+    commit(
+        backend,
+        &[keyed(ann(), 1, "k", "a"), send(ann(), 2), mark(ann(), &[1])],
+    )
+    .await;
+    commit(backend, &[mark(ann(), &[1])]).await;
+    let before = backend.store().head(&ann()).await.unwrap();
+    let rows = changes(backend, &ann(), 0).await;
+    backend.reopen().await;
+    assert_eq!(backend.store().head(&ann()).await.unwrap(), before);
+    assert_eq!(changes(backend, &ann(), 0).await, rows);
+    let committed = commit(backend, &[keyed(ann(), 9, "k", "a")]).await;
+    assert!(sent(&committed.outcomes[0]).1);
+}
+
+/// Enough that statements of every size are used.
+async fn large_batches_are_applied_whole(backend: &mut dyn Backend) {
+    let users = 37;
+    let user = |number: u128| InboxKey::parse("acme", &format!("u{}", number % users)).unwrap();
+    let batch: Vec<_> = (0..300)
+        .map(|number| keyed(user(number), number, &format!("k{number}"), "a"))
+        .collect();
+    let committed = commit(backend, &batch).await;
+    assert_eq!(committed.outcomes.len(), 300);
+    assert_eq!(committed.runs.len(), 37);
+    let marks: Vec<_> = (0..300)
+        .map(|number| mark(user(number), &[number]))
+        .collect();
+    let committed = commit(backend, &marks).await;
+    assert!(
+        committed
+            .outcomes
+            .iter()
+            .all(|outcome| marked(outcome).0 == 1)
+    );
+    for number in 0..users {
+        let sends = if number < 300 % users { 9 } else { 8 };
+        assert_eq!(counts(backend, &user(number)).await, (2 * sends, 0));
+        let rows = changes(backend, &user(number), 0).await;
+        let order: Vec<_> = rows.iter().map(|row| row.revision).collect();
+        assert!(order.is_sorted());
+    }
+}
+
+/// A reader beside a busy writer never sees a page that is not of one moment.
+async fn a_page_and_its_head_are_of_one_moment(backend: &mut dyn Backend) {
+    let store = backend.store();
+    let writer = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for number in 0..150 {
+                let batch = [send(ann(), number), send(ann(), 1000 + number)];
+                store.commit(&batch, at(1000)).await.unwrap();
+                store
+                    .commit(&[mark(ann(), &[number])], at(1000))
+                    .await
+                    .unwrap();
+            }
+        }
+    });
+    let mut reads = 0;
+    while !writer.is_finished() {
+        let page = store
+            .changes(&ann(), Cursor::after(rev(0)), NO_LIMIT)
+            .await
+            .unwrap();
+        let head = page.snapshot.head;
+        let unread = page.rows.iter().filter(|row| row.is_unread()).count();
+        assert_eq!(unread, head.unread_count as usize);
+        let newest = page.rows.last().map_or(rev(0), |row| row.revision);
+        assert_eq!(newest, head.revision);
+        let page = store.recent(&ann(), recent_query()).await.unwrap();
+        let unread = page.rows.iter().filter(|row| row.is_unread()).count();
+        assert_eq!(unread, page.snapshot.head.unread_count as usize);
+        reads += 1;
+    }
+    writer.await.unwrap();
+    assert!(reads > 0);
+    assert_eq!(counts(backend, &ann()).await, (450, 150));
+}
+
+/// Promise 4: random mutations of three inboxes, against a model.
+async fn counts_are_those_of_the_rows_whatever_happens(backend: &mut dyn Backend) {
+    let random = SeededRandom::new(7);
+    let below = |most: u8| {
+        let mut byte = [0];
+        random.fill(&mut byte);
+        byte[0] % most
+    };
+    let inboxes = [ann(), neighbour(), InboxKey::parse("acme", "bob").unwrap()];
+    let mut model: HashMap<usize, (u64, HashMap<Uuid, bool>)> = HashMap::new();
+    let mut sent = 0;
+    for step in 0..400 {
+        let inbox = usize::from(below(3));
+        let (revision, rows) = model.entry(inbox).or_default();
+        let mutation = if below(5) < 2 {
+            let numbers: Vec<u128> = (0..=below(5)).map(|_| u128::from(below(150))).collect();
+            let mut changed = false;
+            for number in &numbers {
+                if let Some(read) = rows.get_mut(&id(*number)) {
+                    changed |= !*read;
+                    *read = true;
+                }
+            }
+            *revision += u64::from(changed);
+            mark(inboxes[inbox].clone(), &numbers)
+        } else {
+            sent += 1;
+            *revision += 1;
+            rows.insert(id(sent), false);
+            send(inboxes[inbox].clone(), sent)
+        };
+        commit(backend, &[mutation]).await;
+        let (revision, rows) = &model[&inbox];
+        let unread = rows.values().filter(|read| !**read).count();
+        let expected = (*revision, u32::try_from(unread).unwrap());
+        assert_eq!(
+            counts(backend, &inboxes[inbox]).await,
+            expected,
+            "step {step}"
+        );
+        assert_eq!(
+            backend.count_unread(&inboxes[inbox]).await,
+            expected.1,
+            "step {step}"
+        );
+    }
+}
+
+/// Puts an engine under the suite: a test for each case.
+macro_rules! conformance {
+    ($engine:ident, $new:expr, [$($case:ident),+ $(,)?]) => {
+        mod $engine {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$case(&mut $new.await).await;
+                }
+            )+
+        }
+    };
+}
+
+macro_rules! all_cases {
+    ($engine:ident, $new:expr) => {
+        conformance!(
+            $engine,
+            $new,
+            [
+                an_inbox_that_never_changed_is_empty_and_has_the_epoch,
+                a_send_takes_the_next_revision_and_is_read_back,
+                a_batch_tells_its_events_by_inbox_in_order,
+                created_at_strictly_increases_whatever_the_clock_does,
+                all_of_a_content_is_read_back,
+                a_key_answers_with_the_first_notification_as_it_is_now,
+                a_key_with_another_content_is_a_mismatch_and_changes_nothing,
+                a_key_is_free_again_once_its_row_is_purged,
+                a_mark_is_one_change_and_skips_what_it_must,
+                marks_of_one_batch_share_nothing,
+                a_read_is_never_before_its_creation,
+                a_batch_is_all_or_nothing,
+                changes_come_in_the_order_of_the_last_change,
+                pages_of_changes_meet_within_a_shared_revision,
+                a_page_is_bounded_in_bytes_and_never_empty,
+                recent_lists_newest_first_in_pages,
+                archived_rows_are_in_no_list_and_in_every_replay,
+                what_was_committed_is_there_when_it_is_opened_again,
+                large_batches_are_applied_whole,
+                a_page_and_its_head_are_of_one_moment,
+                counts_are_those_of_the_rows_whatever_happens,
+            ]
+        );
+    };
+}
+
+all_cases!(sqlite, super::SqliteBackend::new());
+
+async fn refused(url: &str) -> String {
+    let random: &dyn Random = &SeededRandom::new(1);
+    match Sqlite::open(url, 1, random).await {
+        Ok(_) => panic!("{url} was opened"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = crate::support::sqlite(&directory).await;
+    let url = format!(
+        "sqlite://{}",
+        directory.path().join("doorbell.db").display()
+    );
+    let problem = refused(&url).await;
+    assert!(
+        problem.contains("in use by another doorbell process"),
+        "{problem}"
+    );
+}
+
+#[tokio::test]
+async fn a_schema_of_the_future_is_refused() {
+    let backend = SqliteBackend::new().await;
+    backend
+        .sql(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
+             execution_time) VALUES (9999, 'the future', TRUE, x'00', 0)",
+        )
+        .await;
+    let SqliteBackend { directory, store } = backend;
+    store.close().await;
+    drop(store);
+    let url = format!(
+        "sqlite://{}",
+        directory.path().join("doorbell.db").display()
+    );
+    let problem = refused(&url).await;
+    assert!(problem.contains("migration 9999"), "{problem}");
+    assert_eq!(problem.lines().count(), 1, "{problem}");
+}
+
+#[tokio::test]
+async fn what_is_no_database_or_no_file_is_refused_in_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("notes.txt");
+    std::fs::write(
+        &file,
+        "these are my notes, and no database at all".repeat(200),
+    )
+    .unwrap();
+    for url in [
+        format!("sqlite://{}", file.display()),
+        format!(
+            "sqlite://{}/missing/doorbell.db",
+            directory.path().display()
+        ),
+        "sqlite::memory:".to_owned(),
+        "sqlite://".to_owned(),
+    ] {
+        let problem = refused(&url).await;
+        assert_eq!(problem.lines().count(), 1, "{problem}");
+        assert!(!problem.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_is_named() {
+    let backend = SqliteBackend::new().await;
+    commit(&backend, &[send(ann(), 1)]).await;
+    backend.sql("UPDATE notifications SET id = x'01'").await;
+    let error = backend
+        .store()
+        .recent(&ann(), recent_query())
+        .await
+        .unwrap_err();
+    let problem = error.to_string();
+    assert!(
+        problem.starts_with("notifications.id of row (acme, ann, 1): "),
+        "{problem}"
+    );
+}

@@ -1,0 +1,111 @@
+//! What several subjects need.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use doorbell::{
+    clock::{Clock, SystemClock, Timestamp},
+    model::{InboxKey, Revision},
+    random::{Random, SeededRandom},
+    store::{
+        Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Snapshot,
+        Store, sqlite::Sqlite,
+    },
+};
+use tempfile::TempDir;
+
+/// The system's clock, off by as much as the test says, and jumping about.
+#[derive(Debug, Default)]
+pub struct WildClock(pub AtomicI64);
+
+impl Clock for WildClock {
+    fn now(&self) -> Timestamp {
+        let off = self.0.load(Ordering::SeqCst);
+        Timestamp::from_micros(SystemClock.now().as_micros() + off)
+    }
+}
+
+/// A new SQLite store in a directory of its own.
+pub async fn sqlite(directory: &TempDir) -> Sqlite {
+    let url = format!(
+        "sqlite://{}",
+        directory.path().join("doorbell.db").display()
+    );
+    Sqlite::open(&url, 4, &SeededRandom::new(1))
+        .await
+        .expect("the store opens")
+}
+
+/// A store that takes its time before and after each call, as chance has it: the
+/// windows in which things can happen between two steps become wide.
+pub struct SlowStore {
+    pub inner: Arc<dyn Store>,
+    pub random: SeededRandom,
+    pub most: Duration,
+}
+
+impl SlowStore {
+    async fn pause(&self) {
+        let random: &dyn Random = &self.random;
+        let mut coin = [0];
+        random.fill(&mut coin);
+        if coin[0] % 2 == 0 {
+            tokio::time::sleep(random.up_to(self.most)).await;
+        }
+    }
+
+    async fn slowly<T>(&self, call: impl Future<Output = T>) -> T {
+        self.pause().await;
+        let answer = call.await;
+        self.pause().await;
+        answer
+    }
+}
+
+#[async_trait]
+impl Store for SlowStore {
+    async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
+        self.slowly(self.inner.commit(batch, now)).await
+    }
+
+    async fn heads(&self, inboxes: &[InboxKey]) -> Result<Vec<Snapshot>, Error> {
+        self.slowly(self.inner.heads(inboxes)).await
+    }
+
+    async fn changes(
+        &self,
+        inbox: &InboxKey,
+        cursor: Cursor,
+        limit: PageLimit,
+    ) -> Result<Changes, Error> {
+        self.slowly(self.inner.changes(inbox, cursor, limit)).await
+    }
+
+    async fn count_changes(
+        &self,
+        inbox: &InboxKey,
+        position: Revision,
+        at_most: usize,
+    ) -> Result<usize, Error> {
+        self.slowly(self.inner.count_changes(inbox, position, at_most))
+            .await
+    }
+
+    async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error> {
+        self.slowly(self.inner.recent(inbox, query)).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.inner.check().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
