@@ -26,7 +26,7 @@ use crate::{
     metrics, proto,
     random::Random,
     server::{self, ConnectionEvent, Peer, Shutdown, tls},
-    store,
+    store::{self, Sharing},
 };
 
 /// Why a server could not be built: one line for who starts it.
@@ -96,8 +96,7 @@ impl App {
         };
         let verifier = auth::TokenVerifier::open(&config.auth, clock.clone(), random.clone())?;
         let verifier = Arc::new(verifier);
-        let readers = u32::try_from(config.store.database_readers).unwrap_or(u32::MAX);
-        let store = store::open(&config.store.database_url(), readers, &*random).await?;
+        let store = store::open(&config.store, Sharing::Alone, &*random).await?;
         let inbox = Inbox::new(
             store,
             clock.clone(),

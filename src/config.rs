@@ -326,6 +326,39 @@ pub struct StoreSettings {
     #[arg(long, env = "DOORBELL_DATABASE_READERS", value_name = "CONNECTIONS",
           default_value_t = Self::default().database_readers)]
     pub database_readers: usize,
+    /// How many connections write to Postgres at once; each inbox keeps to one of them
+    #[arg(long, env = "DOORBELL_DATABASE_WRITERS", value_name = "CONNECTIONS",
+          default_value_t = Self::default().database_writers)]
+    pub database_writers: usize,
+    /// The way to Postgres past a pooler, for migrations and locks [default: the database URL]
+    #[arg(
+        long,
+        env = "DOORBELL_DATABASE_DIRECT_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub database_direct_url: Option<SecretString>,
+    /// The database URL leads to a pooler in transaction mode, such as PgBouncer
+    #[arg(
+        long,
+        env = "DOORBELL_DATABASE_POOLER",
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        value_parser = BoolishValueParser::new(),
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub database_pooler: bool,
+    /// A connection to Postgres must be there after this long
+    #[arg(long, env = "DOORBELL_DATABASE_CONNECT_TIMEOUT", value_name = "DURATION",
+          default_value_t = Self::default().database_connect_timeout)]
+    pub database_connect_timeout: humantime::Duration,
+    /// Postgres ends a statement, and the wait for a lock, after this long
+    #[arg(long, env = "DOORBELL_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION",
+          default_value_t = Self::default().database_statement_timeout)]
+    pub database_statement_timeout: humantime::Duration,
 }
 
 impl StoreSettings {
@@ -335,6 +368,13 @@ impl StoreSettings {
             Some(url) => url.expose_secret().to_owned(),
             None => format!("sqlite://{}", self.data_dir.join("doorbell.db").display()),
         }
+    }
+
+    /// The way past a pooler, if it is another. Not for a log.
+    pub fn database_direct_url(&self) -> Option<&str> {
+        self.database_direct_url
+            .as_ref()
+            .map(|url| url.expose_secret())
     }
 
     /// The file that keeps the signing secret of `doorbell dev`.
@@ -354,6 +394,11 @@ impl Default for StoreSettings {
             data_dir: "doorbell-data".into(),
             database_url: None,
             database_readers: 4,
+            database_writers: 4,
+            database_direct_url: None,
+            database_pooler: false,
+            database_connect_timeout: Duration::from_secs(5).into(),
+            database_statement_timeout: Duration::from_secs(10).into(),
         }
     }
 }
@@ -504,6 +549,7 @@ impl Config {
                 1..=10_000_000,
             ),
             ("database-readers", store.database_readers, 1..=256),
+            ("database-writers", store.database_writers, 1..=64),
         ] {
             check_number(flag, value, &allowed)?;
         }
@@ -518,6 +564,22 @@ impl Config {
             feed.reconnect_spread.into(),
             &(Duration::ZERO..=600 * second),
         )?;
+        for (flag, value) in [
+            ("database-connect-timeout", store.database_connect_timeout),
+            (
+                "database-statement-timeout",
+                store.database_statement_timeout,
+            ),
+        ] {
+            check_duration(flag, value.into(), &(second / 10..=600 * second))?;
+        }
+        if store.database_pooler && store.database_direct_url.is_none() {
+            return Err(Error::new(
+                "database-pooler",
+                "needs --database-direct-url (DOORBELL_DATABASE_DIRECT_URL) beside it: \
+                 migrations and locks do not work through a pooler",
+            ));
+        }
         Ok(())
     }
 }

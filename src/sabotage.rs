@@ -23,11 +23,18 @@ pub enum Sabotage {
     HeartbeatAtHead,
     /// The end of a replay is read apart from its last page.
     UnboundedReplay,
+    /// Other nodes are not told of an event.
+    NoPublish,
+    /// The rooms are not held against the store.
+    NoRoomCheck,
+    /// After a commit whose answer was lost, the batch is sent again under new
+    /// ids, and nobody looks.
+    RetryWithFreshIds,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::AckBeforeCommit,
         Self::PublishBeforeCommit,
         Self::JoinAfterRead,
@@ -35,6 +42,9 @@ impl Sabotage {
         Self::ConnectedAtHead,
         Self::HeartbeatAtHead,
         Self::UnboundedReplay,
+        Self::NoPublish,
+        Self::NoRoomCheck,
+        Self::RetryWithFreshIds,
     ];
 }
 

@@ -13,15 +13,22 @@
 //! engine only loads what the plan needs and writes what it says.
 
 mod plan;
+pub mod postgres;
+mod rows;
 pub mod sqlite;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use async_trait::async_trait;
+use sqlx::{
+    SqlSafeStr as _,
+    migrate::{Migration, MigrationType, Migrator},
+};
 use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
+    config::StoreSettings,
     model::{Epoch, Head, InboxKey, NewNotification, Notification, Revision, Run},
     random::Random,
 };
@@ -35,6 +42,10 @@ pub enum Error {
     /// It does not answer now; nothing was changed, later it may answer.
     #[error("the store does not answer: {0}")]
     Unavailable(#[source] Source),
+    /// It went away in the midst of a commit and did not come back in time: the
+    /// batch is applied as a whole or not at all, and nobody knows which.
+    #[error("the store went away during a commit: {0}")]
+    InDoubt(#[source] Source),
     /// It refused this batch for the sake of a member; nothing was changed.
     #[error("the store refused a write: {0}")]
     Refused(#[source] Source),
@@ -60,6 +71,7 @@ impl Error {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",
+            Self::InDoubt(_) => "in_doubt",
             Self::Refused(_) => "constraint",
             Self::Inconsistent { .. } => "corrupt",
             Self::Open(_) => "unavailable",
@@ -215,12 +227,7 @@ pub trait Store: Send + Sync + 'static {
     /// Reads the head of an inbox.
     async fn head(&self, inbox: &InboxKey) -> Result<Snapshot, Error> {
         let heads = self.heads(std::slice::from_ref(inbox)).await?;
-        heads.into_iter().next().ok_or_else(|| Error::Inconsistent {
-            table: "doorbell",
-            column: "epoch",
-            row: "1".into(),
-            problem: "the row is missing".into(),
-        })
+        heads.into_iter().next().ok_or_else(rows::no_epoch)
     }
 
     /// Reads the rows that changed after `cursor`.
@@ -242,6 +249,16 @@ pub trait Store: Send + Sync + 'static {
     /// Reads a page, newest first.
     async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error>;
 
+    /// How many batches it can commit at once. An inbox must not be in two of
+    /// them: who calls keeps each inbox in one lane.
+    fn lanes(&self) -> usize {
+        1
+    }
+
+    /// From now on positions of the epoch before mean nothing: for a database
+    /// that is older than what its clients saw.
+    async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error>;
+
     /// Whether it can write and read at the moment.
     async fn check(&self) -> Result<(), Error>;
 
@@ -249,14 +266,80 @@ pub trait Store: Send + Sync + 'static {
     async fn close(&self);
 }
 
-/// Opens the store at `url`, brings its schema up to date, and makes its epoch
-/// if it has none.
-pub async fn open(url: &str, readers: u32, random: &dyn Random) -> Result<Arc<dyn Store>, Error> {
+/// Opens the store that `settings` name, brings its schema up to date, and makes
+/// its epoch if it has none.
+///
+/// A second process is refused where `sharing` says so, and on SQLite always.
+pub async fn open(
+    settings: &StoreSettings,
+    sharing: Sharing,
+    random: &dyn Random,
+) -> Result<Arc<dyn Store>, Error> {
+    let url = settings.database_url();
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {
-        "sqlite" => Ok(Arc::new(sqlite::Sqlite::open(url, readers, random).await?)),
+        "sqlite" => {
+            let readers = u32::try_from(settings.database_readers).unwrap_or(u32::MAX);
+            Ok(Arc::new(sqlite::Sqlite::open(&url, readers, random).await?))
+        }
+        "postgres" | "postgresql" => Ok(Arc::new(
+            postgres::Postgres::open(settings, sharing, random).await?,
+        )),
         _ => Err(Error::Open(format!(
-            "the database URL must begin with `sqlite://`, not with `{scheme}:`"
+            "the database URL must begin with `sqlite://` or `postgres://`, not with `{scheme}:`"
         ))),
+    }
+}
+
+/// An epoch that no store had.
+pub fn new_epoch(random: &dyn Random) -> Epoch {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes);
+    Epoch::new(&Uuid::from_bytes(bytes).simple().to_string())
+}
+
+/// Whether other processes work on a store as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// This one alone.
+    Alone,
+    /// Others too.
+    Shared,
+}
+
+/// The migrations of an engine: names and texts, numbered from 1.
+fn migrator(migrations: &[(&'static str, &'static str)]) -> Migrator {
+    let migration = |(version, (name, sql)): (i64, &(&'static str, &'static str))| {
+        Migration::new(
+            version,
+            Cow::Borrowed(*name),
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            false,
+        )
+    };
+    Migrator::with_migrations((1..).zip(migrations).map(migration).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SeededRandom;
+
+    #[tokio::test]
+    async fn a_url_that_no_engine_serves_is_refused_in_one_line() {
+        for (url, problem) in [
+            ("mysql://localhost/x", "not with `mysql:`"),
+            ("", "must begin with"),
+        ] {
+            let settings = StoreSettings {
+                database_url: Some(url.into()),
+                ..StoreSettings::default()
+            };
+            let opened = open(&settings, Sharing::Alone, &SeededRandom::new(1)).await;
+            let error = opened.err().unwrap().to_string();
+            assert!(error.contains(problem), "{error}");
+            assert_eq!(error.lines().count(), 1);
+        }
     }
 }

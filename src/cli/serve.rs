@@ -16,7 +16,8 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{Config, StoreSettings},
     random::{Random, SystemRandom},
-    store, telemetry,
+    store::{self, Sharing},
+    telemetry,
 };
 
 /// How long the tokens that `dev` prints are valid.
@@ -83,7 +84,7 @@ pub async fn dev(mut config: Config) -> Result<(), Failure> {
 pub async fn migrate(args: MigrateArgs) -> Result<(), Failure> {
     telemetry::init(&args.log)?;
     make_data_dir(&args.store)?;
-    let store = store::open(&args.store.database_url(), 1, &SystemRandom).await?;
+    let store = store::open(&args.store, Sharing::Shared, &SystemRandom).await?;
     store.close().await;
     tracing::info!("the schema is up to date");
     Ok(())

@@ -114,6 +114,12 @@ fn of_store(error: &store::Error) -> Status {
             ErrorReason::StoreUnavailable,
             "the store does not answer; try again in a moment",
         ),
+        store::Error::InDoubt(_) => passing(
+            Code::Unavailable,
+            ErrorReason::StoreUnavailable,
+            "the store went away before it answered: it may or may not have been done; \
+             try again in a moment, with the same idempotency_key",
+        ),
         store::Error::Refused(_) | store::Error::Inconsistent { .. } => internal(),
     }
 }

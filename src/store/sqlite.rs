@@ -7,9 +7,7 @@
 //! on a file beside it.
 
 use std::{
-    borrow::Cow,
     collections::BTreeSet,
-    fmt,
     fs::{File, OpenOptions},
     path::{Path, PathBuf},
     str::FromStr as _,
@@ -20,23 +18,24 @@ use std::{
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use sqlx::{
-    AssertSqlSafe, Row as _, SqlSafeStr as _, SqliteConnection,
-    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    AssertSqlSafe, Row as _, SqliteConnection,
+    migrate::{MigrateError, Migrator},
     query::Query,
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-        SqliteRow, SqliteSynchronous,
+        SqliteSynchronous,
     },
 };
 use uuid::Uuid;
 
 use super::{
     Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Snapshot, Store,
-    plan::{self, Before, Fingerprint, Insert, Keyed, Mark},
+    plan::{self, Before, Insert, Mark},
+    rows::{self, COLUMNS, Columns, integer},
 };
 use crate::{
     clock::Timestamp,
-    model::{Content, Data, Epoch, Head, InboxKey, Notification, Revision},
+    model::{Data, Epoch, Head, InboxKey, Notification, Revision},
     random::Random,
     sabotage::{self, Sabotage},
 };
@@ -56,11 +55,6 @@ const WAL_BYTES: &str = "67108864";
 const CHUNK: usize = 64;
 
 type SqliteQuery = Query<'static, sqlx::Sqlite, SqliteArguments>;
-
-/// The columns of a notification, of the table `n`.
-const COLUMNS: &str = "n.organization_id, n.user_id, n.sequence, n.id, n.revision, n.type, n.title, \
-    n.body, n.entity_type, n.entity_id, n.action_url, n.data, n.sender, n.idempotency_key, \
-    n.fingerprint, n.created_at, n.read_at, n.archived_at";
 
 /// The store in one SQLite file.
 pub struct Sqlite {
@@ -202,10 +196,8 @@ async fn prepare(writer: &SqlitePool, random: &dyn Random) -> Result<(), String>
         ),
         error => error.to_string(),
     })?;
-    let mut epoch = [0; 16];
-    random.fill(&mut epoch);
     sqlx::query("INSERT INTO doorbell (id, epoch) VALUES (1, ?) ON CONFLICT (id) DO NOTHING")
-        .bind(Uuid::from_bytes(epoch).simple().to_string())
+        .bind(super::new_epoch(random).as_str())
         .execute(writer)
         .await
         .map_err(|error| error.to_string())?;
@@ -218,17 +210,7 @@ fn parse_version(version: &str) -> Option<[u32; 3]> {
 }
 
 fn migrator() -> Migrator {
-    let migration = |version, name: &'static str, sql: &'static str| {
-        Migration::new(
-            version,
-            Cow::Borrowed(name),
-            MigrationType::Simple,
-            sql.into_sql_str(),
-            false,
-        )
-    };
-    Migrator::with_migrations(vec![migration(
-        1,
+    super::migrator(&[(
         "inboxes",
         include_str!("../../migrations/sqlite/0001_inboxes.sql"),
     )])
@@ -390,10 +372,8 @@ impl Statements {
             bind_inbox(query, inbox)
         }) {
             for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
-                before.heads.insert(
-                    Columns::of(&row, "inboxes").inbox()?,
-                    head(&row, "revision")?,
-                );
+                let inbox = Columns::of(&row, "inboxes").inbox()?;
+                before.heads.insert(inbox, rows::head(&row, "revision")?);
             }
         }
 
@@ -407,17 +387,8 @@ impl Statements {
         let bind = |query, (inbox, key): &(&InboxKey, &str)| bind_inbox(query, inbox).bind(*key);
         for query in chunked(&self.keyed, &keys, bind) {
             for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
-                let columns = Columns::of(&row, "notifications");
-                let key = columns.get("idempotency_key")?;
-                let keyed = Keyed {
-                    notification: notification(&row)?,
-                    fingerprint: columns.fingerprint()?,
-                };
-                before
-                    .keyed
-                    .entry(columns.inbox()?)
-                    .or_default()
-                    .insert(key, keyed);
+                let (inbox, key, keyed) = rows::keyed(&row)?;
+                before.keyed.entry(inbox).or_default().insert(key, keyed);
             }
         }
 
@@ -432,9 +403,7 @@ impl Statements {
             })
             .flat_map(|(inbox, ids)| ids.iter().map(move |id| (inbox, *id)))
             .collect();
-        let bind = |query, (inbox, id): &(&InboxKey, Uuid)| {
-            bind_inbox(query, inbox).bind(id.as_bytes().to_vec())
-        };
+        let bind = |query, (inbox, id): &(&InboxKey, Uuid)| bind_inbox(query, inbox).bind(*id);
         for query in chunked(&self.unread, &ids, bind) {
             for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
                 let columns = Columns::of(&row, "notifications");
@@ -461,7 +430,7 @@ impl Statements {
         }
         let bind = |query, mark: &Mark| {
             bind_inbox(query, &mark.inbox)
-                .bind(mark.id.as_bytes().to_vec())
+                .bind(mark.id)
                 .bind(integer(mark.revision))
                 .bind(mark.read_at.as_micros())
         };
@@ -491,7 +460,7 @@ fn bind_insert(query: SqliteQuery, insert: &Insert) -> SqliteQuery {
         .unzip();
     bind_inbox(query, &insert.inbox)
         .bind(integer(notification.sequence))
-        .bind(notification.id.as_bytes().to_vec())
+        .bind(notification.id)
         .bind(integer(notification.revision))
         .bind(content.kind.as_str())
         .bind(content.title.as_str())
@@ -504,108 +473,6 @@ fn bind_insert(query: SqliteQuery, insert: &Insert) -> SqliteQuery {
         .bind(key.map(String::as_str))
         .bind(fingerprint.map(|print| print.to_vec()))
         .bind(notification.created_at.as_micros())
-}
-
-/// SQLite has no unsigned integers; no inbox changes 2^63 times.
-fn integer(revision: Revision) -> i64 {
-    i64::try_from(revision.get()).unwrap_or(i64::MAX)
-}
-
-/// Reads the columns of a row, and says which one is inconsistent.
-struct Columns<'r> {
-    row: &'r SqliteRow,
-    table: &'static str,
-}
-
-impl<'r> Columns<'r> {
-    fn of(row: &'r SqliteRow, table: &'static str) -> Self {
-        Self { row, table }
-    }
-
-    fn inconsistent(&self, column: &'static str, problem: impl fmt::Display) -> Error {
-        let text = |column| self.row.try_get::<&str, _>(column).unwrap_or("?");
-        let sequence = self.row.try_get::<i64, _>("sequence").unwrap_or_default();
-        Error::Inconsistent {
-            table: self.table,
-            column,
-            row: format!(
-                "({}, {}, {sequence})",
-                text("organization_id"),
-                text("user_id")
-            ),
-            problem: problem.to_string(),
-        }
-    }
-
-    fn get<T>(&self, column: &'static str) -> Result<T, Error>
-    where
-        T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
-    {
-        self.row
-            .try_get(column)
-            .map_err(|error| self.inconsistent(column, error))
-    }
-
-    fn revision(&self, column: &'static str) -> Result<Revision, Error> {
-        let number: i64 = self.get(column)?;
-        u64::try_from(number)
-            .map(Revision::new)
-            .map_err(|_| self.inconsistent(column, "must not be negative"))
-    }
-
-    fn time(&self, column: &'static str) -> Result<Option<Timestamp>, Error> {
-        Ok(self.get::<Option<i64>>(column)?.map(Timestamp::from_micros))
-    }
-
-    fn id(&self) -> Result<Uuid, Error> {
-        Uuid::from_slice(self.get("id")?).map_err(|error| self.inconsistent("id", error))
-    }
-
-    fn fingerprint(&self) -> Result<Fingerprint, Error> {
-        self.get::<&[u8]>("fingerprint")?
-            .try_into()
-            .map_err(|_| self.inconsistent("fingerprint", "must have 32 bytes"))
-    }
-
-    fn inbox(&self) -> Result<InboxKey, Error> {
-        InboxKey::parse(self.get("organization_id")?, self.get("user_id")?)
-            .map_err(|error| self.inconsistent("user_id", error))
-    }
-}
-
-/// The head of a row whose revision is in the column `revision`.
-fn head(row: &SqliteRow, revision: &'static str) -> Result<Head, Error> {
-    let columns = Columns::of(row, "inboxes");
-    Ok(Head {
-        revision: columns.revision(revision)?,
-        unread_count: columns.get("unread_count")?,
-        floor: columns.revision("floor")?,
-        last_created_at: columns.time("last_created_at")?.unwrap_or_default(),
-    })
-}
-
-fn notification(row: &SqliteRow) -> Result<Notification, Error> {
-    let columns = Columns::of(row, "notifications");
-    Ok(Notification {
-        id: columns.id()?,
-        sequence: columns.revision("sequence")?,
-        revision: columns.revision("revision")?,
-        content: Arc::new(Content {
-            kind: columns.get("type")?,
-            title: columns.get("title")?,
-            body: columns.get("body")?,
-            entity_type: columns.get("entity_type")?,
-            entity_id: columns.get("entity_id")?,
-            action_url: columns.get("action_url")?,
-            data: columns
-                .get::<Option<String>>("data")?
-                .map(Data::from_canonical),
-        }),
-        sender: columns.get::<&str>("sender")?.into(),
-        created_at: Timestamp::from_micros(columns.get("created_at")?),
-        read_at: columns.time("read_at")?,
-        archived_at: columns.time("archived_at")?,
-    })
 }
 
 fn unavailable(error: sqlx::Error) -> Error {
@@ -625,67 +492,15 @@ fn failed(error: sqlx::Error) -> Error {
     }
 }
 
-fn snapshot(row: &SqliteRow) -> Result<Snapshot, Error> {
-    let columns = Columns::of(row, "inboxes");
-    let head = match columns.get::<Option<i64>>("head_revision")? {
-        None => Head::default(),
-        Some(_) => head(row, "head_revision")?,
-    };
-    Ok(Snapshot {
-        epoch: Epoch::new(columns.get("epoch")?),
-        head,
-    })
-}
-
-/// Reads a page of notifications, each row with the snapshot beside it, until
-/// `limit` is reached or `take` says that the rest is not wanted. Also the last
-/// row's successor, if there is one.
+/// Reads a page, see [`rows::page`].
 async fn page(
     pool: &SqlitePool,
     query: SqliteQuery,
     limit: PageLimit,
-    take: impl Fn(&Notification) -> bool + Send,
+    since: Option<Timestamp>,
 ) -> Result<(Snapshot, Vec<Notification>, Option<Notification>), Error> {
     let mut connection = pool.acquire().await.map_err(unavailable)?;
-    let mut rows = query.fetch(&mut *connection);
-    let Some(mut row) = rows.try_next().await.map_err(failed)? else {
-        return Err(Error::Inconsistent {
-            table: "doorbell",
-            column: "epoch",
-            row: "1".into(),
-            problem: "the row is missing".into(),
-        });
-    };
-    let snapshot = snapshot(&row)?;
-    let mut page = Vec::new();
-    let mut bytes = 0;
-    if Columns::of(&row, "notifications")
-        .get::<Option<&[u8]>>("id")?
-        .is_none()
-    {
-        return Ok((snapshot, page, None));
-    }
-    loop {
-        let notification = notification(&row)?;
-        if !take(&notification) {
-            return Ok((snapshot, page, None));
-        }
-        bytes += notification.content.len_bytes();
-        let full = page.len() == limit.rows || bytes > limit.bytes;
-        if full && !page.is_empty() {
-            return Ok((snapshot, page, Some(notification)));
-        }
-        page.push(notification);
-        match rows.try_next().await.map_err(failed)? {
-            Some(next) => row = next,
-            None => return Ok((snapshot, page, None)),
-        }
-    }
-}
-
-fn bind_rows(query: SqliteQuery, rows: usize) -> SqliteQuery {
-    // One more than fits tells whether the page ends there.
-    query.bind(i64::try_from(rows.saturating_add(1)).unwrap_or(i64::MAX))
+    rows::page(query.fetch(&mut *connection).map_err(failed), limit, since).await
 }
 
 #[async_trait]
@@ -726,8 +541,8 @@ impl Store for Sqlite {
         let mut heads = Vec::with_capacity(inboxes.len());
         for query in chunked(&self.statements.snapshots, &places, bind) {
             for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
-                let place: i64 = Columns::of(&row, "inboxes").get("place")?;
-                heads.push((place, snapshot(&row)?));
+                let place = Columns::of(&row, "inboxes").number("place")?;
+                heads.push((place, rows::snapshot(&row)?));
             }
         }
         heads.sort_unstable_by_key(|(place, _)| *place);
@@ -743,8 +558,8 @@ impl Store for Sqlite {
         let query = bind_inbox(query(&self.statements.changes), inbox)
             .bind(integer(cursor.revision))
             .bind(integer(cursor.sequence));
-        let query = bind_rows(query, limit.rows);
-        let (snapshot, rows, next) = page(&self.readers, query, limit, |_| true).await?;
+        let query = query.bind(rows::one_more(limit.rows));
+        let (snapshot, rows, next) = page(&self.readers, query, limit, None).await?;
         Ok(Changes {
             snapshot,
             rows,
@@ -779,11 +594,8 @@ impl Store for Sqlite {
         };
         let query =
             bind_inbox(query(statement), inbox).bind(wanted.before.map_or(i64::MAX, integer));
-        let query = bind_rows(query, wanted.limit.rows);
-        // `created_at` increases with the sequence: what is newer than `since`
-        // is a prefix of the page.
-        let newer = |row: &Notification| wanted.since.is_none_or(|since| row.created_at > since);
-        let (snapshot, rows, next) = page(&self.readers, query, wanted.limit, newer).await?;
+        let query = query.bind(rows::one_more(wanted.limit.rows));
+        let (snapshot, rows, next) = page(&self.readers, query, wanted.limit, wanted.since).await?;
         Ok(Recent {
             snapshot,
             rows,
@@ -802,6 +614,15 @@ impl Store for Sqlite {
             .await
             .map_err(unavailable)?;
         writer.rollback().await.map_err(failed)
+    }
+
+    async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
+        sqlx::query("UPDATE doorbell SET epoch = ? WHERE id = 1")
+            .bind(epoch.as_str())
+            .execute(&self.writer)
+            .await
+            .map_err(failed)?;
+        Ok(())
     }
 
     async fn close(&self) {
