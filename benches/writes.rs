@@ -22,6 +22,7 @@ use std::{
 
 use common::{Failure, median, report};
 use doorbell::{
+    bus::Bus,
     clock::{Clock as _, SystemClock},
     config::{FeedSettings, WriterSettings},
     inbox::Inbox,
@@ -78,6 +79,7 @@ async fn grouped() -> Result<(f64, usize), Failure> {
     let counting = Arc::new(common::Counting::new(common::open(&directory, 1).await?));
     let inbox = Inbox::new(
         counting.clone(),
+        Bus::local(&FeedSettings::default()),
         Arc::new(SystemClock),
         Arc::new(SystemRandom),
         FeedSettings::default(),

@@ -12,6 +12,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     auth,
+    bus::{self, Bus, nats::Nats},
     clock::Clock,
     config::Config,
     grpc::{
@@ -64,8 +65,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of the end of the drain, this much is for closing the store.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whether traffic should come here; if not, why.
-type Readiness = Result<(), &'static str>;
+/// Whether traffic should come here, perhaps with a remark; if not, why.
+type Readiness = Result<Option<&'static str>, &'static str>;
 
 /// A server that is ready to run.
 pub struct App {
@@ -96,9 +97,21 @@ impl App {
         };
         let verifier = auth::TokenVerifier::open(&config.auth, clock.clone(), random.clone())?;
         let verifier = Arc::new(verifier);
-        let store = store::open(&config.store, Sharing::Alone, &*random).await?;
+        let sharing = match config.bus.nats_url {
+            None => Sharing::Alone,
+            Some(_) => Sharing::Shared,
+        };
+        let store = store::open(&config.store, sharing, &*random).await?;
+        let bus = match sharing {
+            Sharing::Alone => Bus::local(&config.feed),
+            Sharing::Shared => {
+                let hub = bus::hub(&config.feed);
+                Bus::Nats(Nats::open(&config.bus, hub, random.clone()).await?)
+            }
+        };
         let inbox = Inbox::new(
             store,
+            bus,
             clock.clone(),
             random.clone(),
             config.feed.clone(),
@@ -202,7 +215,8 @@ impl App {
         let ready = self.ready.subscribe();
         let pages = metrics::pages::router(self.metrics.clone(), move || {
             let readiness = *ready.borrow();
-            async move { readiness.map_err(str::to_owned) }
+            let owned = |text: &str| text.to_owned();
+            async move { readiness.map(|remark| remark.map(owned)).map_err(owned) }
         });
         tokio::spawn(async move {
             metrics::pages::serve(listener, pages, stop.cancelled()).await;
@@ -235,7 +249,7 @@ impl Monitor {
 
     async fn check(&self) {
         let readiness = match timeout(CHECK_TIMEOUT, self.inbox.check()).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => Ok(self.inbox.trouble()),
             Ok(Err(error)) => {
                 tracing::error!(%error, "the store does not answer");
                 Err("the store does not answer")

@@ -377,6 +377,30 @@ impl StoreSettings {
             .map(|url| url.expose_secret())
     }
 
+    /// Refuses what parses but cannot work.
+    pub fn check(&self) -> Result<(), Error> {
+        check_number("database-readers", self.database_readers, &(1..=256))?;
+        check_number("database-writers", self.database_writers, &(1..=64))?;
+        for (flag, value) in [
+            ("database-connect-timeout", self.database_connect_timeout),
+            (
+                "database-statement-timeout",
+                self.database_statement_timeout,
+            ),
+        ] {
+            let allowed = Duration::from_millis(100)..=Duration::from_secs(600);
+            check_duration(flag, value.into(), &allowed)?;
+        }
+        if self.database_pooler && self.database_direct_url.is_none() {
+            return Err(Error::new(
+                "database-pooler",
+                "needs --database-direct-url (DOORBELL_DATABASE_DIRECT_URL) beside it: \
+                 migrations and locks do not work through a pooler",
+            ));
+        }
+        Ok(())
+    }
+
     /// The file that keeps the signing secret of `doorbell dev`.
     pub fn dev_secret_file(&self) -> PathBuf {
         dev_secret_file(&self.data_dir)
@@ -400,6 +424,89 @@ impl Default for StoreSettings {
             database_connect_timeout: Duration::from_secs(5).into(),
             database_statement_timeout: Duration::from_secs(10).into(),
         }
+    }
+}
+
+/// How a node reaches the others.
+#[derive(Args, Clone, Debug)]
+pub struct BusSettings {
+    /// The NATS servers that carry events between nodes: `nats://host:4222` or `tls://…`,
+    /// separated by commas; with it, several nodes may work on one Postgres
+    #[arg(
+        long,
+        env = "DOORBELL_NATS_URL",
+        value_name = "URLS",
+        hide_env_values = true
+    )]
+    pub nats_url: Option<SecretString>,
+    /// The file with the credentials for NATS, as `nsc` makes it
+    #[arg(
+        long,
+        env = "DOORBELL_NATS_CREDS_FILE",
+        value_name = "FILE",
+        requires = "nats_url"
+    )]
+    pub nats_creds_file: Option<PathBuf>,
+    /// The certificates to trust NATS by, in PEM, besides the system's
+    #[arg(
+        long,
+        env = "DOORBELL_NATS_CA_FILE",
+        value_name = "FILE",
+        requires = "nats_url"
+    )]
+    pub nats_ca_file: Option<PathBuf>,
+    /// What the subjects begin with; nodes of one database must agree on it, others differ
+    #[arg(long, env = "DOORBELL_NATS_PREFIX", value_name = "PREFIX",
+          default_value_t = Self::default().nats_prefix)]
+    pub nats_prefix: String,
+    /// The most commits whose events wait for NATS; beyond it the oldest is dropped
+    #[arg(long, env = "DOORBELL_NATS_QUEUE", value_name = "COMMITS",
+          default_value_t = Self::default().nats_queue)]
+    pub nats_queue: usize,
+}
+
+impl Default for BusSettings {
+    fn default() -> Self {
+        Self {
+            nats_url: None,
+            nats_creds_file: None,
+            nats_ca_file: None,
+            nats_prefix: "doorbell".into(),
+            nats_queue: 4096,
+        }
+    }
+}
+
+impl BusSettings {
+    /// The URLs of the servers. They may hold a password: not for a log.
+    pub fn nats_servers(&self) -> impl Iterator<Item = &str> {
+        let urls = self
+            .nats_url
+            .as_ref()
+            .map_or("", |urls| urls.expose_secret());
+        urls.split(',').map(str::trim)
+    }
+
+    fn check(&self, store: &StoreSettings) -> Result<(), Error> {
+        check_number("nats-queue", self.nats_queue, &(1..=1_000_000))?;
+        let is_token = |token: &str| {
+            let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+            !token.is_empty() && token.bytes().all(is_plain)
+        };
+        if self.nats_prefix.len() > 128 || !self.nats_prefix.split('.').all(is_token) {
+            return Err(Error::new(
+                "nats-prefix",
+                "must be words of letters, digits, `-` and `_`, with dots between them",
+            ));
+        }
+        if self.nats_url.is_some() && store.database_url().starts_with("sqlite:") {
+            return Err(Error::new(
+                "nats-url",
+                "is for several nodes on one Postgres, and the database is an SQLite file: \
+                 set DOORBELL_DATABASE_URL to postgres://…, or leave it out",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -460,7 +567,7 @@ pub struct LogSettings {
 impl Default for LogSettings {
     fn default() -> Self {
         Self {
-            log: "info".to_owned(),
+            log: "info,async_nats=warn".to_owned(),
             log_format: LogFormat::Auto,
         }
     }
@@ -487,6 +594,9 @@ pub struct Config {
     /// Where the data is.
     #[command(flatten, next_help_heading = "Store")]
     pub store: StoreSettings,
+    /// How a node reaches the others.
+    #[command(flatten, next_help_heading = "Several nodes")]
+    pub bus: BusSettings,
     /// What is served besides the calls, and to whom.
     #[command(flatten, next_help_heading = "Browsers and operations")]
     pub http: HttpSettings,
@@ -505,6 +615,7 @@ impl Config {
             auth: _,
             server: _,
             store,
+            bus,
             http: _,
             log: _,
         } = self;
@@ -548,8 +659,6 @@ impl Config {
                 feed.max_streams_per_organization,
                 1..=10_000_000,
             ),
-            ("database-readers", store.database_readers, 1..=256),
-            ("database-writers", store.database_writers, 1..=64),
         ] {
             check_number(flag, value, &allowed)?;
         }
@@ -564,22 +673,8 @@ impl Config {
             feed.reconnect_spread.into(),
             &(Duration::ZERO..=600 * second),
         )?;
-        for (flag, value) in [
-            ("database-connect-timeout", store.database_connect_timeout),
-            (
-                "database-statement-timeout",
-                store.database_statement_timeout,
-            ),
-        ] {
-            check_duration(flag, value.into(), &(second / 10..=600 * second))?;
-        }
-        if store.database_pooler && store.database_direct_url.is_none() {
-            return Err(Error::new(
-                "database-pooler",
-                "needs --database-direct-url (DOORBELL_DATABASE_DIRECT_URL) beside it: \
-                 migrations and locks do not work through a pooler",
-            ));
-        }
+        store.check()?;
+        bus.check(store)?;
         Ok(())
     }
 }

@@ -5,19 +5,28 @@
 //! nobody watches costs one look-up. Drops: what a slow subscriber has not taken
 //! when its room's buffer is full (it is told), and everything once nobody is in
 //! the room. Does no I/O.
+//!
+//! Where other nodes write as well, an event can be lost on its way here. So each
+//! room knows the last revision that it was given, to be held against the store
+//! ([`Hub::committed`]), and whoever knows of a possible loss says so
+//! ([`Hub::doubt`]).
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     hash::{BuildHasher as _, RandomState},
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::{
+    Notify,
+    broadcast::{self, error::RecvError},
+};
 
-use crate::model::{InboxKey, OrganizationId, Run};
+use crate::model::{InboxKey, OrganizationId, Revision, Run};
 
 /// Enough that publishers and joining streams seldom meet.
 const SHARDS: usize = 64;
@@ -47,11 +56,38 @@ pub enum JoinError {
     Closed,
 }
 
+#[derive(Clone)]
+enum Signal {
+    Run(Arc<Run>),
+    Head(Revision),
+}
+
 struct Room {
-    sender: broadcast::Sender<Arc<Run>>,
+    sender: broadcast::Sender<Signal>,
+    /// The highest revision that its streams were given or told of.
+    last: Revision,
     /// Counted here, under the shard's lock, and not by the sender's receivers:
     /// two that leave at once would each see the other.
     members: usize,
+}
+
+/// Where events may have been lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// In one inbox.
+    Inbox(InboxKey),
+    /// In all inboxes of an organization.
+    Organization(OrganizationId),
+    /// Everywhere.
+    All,
+}
+
+/// What is in doubt; no larger than the rooms there were.
+#[derive(Default)]
+struct Doubts {
+    inboxes: HashSet<InboxKey>,
+    organizations: HashSet<OrganizationId>,
+    all: bool,
 }
 
 /// The rooms of one process.
@@ -63,6 +99,9 @@ pub struct Hub {
     hasher: RandomState,
     capacity: Capacity,
     closed: AtomicBool,
+    /// Locked alone.
+    doubts: Mutex<Doubts>,
+    doubted: Notify,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -79,6 +118,8 @@ impl Hub {
             hasher: RandomState::new(),
             capacity,
             closed: AtomicBool::new(false),
+            doubts: Mutex::default(),
+            doubted: Notify::new(),
         })
     }
 
@@ -109,6 +150,7 @@ impl Hub {
         *streams += 1;
         let room = shard.entry(inbox.clone()).or_insert_with(|| Room {
             sender: broadcast::Sender::new(self.capacity.runs.max(1)),
+            last: Revision::ZERO,
             members: 0,
         });
         room.members += 1;
@@ -121,11 +163,84 @@ impl Hub {
     }
 
     /// Hands `run` to the streams of `inbox`, and tells how many there are. Runs
-    /// of one inbox are to be published in the order of their revisions.
-    pub fn publish(&self, inbox: &InboxKey, run: Run) -> usize {
+    /// of one node's commits are to be published in the order of their revisions.
+    pub fn publish(&self, inbox: &InboxKey, run: &Arc<Run>) -> usize {
+        let last = run.last().map_or(Revision::ZERO, |event| event.revision);
+        self.signal(inbox, last, || Signal::Run(run.clone()))
+    }
+
+    /// Tells the streams of `inbox` that the store's head is at `revision`, if
+    /// the room has not been given it: those that lack it heal. Tells whether
+    /// the room was behind.
+    pub fn committed(&self, inbox: &InboxKey, revision: Revision) -> bool {
+        let is_behind = {
+            let shard = self.shard(inbox);
+            shard.get(inbox).is_some_and(|room| room.last < revision)
+        };
+        is_behind && self.signal(inbox, revision, || Signal::Head(revision)) > 0
+    }
+
+    fn signal(
+        &self,
+        inbox: &InboxKey,
+        revision: Revision,
+        signal: impl FnOnce() -> Signal,
+    ) -> usize {
         // Cloned out, so that waking the streams is not done under the lock.
-        let sender = self.shard(inbox).get(inbox).map(|room| room.sender.clone());
-        sender.map_or(0, |sender| sender.send(Arc::new(run)).unwrap_or(0))
+        let sender = self.shard(inbox).get_mut(inbox).map(|room| {
+            room.last = room.last.max(revision);
+            room.sender.clone()
+        });
+        sender.map_or(0, |sender| sender.send(signal()).unwrap_or(0))
+    }
+
+    /// Notes that events may have been lost; see [`Hub::next_doubted`].
+    pub fn doubt(&self, doubt: Doubt) {
+        {
+            let mut doubts = lock(&self.doubts);
+            match doubt {
+                Doubt::Inbox(inbox) => _ = doubts.inboxes.insert(inbox),
+                Doubt::Organization(organization) => _ = doubts.organizations.insert(organization),
+                Doubt::All => doubts.all = true,
+            }
+        }
+        self.doubted.notify_one();
+    }
+
+    /// Waits until something is in doubt, and takes it: the inboxes that have a
+    /// room. For one caller at a time. Cancel safe.
+    pub async fn next_doubted(&self) -> Vec<InboxKey> {
+        self.doubted.notified().await;
+        let Doubts {
+            inboxes,
+            organizations,
+            all,
+        } = mem::take(&mut *lock(&self.doubts));
+        if !all && organizations.is_empty() {
+            let has_room = |inbox: &InboxKey| self.shard(inbox).contains_key(inbox);
+            return inboxes.into_iter().filter(has_room).collect();
+        }
+        let mut doubted = self.inboxes();
+        if !all {
+            doubted.retain(|inbox| {
+                organizations.contains(&inbox.organization_id) || inboxes.contains(inbox)
+            });
+        }
+        doubted
+    }
+
+    /// The inboxes that have a room.
+    pub fn inboxes(&self) -> Vec<InboxKey> {
+        let shards = self.shards.iter();
+        shards
+            .flat_map(|shard| lock(shard).keys().cloned().collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// How many streams an organization has here.
+    pub fn streams_of(&self, organization: &OrganizationId) -> usize {
+        let organizations = lock(&self.organizations);
+        organizations.get(organization).copied().unwrap_or(0)
     }
 
     /// Ends all subscriptions: they receive what was published, then
@@ -171,6 +286,9 @@ impl Hub {
 pub enum Received {
     /// A run of events.
     Run(Arc<Run>),
+    /// The store's head is at this revision: what lacks of it was lost on its
+    /// way, or is about to come.
+    Head(Revision),
     /// Runs were dropped, since they were not taken in time.
     Lagged,
     /// The hub is closed.
@@ -181,14 +299,15 @@ pub enum Received {
 pub struct Subscription {
     hub: Arc<Hub>,
     inbox: InboxKey,
-    receiver: broadcast::Receiver<Arc<Run>>,
+    receiver: broadcast::Receiver<Signal>,
 }
 
 impl Subscription {
     /// Waits for the next run. Cancel safe: nothing is lost.
     pub async fn receive(&mut self) -> Received {
         match self.receiver.recv().await {
-            Ok(run) => Received::Run(run),
+            Ok(Signal::Run(run)) => Received::Run(run),
+            Ok(Signal::Head(revision)) => Received::Head(revision),
             Err(RecvError::Lagged(_)) => Received::Lagged,
             Err(RecvError::Closed) => Received::Closed,
         }
@@ -231,13 +350,13 @@ mod tests {
         InboxKey::parse(organization, user).unwrap()
     }
 
-    fn run(revision: u64) -> Run {
+    fn run(revision: u64) -> Arc<Run> {
         let read_at = Timestamp::from_micros(0);
         let change = Change::MarkedRead {
             notification_ids: vec![],
             read_at,
         };
-        vec![InboxEvent::new(Revision::new(revision), 0, change)]
+        Arc::new(vec![InboxEvent::new(Revision::new(revision), 0, change)])
     }
 
     async fn revision(subscription: &mut Subscription) -> u64 {
@@ -252,9 +371,9 @@ mod tests {
         let hub = hub();
         let mut ann = hub.join(&inbox("a", "ann")).unwrap();
         let mut other_tenant = hub.join(&inbox("b", "ann")).unwrap();
-        assert_eq!(hub.publish(&inbox("a", "ann"), run(1)), 1);
-        assert_eq!(hub.publish(&inbox("a", "bob"), run(1)), 0);
-        assert_eq!(hub.publish(&inbox("b", "ann"), run(7)), 1);
+        assert_eq!(hub.publish(&inbox("a", "ann"), &run(1)), 1);
+        assert_eq!(hub.publish(&inbox("a", "bob"), &run(1)), 0);
+        assert_eq!(hub.publish(&inbox("b", "ann"), &run(7)), 1);
         assert_eq!(revision(&mut ann).await, 1);
         assert_eq!(revision(&mut other_tenant).await, 7);
     }
@@ -264,7 +383,7 @@ mod tests {
         let hub = hub();
         let mut slow = hub.join(&inbox("a", "ann")).unwrap();
         for number in 1..=5 {
-            hub.publish(&inbox("a", "ann"), run(number));
+            hub.publish(&inbox("a", "ann"), &run(number));
         }
         assert!(matches!(slow.receive().await, Received::Lagged));
         assert_eq!(revision(&mut slow).await, 4);
@@ -300,11 +419,51 @@ mod tests {
     async fn closing_delivers_what_was_published_and_refuses_new_ones() {
         let hub = hub();
         let mut ann = hub.join(&inbox("a", "ann")).unwrap();
-        hub.publish(&inbox("a", "ann"), run(1));
+        hub.publish(&inbox("a", "ann"), &run(1));
         hub.close();
         assert_eq!(revision(&mut ann).await, 1);
         assert!(matches!(ann.receive().await, Received::Closed));
         assert_eq!(hub.join(&inbox("a", "ann")).err(), Some(JoinError::Closed));
+    }
+
+    #[tokio::test]
+    async fn a_room_that_is_behind_the_store_is_told_once() {
+        let hub = hub();
+        let key = inbox("a", "ann");
+        assert!(!hub.committed(&key, Revision::new(7)), "nobody is there");
+        let mut ann = hub.join(&key).unwrap();
+        hub.publish(&key, &run(7));
+        assert!(!hub.committed(&key, Revision::new(7)));
+        assert!(hub.committed(&key, Revision::new(9)));
+        assert!(!hub.committed(&key, Revision::new(9)));
+        assert_eq!(revision(&mut ann).await, 7);
+        let told = ann.receive().await;
+        assert!(matches!(told, Received::Head(head) if head == Revision::new(9)));
+    }
+
+    #[tokio::test]
+    async fn what_is_in_doubt_are_rooms_and_is_taken_once() {
+        let hub = hub();
+        let _rooms: Vec<_> = [("a", "ann"), ("a", "bob"), ("b", "ann")]
+            .map(|(organization, user)| hub.join(&inbox(organization, user)).unwrap())
+            .into();
+        let sorted = async || {
+            let mut doubted = hub.next_doubted().await;
+            doubted.sort();
+            doubted
+        };
+        hub.doubt(Doubt::Inbox(inbox("a", "bob")));
+        hub.doubt(Doubt::Inbox(inbox("a", "nobody")));
+        assert_eq!(sorted().await, [inbox("a", "bob")]);
+        hub.doubt(Doubt::Organization(inbox("a", "x").organization_id));
+        hub.doubt(Doubt::Inbox(inbox("b", "ann")));
+        assert_eq!(sorted().await.len(), 3);
+        hub.doubt(Doubt::Organization(inbox("a", "x").organization_id));
+        assert_eq!(sorted().await, [inbox("a", "ann"), inbox("a", "bob")]);
+        hub.doubt(Doubt::All);
+        assert_eq!(sorted().await.len(), 3);
+        let nothing = tokio::time::timeout(std::time::Duration::from_millis(20), sorted());
+        assert!(nothing.await.is_err());
     }
 
     #[test]

@@ -5,17 +5,20 @@
 
 pub mod feed;
 mod heads;
+mod rooms;
 mod shared;
 pub mod writer;
 
 use std::sync::Arc;
 
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::{
+    bus::Bus,
     clock::Clock,
     config::{FeedSettings, WriterSettings},
-    hub::{Capacity, Hub, JoinError},
+    hub::JoinError,
     model::{InboxKey, NewNotification},
     random::Random,
     store::{self, Mutation, Outcome, PageLimit, Recent, RecentQuery, Snapshot, Store},
@@ -51,41 +54,45 @@ impl From<store::Error> for Error {
 /// All inboxes of the service.
 pub struct Inbox {
     store: Arc<dyn Store>,
-    hub: Arc<Hub>,
+    bus: Arc<Bus>,
     writer: Writer,
     heads: Heads,
     heals: SharedReads,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     feeds: FeedSettings,
+    _room_check: AbortOnDropHandle<()>,
 }
 
 impl Inbox {
-    /// Starts the writer on the present tokio runtime.
+    /// Starts the writer and the room check on the present tokio runtime.
     pub fn new(
         store: Arc<dyn Store>,
+        bus: Bus,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         feeds: FeedSettings,
         writer: &WriterSettings,
     ) -> Arc<Self> {
-        let hub = Hub::new(Capacity {
-            runs: feeds.room_capacity,
-            per_user: feeds.max_streams_per_user,
-            per_organization: feeds.max_streams_per_organization,
-        });
-        let writer = Writer::start(store.clone(), hub.clone(), clock.clone(), writer);
+        let bus = Arc::new(bus);
+        let writer = Writer::start(&store, &bus, &clock, writer);
         let heads = Heads::start(store.clone());
         let heals = SharedReads::new(store.clone());
+        let check = rooms::check(
+            store.clone(),
+            bus.hub().clone(),
+            feeds.heartbeat_interval.into(),
+        );
         Arc::new(Self {
             store,
-            hub,
+            bus,
             writer,
             heads,
             heals,
             clock,
             random,
             feeds,
+            _room_check: AbortOnDropHandle::new(tokio::spawn(check)),
         })
     }
 
@@ -156,13 +163,20 @@ impl Inbox {
     /// Tells all feeds to send their clients elsewhere, and refuses new ones.
     /// Writes and reads go on.
     pub fn drain(&self) {
-        self.hub.close();
+        self.bus.hub().close();
     }
 
-    /// Commits and answers what is queued, refuses what comes later, and closes
-    /// the store.
+    /// What is wrong with the way to other nodes, though this one serves; for
+    /// who watches it.
+    pub fn trouble(&self) -> Option<&'static str> {
+        self.bus.trouble()
+    }
+
+    /// Commits and answers what is queued, refuses what comes later, tells the
+    /// other nodes, and closes the store.
     pub async fn close(&self) {
         self.writer.close().await;
+        self.bus.close().await;
         self.store.close().await;
     }
 

@@ -32,12 +32,14 @@
 //! - [`cli`]: the commands, [`app`]: the composition root
 //! - [`server`]: connections; [`grpc`]: the service; [`auth`]: who calls
 //! - [`inbox`]: the use cases, with group commit and the feeds
-//! - [`store`]: where inboxes are; [`hub`]: who is listening
+//! - [`store`]: where inboxes are; [`bus`]: the way to other nodes; [`hub`]: who is
+//!   listening here
 //! - [`model`]: the words; [`clock`], [`random`], [`config`], [`metrics`],
 //!   [`telemetry`], [`proto`]: leaves
 
 pub mod app;
 pub mod auth;
+pub mod bus;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -70,7 +70,7 @@ pub const EVENT_KINDS: &[&str] = &[
 pub const RESET_REASONS: &[&str] = &["epoch", "above_head", "below_floor", "replay_limit", OTHER];
 
 /// Values of `reason` of a commit that failed.
-pub const COMMIT_FAILURES: &[&str] = &["constraint", "corrupt", "unavailable", OTHER];
+pub const COMMIT_FAILURES: &[&str] = &["constraint", "corrupt", "in_doubt", "unavailable", OTHER];
 
 /// Values of `reason` of what was turned away: the reasons of the API's errors.
 pub const REJECTIONS: &[&str] = &[
@@ -211,6 +211,39 @@ pub fn published(events: usize) {
     with(|metrics| metrics.published.increment(events as u64));
 }
 
+/// So many rooms were held against the store, and so many of them were behind.
+pub fn rooms_checked(rooms: usize, behind: usize) {
+    with(|metrics| {
+        metrics.rooms_checked.increment(rooms as u64);
+        metrics.rooms_behind.increment(behind as u64);
+    });
+}
+
+/// The way to the other nodes is there, or away.
+pub fn bus_connected(connected: bool) {
+    with(|metrics| metrics.bus_connected.set(if connected { 1.0 } else { 0.0 }));
+}
+
+/// The events of a commit were given to the bus.
+pub fn bus_sent() {
+    with(|metrics| metrics.bus_sent.increment(1));
+}
+
+/// The events of another node's commit came by the bus.
+pub fn bus_received() {
+    with(|metrics| metrics.bus_received.increment(1));
+}
+
+/// The events of a commit were not given to the bus: too many waited.
+pub fn bus_dropped() {
+    with(|metrics| metrics.bus_dropped.increment(1));
+}
+
+/// Something came by the bus that could not be read, or came too fast.
+pub fn bus_gap() {
+    with(|metrics| metrics.bus_gaps.increment(1));
+}
+
 /// Counts one open stream.
 ///
 /// Keeps its own gauge: a guard that was made before [`install`] must not count
@@ -315,6 +348,13 @@ struct Metrics {
     /// By reason.
     resets: Vec<Counter>,
     published: Counter,
+    rooms_checked: Counter,
+    rooms_behind: Counter,
+    bus_connected: Gauge,
+    bus_sent: Counter,
+    bus_received: Counter,
+    bus_dropped: Counter,
+    bus_gaps: Counter,
 }
 
 const RPCS: &str = "doorbell_rpcs_total";
@@ -417,6 +457,34 @@ impl Metrics {
             published: recorder.counter(
                 "doorbell_events_published_total",
                 "Events of commits, whether anybody listens or not.",
+            ),
+            rooms_checked: recorder.counter(
+                "doorbell_rooms_checked_total",
+                "Rooms that were held against the store.",
+            ),
+            rooms_behind: recorder.counter(
+                "doorbell_rooms_behind_total",
+                "Rooms that had not been given what the store has.",
+            ),
+            bus_connected: recorder.gauge(
+                "doorbell_bus_connected",
+                "Whether the way to the other nodes is there; 0 where there is none.",
+            ),
+            bus_sent: recorder.counter(
+                "doorbell_bus_sent_total",
+                "Commits whose events were given to the bus.",
+            ),
+            bus_received: recorder.counter(
+                "doorbell_bus_received_total",
+                "Commits of other nodes whose events came by the bus.",
+            ),
+            bus_dropped: recorder.counter(
+                "doorbell_bus_dropped_total",
+                "Commits whose events were not given to the bus: too many waited.",
+            ),
+            bus_gaps: recorder.counter(
+                "doorbell_bus_gaps_total",
+                "Times that something came by the bus that could not be read, or too fast.",
             ),
             recorder: made,
         })
@@ -583,7 +651,7 @@ pub(crate) mod tests {
         };
         let types = with("# TYPE ");
         assert_eq!(types, with("# HELP "));
-        assert_eq!(types.len(), 18, "{types:?}");
+        assert_eq!(types.len(), 25, "{types:?}");
         assert!(types.iter().all(|name| name.starts_with("doorbell_")));
     }
 

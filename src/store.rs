@@ -255,6 +255,11 @@ pub trait Store: Send + Sync + 'static {
         1
     }
 
+    /// Whether other processes may write to it as well.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// From now on positions of the epoch before mean nothing: for a database
     /// that is older than what its clients saw.
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error>;

@@ -28,7 +28,7 @@ use doorbell::{
     },
     clock::{Clock as _, SystemClock, Timestamp},
     config::AuthSettings,
-    model::{Content, InboxKey, NewNotification, Revision},
+    model::{Content, Epoch, InboxKey, NewNotification, Revision},
     proto::{SendInAppRequest, notification_service_client::NotificationServiceClient},
     random::{Random, SystemRandom},
     store::{
@@ -269,6 +269,14 @@ impl<S: Store> Store for Counting<S> {
 
     async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, store::Error> {
         self.inner.recent(inbox, query).await
+    }
+
+    fn lanes(&self) -> usize {
+        self.inner.lanes()
+    }
+
+    async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), store::Error> {
+        self.inner.renew_epoch(epoch).await
     }
 
     async fn check(&self) -> Result<(), store::Error> {

@@ -52,6 +52,10 @@ pub enum Command {
 /// What `migrate` takes.
 #[derive(Args, Clone, Debug)]
 pub struct MigrateArgs {
+    /// Make all clients load anew: for a database that was restored, or failed over to a replica
+    /// that lagged
+    #[arg(long)]
+    pub new_epoch: bool,
     /// Where the data is.
     #[command(flatten)]
     pub store: StoreSettings,

@@ -80,13 +80,20 @@ pub async fn dev(mut config: Config) -> Result<(), Failure> {
     .await
 }
 
-/// Brings the schema up to date.
+/// Brings the schema up to date, and renews the epoch if it is asked to.
 pub async fn migrate(args: MigrateArgs) -> Result<(), Failure> {
     telemetry::init(&args.log)?;
+    args.store
+        .check()
+        .map_err(|error| Failure::Refused(error.to_string()))?;
     make_data_dir(&args.store)?;
     let store = store::open(&args.store, Sharing::Shared, &SystemRandom).await?;
-    store.close().await;
     tracing::info!("the schema is up to date");
+    if args.new_epoch {
+        store.renew_epoch(&store::new_epoch(&SystemRandom)).await?;
+        tracing::info!("the epoch is new: all clients load anew");
+    }
+    store.close().await;
     Ok(())
 }
 

@@ -158,9 +158,12 @@ pub struct Feed {
     ready: VecDeque<Message>,
     /// A live run of which messages from this index on are ready.
     run: Option<(Arc<Run>, usize)>,
-    /// Runs that are ahead of the position, since this moment.
+    /// Runs that are ahead of the position.
     ahead: Vec<Arc<Run>>,
-    ahead_since: Instant,
+    /// The highest revision that is known to be committed, if it is above the
+    /// position, and since when.
+    known: Revision,
+    known_since: Instant,
     /// The heartbeat interval, shortened by chance: streams that began together
     /// do not beat together.
     silence: Duration,
@@ -179,9 +182,9 @@ impl Feed {
         // Joined first: what the read does not show arrives live.
         let (subscription, snapshot) = if sabotage::is(Sabotage::JoinAfterRead) {
             let snapshot = inbox.heads.read(key).await?;
-            (inbox.hub.join(key)?, snapshot)
+            (inbox.bus.join(key).await?, snapshot)
         } else {
-            (inbox.hub.join(key)?, inbox.heads.read(key).await?)
+            (inbox.bus.join(key).await?, inbox.heads.read(key).await?)
         };
         let interval: Duration = inbox.feeds.heartbeat_interval.into();
         let silence = interval - inbox.random.up_to(interval / 4);
@@ -202,7 +205,8 @@ impl Feed {
             ready: VecDeque::new(),
             run: None,
             ahead: Vec::new(),
-            ahead_since: Instant::now(),
+            known: Revision::ZERO,
+            known_since: Instant::now(),
             silence,
             last_message: Instant::now(),
             _open: metrics::stream_opened(),
@@ -357,6 +361,7 @@ impl Feed {
 
     fn catch_up(&mut self, healed_from: Option<Revision>, at_least: Revision) {
         self.ahead.clear();
+        self.known = Revision::ZERO;
         let cursor = Cursor::after(self.position);
         self.phase = Phase::CatchUp(CatchUp {
             cursor,
@@ -509,41 +514,43 @@ impl Feed {
         }
         let heartbeat = self.last_message + self.silence;
         let mut until = heartbeat.min(self.expiry());
-        if !self.ahead.is_empty() {
-            until = until.min(self.ahead_since + REORDER_WAIT);
+        if self.is_behind() {
+            until = until.min(self.known_since + REORDER_WAIT);
         }
         match timeout_at(until, self.subscription.receive()).await {
             Ok(Received::Run(run)) => self.receive(run),
+            Ok(Received::Head(revision)) => self.learn(revision),
             Ok(Received::Lagged) if sabotage::is(Sabotage::IgnoreLag) => {}
             Ok(Received::Lagged) => self.heal(Revision::ZERO),
             // The loop sees that the hub is closed.
             Ok(Received::Closed) => {}
-            Err(_) if self.is_ahead_overdue() => self.heal_to_ahead(),
+            Err(_) if self.is_overdue() => self.heal(self.known),
             Err(_) if Instant::now() >= heartbeat => Box::pin(self.heartbeat()).await,
             Err(_) => {}
         }
     }
 
-    fn is_ahead_overdue(&self) -> bool {
-        !self.ahead.is_empty() && Instant::now() >= self.ahead_since + REORDER_WAIT
+    fn is_behind(&self) -> bool {
+        self.known > self.position
     }
 
-    fn heal_to_ahead(&mut self) {
-        let at_least = self
-            .ahead
-            .iter()
-            .filter_map(|run| run.last())
-            .map(|last| last.revision);
-        self.heal(at_least.max().unwrap_or_default());
+    fn is_overdue(&self) -> bool {
+        self.is_behind() && Instant::now() >= self.known_since + REORDER_WAIT
+    }
+
+    /// Notes that `revision` is committed.
+    fn learn(&mut self, revision: Revision) {
+        if !self.is_behind() {
+            self.known_since = Instant::now();
+        }
+        self.known = self.known.max(revision);
     }
 
     fn receive(&mut self, run: Arc<Run>) {
-        if self.ahead.is_empty() {
-            self.ahead_since = Instant::now();
-        }
+        self.learn(run.last().map_or(Revision::ZERO, |last| last.revision));
         self.ahead.push(run);
         if self.ahead.len() > self.inbox.feeds.room_capacity {
-            self.heal_to_ahead();
+            self.heal(self.known);
         }
     }
 

@@ -1,14 +1,20 @@
 //! Group commit: one transaction for all writes that wait.
 //!
-//! Writes queue in a bounded channel. The lane takes what is there, up to a
-//! limit, commits it, publishes the events in the order of the commit, and
-//! answers each caller. While it commits, the next batch gathers: one write alone
-//! pays no wait, a thousand at once pay one sync of the disk.
+//! Writes queue in bounded channels, one a lane; an inbox is always on the same.
+//! A lane takes what is there, up to a limit, commits it, publishes the events in
+//! the order of the commit, and answers each caller. While it commits, the next
+//! batch gathers: one write alone pays no wait, a thousand at once pay one sync of
+//! the disk. There are as many lanes as the store commits batches at once.
 //!
 //! A caller that goes away cancels nothing that is queued.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    hash::{BuildHasher as _, RandomState},
+    mem,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -23,9 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use crate::{
+    bus::Bus,
     clock::Clock,
     config::WriterSettings,
-    hub::Hub,
     metrics,
     model::{InboxKey, Run},
     sabotage::{self, Sabotage},
@@ -37,37 +43,55 @@ struct Job {
     answer: Answer,
 }
 
-/// The queue's end where writes go in.
+/// The queues' ends where writes go in.
 pub struct Writer {
-    queue: mpsc::Sender<Job>,
+    /// One a lane.
+    queues: Vec<mpsc::Sender<Job>>,
+    hasher: RandomState,
+    waiting: Arc<AtomicUsize>,
     closing: CancellationToken,
-    lane: Mutex<Option<JoinHandle<()>>>,
+    lanes: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Writer {
-    /// Starts the lane on the present tokio runtime.
+    /// Starts the lanes on the present tokio runtime.
     pub fn start(
-        store: Arc<dyn Store>,
-        hub: Arc<Hub>,
-        clock: Arc<dyn Clock>,
+        store: &Arc<dyn Store>,
+        bus: &Arc<Bus>,
+        clock: &Arc<dyn Clock>,
         settings: &WriterSettings,
     ) -> Self {
-        let (queue, jobs) = mpsc::channel(settings.write_queue.max(1));
+        let count = store.lanes().max(1);
         let closing = CancellationToken::new();
-        let lane = Lane {
-            store,
-            hub,
-            clock,
-            jobs,
-            most_rows: settings.write_batch,
-            most_bytes: settings.write_batch_bytes,
-        };
-        let lane = tokio::spawn(lane.run(closing.clone()));
-        Self {
-            queue,
-            closing,
-            lane: Mutex::new(Some(lane)),
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let (mut queues, mut lanes) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let (queue, jobs) = mpsc::channel(settings.write_queue.div_ceil(count).max(1));
+            let lane = Lane {
+                store: store.clone(),
+                bus: bus.clone(),
+                clock: clock.clone(),
+                jobs,
+                waiting: waiting.clone(),
+                most_rows: settings.write_batch,
+                most_bytes: settings.write_batch_bytes,
+            };
+            queues.push(queue);
+            lanes.push(tokio::spawn(lane.run(closing.clone())));
         }
+        Self {
+            queues,
+            hasher: RandomState::new(),
+            waiting,
+            closing,
+            lanes: Mutex::new(lanes),
+        }
+    }
+
+    fn queue(&self, inbox: &InboxKey) -> &mpsc::Sender<Job> {
+        let hash = self.hasher.hash_one(inbox);
+        let lane = usize::try_from(hash % self.queues.len() as u64).unwrap_or(0);
+        &self.queues[lane]
     }
 
     /// Queues `mutation`, and answers when it is committed and published.
@@ -76,29 +100,29 @@ impl Writer {
     /// queued it is committed.
     pub async fn write(&self, mutation: Mutation) -> Result<Outcome, Error> {
         let (answer, answered) = oneshot::channel();
-        self.queue
-            .try_send(Job { mutation, answer })
-            .map_err(|error| match error {
+        let queue = self.queue(mutation.inbox());
+        // Before it is there, so that the lane never takes it away uncounted.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        queue.try_send(Job { mutation, answer }).map_err(|error| {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            match error {
                 TrySendError::Full(_) => Error::QueueFull,
                 TrySendError::Closed(_) => Error::Closed,
-            })?;
+            }
+        })?;
         Ok(answered.await.map_err(|_| Error::Closed)??)
     }
 
     /// Whether it takes no more writes.
     pub fn is_closed(&self) -> bool {
-        self.queue.is_closed()
+        self.queues.iter().any(mpsc::Sender::is_closed)
     }
 
     /// Commits and answers what is queued; what comes later is refused.
     pub async fn close(&self) {
         self.closing.cancel();
-        let lane = self
-            .lane
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(lane) = lane {
+        let lanes = mem::take(&mut *self.lanes.lock().unwrap_or_else(PoisonError::into_inner));
+        for lane in lanes {
             // A lane that panicked has been reported; there is nothing to wait for.
             let _ = lane.await;
         }
@@ -108,9 +132,11 @@ impl Writer {
 /// Takes batches from the queue, one after the other.
 struct Lane {
     store: Arc<dyn Store>,
-    hub: Arc<Hub>,
+    bus: Arc<Bus>,
     clock: Arc<dyn Clock>,
     jobs: mpsc::Receiver<Job>,
+    /// In all queues.
+    waiting: Arc<AtomicUsize>,
     most_rows: usize,
     /// Bounds what a room holds as well: its slots are runs, and a run is at most
     /// a batch.
@@ -133,7 +159,8 @@ impl Lane {
             };
             let Some(first) = first else { return };
             let (batch, answers) = self.gather(first);
-            metrics::queue_depth(self.jobs.len());
+            let before = self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+            metrics::queue_depth(before.saturating_sub(batch.len()));
             self.commit(&batch, answers).await;
             // Those who were answered may have more to write: let them, and the
             // next batch is not of the few who were quickest.
@@ -176,6 +203,12 @@ impl Lane {
             Err(error) => {
                 metrics::commit_failed(error.name());
                 tracing::error!(%error, writes = batch.len(), "a commit failed");
+                if matches!(error, store::Error::InDoubt(_)) {
+                    // If it happened, nobody was told.
+                    for mutation in batch {
+                        self.bus.doubt(mutation.inbox());
+                    }
+                }
                 let error = Arc::new(error);
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
@@ -203,7 +236,7 @@ impl Lane {
     fn publish(&self, runs: Vec<(InboxKey, Run)>) {
         for (inbox, run) in runs {
             metrics::published(run.len());
-            self.hub.publish(&inbox, run);
+            self.bus.publish(&inbox, Arc::new(run));
         }
     }
 }

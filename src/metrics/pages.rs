@@ -29,11 +29,11 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// `/metrics`, `/livez` (the process answers) and `/readyz` (send it traffic).
 ///
 /// `ready` says what stands in the way, in one line: then `/readyz` answers 503
-/// with that line.
+/// with that line. Or it has a remark, for who reads it.
 pub fn router<R, F>(handle: Handle, ready: R) -> Router
 where
     R: Fn() -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Result<(), String>> + Send + 'static,
+    F: Future<Output = Result<Option<String>, String>> + Send + 'static,
 {
     const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
     Router::new()
@@ -51,7 +51,8 @@ where
                 let ready = ready();
                 async move {
                     match ready.await {
-                        Ok(()) => "ready\n".into_response(),
+                        Ok(None) => "ready\n".into_response(),
+                        Ok(Some(remark)) => format!("ready; {remark}\n").into_response(),
                         Err(reason) => {
                             (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
                         }
@@ -132,7 +133,11 @@ mod tests {
         let asked = Arc::clone(&is_ready);
         let pages = router(handle, move || {
             let is_ready = asked.load(Ordering::SeqCst);
-            async move { is_ready.then_some(()).ok_or_else(|| "draining".to_owned()) }
+            async move {
+                is_ready
+                    .then_some(None)
+                    .ok_or_else(|| "draining".to_owned())
+            }
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -164,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn silent_clients_take_places_and_give_them_back() {
-        let pages = router(alone(), || std::future::ready(Ok(())));
+        let pages = router(alone(), || std::future::ready(Ok(Some("alone".to_owned()))));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = tokio::spawn(serve(listener, pages, std::future::pending()));

@@ -929,6 +929,10 @@ impl Store for Postgres {
         self.lanes
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
         let mut connection = self.writers.acquire().await.map_err(unavailable)?;
         let begin = AssertSqlSafe(self.begin.clone());

@@ -17,11 +17,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("model", &["clock"]),
     ("hub", &["model"]),
-    ("store", &["clock", "model", "random", "sabotage"]),
+    (
+        "bus",
+        &[
+            "clock", "config", "hub", "metrics", "model", "random", "sabotage",
+        ],
+    ),
+    ("store", &["clock", "config", "model", "random", "sabotage"]),
     (
         "inbox",
         &[
-            "clock", "config", "hub", "metrics", "model", "random", "sabotage", "store",
+            "bus", "clock", "config", "hub", "metrics", "model", "random", "sabotage", "store",
         ],
     ),
     ("auth", &["clock", "config", "model", "random"]),
@@ -43,8 +49,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "auth", "clock", "config", "grpc", "inbox", "metrics", "proto", "random", "server",
-            "store",
+            "auth", "bus", "clock", "config", "grpc", "inbox", "metrics", "proto", "random",
+            "server", "store",
         ],
     ),
     (
@@ -80,6 +86,7 @@ const BEHIND_A_WALL: &[(&str, &[&str])] = &[
         ],
     ),
     ("sqlx", &["store"]),
+    ("async_nats", &["bus/nats"]),
 ];
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {

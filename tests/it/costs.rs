@@ -10,13 +10,14 @@ use std::{
 
 use async_trait::async_trait;
 use doorbell::{
+    bus::Bus,
     clock::{SystemClock, Timestamp},
     config::{FeedSettings, WriterSettings},
     inbox::{
         Inbox,
         feed::{Event, Feed, Resume},
     },
-    model::{Content, InboxKey, NewNotification, Revision},
+    model::{Content, Epoch, InboxKey, NewNotification, Revision},
     random::SeededRandom,
     store::{
         Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Snapshot,
@@ -80,6 +81,10 @@ impl Store for CountedStore {
         self.inner.recent(inbox, query).await
     }
 
+    async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
+        self.inner.renew_epoch(epoch).await
+    }
+
     async fn check(&self) -> Result<(), Error> {
         self.inner.check().await
     }
@@ -117,6 +122,7 @@ impl Harness {
         };
         let inbox = Inbox::new(
             store.clone(),
+            Bus::local(&settings),
             Arc::new(SystemClock),
             Arc::new(SeededRandom::new(1)),
             settings,

@@ -16,6 +16,7 @@ use std::{
 };
 
 use doorbell::{
+    bus::Bus,
     clock::Timestamp,
     config::{FeedSettings, WriterSettings},
     inbox::{
@@ -481,6 +482,7 @@ async fn run(case: Case, settings: FeedSettings) -> Result<(), String> {
     };
     let inbox = Inbox::new(
         Arc::new(store),
+        Bus::local(&settings),
         clock.clone(),
         Arc::new(SeededRandom::new(case.seed)),
         settings,
@@ -530,6 +532,7 @@ async fn a_row_that_changes_during_a_heal_rings_once() {
     };
     let inbox = Inbox::new(
         Arc::new(support::sqlite(&directory).await),
+        Bus::local(&settings),
         Arc::new(WildClock::default()),
         Arc::new(SeededRandom::new(1)),
         settings,
@@ -574,6 +577,7 @@ async fn a_feed_that_nobody_polls_keeps_no_reader_from_others() {
     let directory = tempfile::tempdir().unwrap();
     let inbox = Inbox::new(
         Arc::new(support::sqlite(&directory).await),
+        Bus::local(&FeedSettings::default()),
         Arc::new(WildClock::default()),
         Arc::new(SeededRandom::new(1)),
         FeedSettings::default(),

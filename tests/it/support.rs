@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use doorbell::{
     clock::{Clock, SystemClock, Timestamp},
-    model::{InboxKey, Revision},
+    model::{Epoch, InboxKey, Revision},
     random::{Random, SeededRandom},
     store::{
         Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Snapshot,
@@ -99,6 +99,18 @@ impl Store for SlowStore {
 
     async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error> {
         self.slowly(self.inner.recent(inbox, query)).await
+    }
+
+    fn lanes(&self) -> usize {
+        self.inner.lanes()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
+    async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
+        self.inner.renew_epoch(epoch).await
     }
 
     async fn check(&self) -> Result<(), Error> {

@@ -1,0 +1,496 @@
+//! NATS carries events between nodes.
+//!
+//! Core NATS: at most once, no queue on the server, and so no truth. An
+//! organization has one subject, made from a hash of its id, so that no id can
+//! widen a subscription. A node follows it while it has a stream of that
+//! organization.
+//!
+//! To follow means: SUB, then a message to itself and back through the server,
+//! which the server therefore handled after SUB; only then may a head be read that
+//! the stream goes on from. Servers of a cluster learn of a subscription a little
+//! later: the rooms are checked once more after a second.
+//!
+//! Nothing here is retried: what is lost is found by the room check.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    fmt::Write as _,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber, connection::State};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use sha2::{Digest as _, Sha256};
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+use super::payload::{self, Heard};
+use crate::{
+    config::{BusSettings, Error},
+    hub::{Doubt, Hub},
+    metrics,
+    model::{InboxKey, OrganizationId, Run},
+    random::Random,
+    sabotage::{self, Sabotage},
+};
+
+/// A stream that opens waits no longer for the bus: the room check will do.
+const FOLLOW_TIMEOUT: Duration = Duration::from_millis(500);
+/// One round trip through the server.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Servers of a cluster have told one another of a subscription by then.
+const SETTLED: Duration = Duration::from_secs(1);
+/// An organization is followed for so long after its last stream: who reloads a
+/// page comes back.
+const LINGER: Duration = Duration::from_secs(30);
+/// What a subscription holds that was not read yet; beyond it the client drops.
+const SUBSCRIPTION: usize = 4096;
+/// The first pause before a connection is tried again, and the longest.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(4));
+/// At the end, what waits is given so long to go out.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The bus of one of several nodes.
+pub struct Nats {
+    shared: Arc<Shared>,
+    /// Ends all tasks.
+    _stop: DropGuard,
+}
+
+struct Shared {
+    hub: Arc<Hub>,
+    client: Client,
+    prefix: String,
+    /// Which node this is, to know its own echo.
+    node: Uuid,
+    outbox: Outbox,
+    /// A std mutex, held for a look-up and never across an await.
+    followed: Mutex<HashMap<OrganizationId, Followed>>,
+    probes: Mutex<HashMap<u64, oneshot::Sender<()>>>,
+    next_probe: AtomicU64,
+    stop: CancellationToken,
+}
+
+/// An organization whose subject is subscribed to, or about to be.
+struct Followed {
+    is_ready: watch::Receiver<bool>,
+    _stop: DropGuard,
+}
+
+/// What waits to go out: bounded, the oldest goes first.
+struct Outbox {
+    waiting: Mutex<VecDeque<(InboxKey, Arc<Run>)>>,
+    most: usize,
+    /// Something waits, or the connection is there.
+    changed: Notify,
+    emptied: Notify,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that can panic runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Nats {
+    /// Begins to connect to the servers that `settings` name, and goes on until
+    /// it succeeds: a node starts without NATS.
+    pub async fn open(
+        settings: &BusSettings,
+        hub: Arc<Hub>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, Error> {
+        let servers: Vec<ServerAddr> = settings
+            .nats_servers()
+            .map(|url| {
+                // The URL may hold a password: it is not repeated.
+                url.parse()
+                    .map_err(|error| Error::new("nats-url", format!("is no URL of NATS: {error}")))
+            })
+            .collect::<Result<_, _>>()?;
+        let wants_tls = servers.iter().any(ServerAddr::tls_required);
+        let connected = Arc::new(Notify::new());
+        let events = {
+            let (hub, connected) = (hub.clone(), connected.clone());
+            move |event| {
+                heard(&event, &hub, &connected);
+                std::future::ready(())
+            }
+        };
+        let mut options = ConnectOptions::new()
+            .name("doorbell")
+            .retry_on_initial_connect()
+            .subscription_capacity(SUBSCRIPTION)
+            .require_tls(wants_tls)
+            .event_callback(events)
+            .reconnect_delay_callback({
+                let random = random.clone();
+                move |attempts| reconnect_delay(attempts, &*random)
+            });
+        if let Some(file) = &settings.nats_ca_file {
+            readable("nats-ca-file", file).await?;
+            options = options.add_root_certificates(file.clone());
+        }
+        if let Some(file) = &settings.nats_creds_file {
+            options = options.credentials_file(file).await.map_err(|error| {
+                Error::new("nats-creds-file", format!("{}: {error}", file.display()))
+            })?;
+        }
+        let client = options
+            .connect(servers)
+            .await
+            .map_err(|error| Error::new("nats-url", format!("cannot be used: {error}")))?;
+
+        let mut node = [0; 16];
+        random.fill(&mut node);
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            hub,
+            client,
+            prefix: settings.nats_prefix.clone(),
+            node: Uuid::from_bytes(node),
+            outbox: Outbox {
+                waiting: Mutex::default(),
+                most: settings.nats_queue,
+                changed: Notify::new(),
+                emptied: Notify::new(),
+            },
+            followed: Mutex::default(),
+            probes: Mutex::default(),
+            next_probe: AtomicU64::new(0),
+            stop: stop.clone(),
+        });
+        shared.spawn(Shared::answer_probes(shared.clone()));
+        shared.spawn(Shared::send(shared.clone()));
+        shared.spawn(Shared::forget(shared.clone()));
+        shared.spawn(Shared::come_back(shared.clone(), connected));
+        Ok(Self {
+            shared,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    /// The rooms of this node.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.shared.hub
+    }
+
+    /// Puts `run` on its way to the other nodes. Never waits.
+    pub fn publish(&self, inbox: &InboxKey, run: Arc<Run>) {
+        if sabotage::is(Sabotage::NoPublish) {
+            return;
+        }
+        let outbox = &self.shared.outbox;
+        {
+            let mut waiting = lock(&outbox.waiting);
+            if waiting.len() >= outbox.most {
+                waiting.pop_front();
+                metrics::bus_dropped();
+            }
+            waiting.push_back((inbox.clone(), run));
+        }
+        outbox.changed.notify_one();
+    }
+
+    /// Sees that events of an organization come, and returns when they do, or
+    /// after a moment: then the rooms are checked when they do.
+    ///
+    /// For who has joined a room of that organization. Cancel safe.
+    pub async fn follow(&self, organization: &OrganizationId) {
+        let mut is_ready = {
+            let mut followed = lock(&self.shared.followed);
+            match followed.entry(organization.clone()) {
+                Entry::Occupied(entry) => entry.get().is_ready.clone(),
+                Entry::Vacant(entry) => {
+                    let (ready, is_ready) = watch::channel(false);
+                    let stop = self.shared.stop.child_token();
+                    let receive = self.shared.clone().receive(organization.clone(), ready);
+                    tokio::spawn(stop.clone().run_until_cancelled_owned(receive));
+                    entry.insert(Followed {
+                        is_ready: is_ready.clone(),
+                        _stop: stop.drop_guard(),
+                    });
+                    is_ready
+                }
+            }
+        };
+        if *is_ready.borrow() || self.trouble().is_some() {
+            return;
+        }
+        let _ = timeout(FOLLOW_TIMEOUT, is_ready.wait_for(|ready| *ready)).await;
+    }
+
+    /// What is wrong, if something is.
+    pub fn trouble(&self) -> Option<&'static str> {
+        (!self.shared.is_connected())
+            .then_some("NATS is away: events of other nodes come with the room check")
+    }
+
+    /// Gives what waits to the server, within a moment.
+    pub async fn close(&self) {
+        let emptied = async {
+            loop {
+                let emptied = self.shared.outbox.emptied.notified();
+                if lock(&self.shared.outbox.waiting).is_empty() {
+                    break;
+                }
+                emptied.await;
+            }
+            self.shared.client.flush().await
+        };
+        if timeout(CLOSE_TIMEOUT, emptied).await.is_err() {
+            tracing::warn!("events could not be given to NATS in time: the room check finds them");
+        }
+    }
+}
+
+/// What the client reports.
+fn heard(event: &Event, hub: &Hub, connected: &Notify) {
+    match event {
+        Event::Connected => {
+            tracing::info!("NATS is there");
+            metrics::bus_connected(true);
+            connected.notify_one();
+        }
+        Event::Disconnected => {
+            tracing::warn!("NATS is away");
+            metrics::bus_connected(false);
+        }
+        Event::SlowConsumer(_) => {
+            tracing::warn!("events came faster than they were read, and were dropped");
+            metrics::bus_gap();
+            hub.doubt(Doubt::All);
+        }
+        Event::ServerError(error) => tracing::warn!(%error, "NATS reports an error"),
+        Event::ClientError(error) => tracing::debug!(%error, "NATS cannot be reached"),
+        Event::LameDuckMode | Event::Draining | Event::Closed => {}
+    }
+}
+
+/// Doubles from one attempt to the next; half of it is chance, so that nodes do
+/// not come back together.
+fn reconnect_delay(attempts: usize, random: &dyn Random) -> Duration {
+    let (first, longest) = RECONNECT;
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
+    let delay = first
+        .saturating_mul(2_u32.saturating_pow(doublings))
+        .min(longest);
+    delay / 2 + random.up_to(delay / 2)
+}
+
+async fn readable(flag: &'static str, file: &std::path::Path) -> Result<(), Error> {
+    match tokio::fs::read(file).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::new(flag, format!("{}: {error}", file.display()))),
+    }
+}
+
+/// The subject of an organization: its id does not appear in it.
+fn subject(prefix: &str, organization: &OrganizationId) -> String {
+    let hash = Sha256::digest(organization.as_str());
+    let mut subject = format!("{prefix}.organization.");
+    for byte in &hash[..16] {
+        // Writing to a string does not fail.
+        let _ = write!(subject, "{byte:02x}");
+    }
+    subject
+}
+
+impl Shared {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.stop.clone().run_until_cancelled_owned(task));
+    }
+
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Subscribes, however long it takes.
+    async fn subscribe(&self, subject: &str) -> Subscriber {
+        loop {
+            match self.client.subscribe(subject.to_owned()).await {
+                Ok(subscriber) => return subscriber,
+                Err(error) => {
+                    tracing::error!(%error, "NATS refuses a subscription");
+                    sleep(SETTLED).await;
+                }
+            }
+        }
+    }
+
+    /// Gives out the outbox.
+    async fn send(self: Arc<Self>) {
+        loop {
+            let changed = self.outbox.changed.notified();
+            let next = if self.is_connected() {
+                lock(&self.outbox.waiting).pop_front()
+            } else {
+                None
+            };
+            let Some((inbox, run)) = next else {
+                self.outbox.emptied.notify_waiters();
+                changed.await;
+                continue;
+            };
+            let payload = Bytes::from(payload::encode(self.node, &inbox, &run));
+            let subject = subject(&self.prefix, &inbox.organization_id);
+            match self.client.publish(subject, payload).await {
+                Ok(()) => metrics::bus_sent(),
+                Err(error) => {
+                    tracing::warn!(%error, "events could not be given to NATS");
+                    metrics::bus_dropped();
+                }
+            }
+        }
+    }
+
+    /// Subscribes to an organization, and takes what comes.
+    async fn receive(self: Arc<Self>, organization: OrganizationId, ready: watch::Sender<bool>) {
+        let mut subscriber = self.subscribe(&subject(&self.prefix, &organization)).await;
+        while !self.probe().await {}
+        ready.send_replace(true);
+        // For those who did not wait, and again when the servers of a cluster
+        // have told one another.
+        self.hub.doubt(Doubt::Organization(organization.clone()));
+        self.spawn({
+            let (hub, organization) = (self.hub.clone(), organization.clone());
+            async move {
+                sleep(SETTLED).await;
+                hub.doubt(Doubt::Organization(organization));
+            }
+        });
+        while let Some(message) = subscriber.next().await {
+            match payload::decode(self.node, &message.payload) {
+                Ok(None) => {}
+                Ok(Some(Heard::Run(inbox, run))) => {
+                    metrics::bus_received();
+                    self.hub.publish(&inbox, &Arc::new(run));
+                }
+                Ok(Some(Heard::Gap(inbox))) => {
+                    metrics::bus_gap();
+                    self.hub.doubt(Doubt::Inbox(inbox));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a message on the bus cannot be read");
+                    metrics::bus_gap();
+                    self.hub.doubt(Doubt::Organization(organization.clone()));
+                }
+            }
+        }
+    }
+
+    /// Leaves the organizations that have no stream any more.
+    async fn forget(self: Arc<Self>) {
+        let mut idle = Vec::<OrganizationId>::new();
+        loop {
+            sleep(LINGER).await;
+            let mut followed = lock(&self.followed);
+            // Who joins has its place in the hub before it looks here.
+            let is_idle = |organization: &OrganizationId| self.hub.streams_of(organization) == 0;
+            for organization in idle.drain(..) {
+                if is_idle(&organization) {
+                    // Its task ends, and the subscription with it.
+                    followed.remove(&organization);
+                }
+            }
+            idle.extend(followed.keys().filter(|key| is_idle(key)).cloned());
+        }
+    }
+
+    fn probe_subject(&self) -> String {
+        format!("{}.node.{}", self.prefix, self.node.simple())
+    }
+
+    /// Sends a message to this node through the server; whether it came back.
+    async fn probe(&self) -> bool {
+        let number = self.next_probe.fetch_add(1, Ordering::Relaxed);
+        let (back, came_back) = oneshot::channel();
+        lock(&self.probes).insert(number, back);
+        let round_trip = async {
+            let payload = Bytes::copy_from_slice(&number.to_be_bytes());
+            self.client
+                .publish(self.probe_subject(), payload)
+                .await
+                .is_ok()
+                && came_back.await.is_ok()
+        };
+        let came = timeout(PROBE_TIMEOUT, round_trip).await.unwrap_or(false);
+        lock(&self.probes).remove(&number);
+        came
+    }
+
+    async fn answer_probes(self: Arc<Self>) {
+        let mut probes = self.subscribe(&self.probe_subject()).await;
+        while let Some(message) = probes.next().await {
+            let number = message.payload.as_ref().try_into().map(u64::from_be_bytes);
+            let waiting = number
+                .ok()
+                .and_then(|number| lock(&self.probes).remove(&number));
+            if let Some(back) = waiting {
+                // Who asked may have gone.
+                let _ = back.send(());
+            }
+        }
+    }
+
+    /// After each connection: the subscriptions are there again, and whatever was
+    /// missed meanwhile is found.
+    async fn come_back(self: Arc<Self>, connected: Arc<Notify>) {
+        loop {
+            connected.notified().await;
+            self.outbox.changed.notify_one();
+            while self.is_connected() && !self.probe().await {}
+            self.hub.doubt(Doubt::All);
+            sleep(SETTLED).await;
+            self.hub.doubt(Doubt::All);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SeededRandom;
+
+    fn organization(id: &str) -> OrganizationId {
+        OrganizationId::parse(id).unwrap()
+    }
+
+    #[test]
+    fn a_subject_holds_nothing_of_the_organization() {
+        for id in ["acme", ">", "a.b", "a *", &"x".repeat(128)] {
+            let subject = subject("doorbell", &organization(id));
+            let (start, hash) = subject.rsplit_once('.').unwrap();
+            assert_eq!(start, "doorbell.organization");
+            assert_eq!(hash.len(), 32);
+            assert!(hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash}");
+        }
+        // Pinned: nodes of two versions must meet.
+        assert_eq!(
+            subject("doorbell", &organization("acme")),
+            "doorbell.organization.822b33ad87c148a0a20a5ba7cd5ebcaa"
+        );
+    }
+
+    #[test]
+    fn the_pause_before_a_connection_grows_and_is_bounded() {
+        let random = SeededRandom::new(1);
+        for attempts in [0, 1, 2, 8, 100, usize::MAX] {
+            let delay = reconnect_delay(attempts, &random);
+            assert!(
+                delay >= RECONNECT.0 / 2 && delay <= RECONNECT.1,
+                "{delay:?}"
+            );
+        }
+        assert!(reconnect_delay(1, &random) <= RECONNECT.0);
+        assert!(reconnect_delay(50, &random) >= RECONNECT.1 / 2);
+    }
+}
