@@ -198,24 +198,22 @@ impl Postgres {
         let cannot_use =
             |problem: String| Error::Open(format!("cannot use the Postgres at {place}: {problem}"));
 
-        let mut connection = connect(&direct, connect_timeout)
-            .await
-            .map_err(cannot_use)?;
+        let mut connection = connect(&direct, connect_timeout).await.map_err(cannot_use)?;
         refuse_unsafe(&mut connection).await.map_err(cannot_use)?;
+        drop(connection);
         let sole = match sharing {
-            Sharing::Alone => Some(
-                SoleLock::take(direct, connect_timeout)
-                    .await
-                    .map_err(cannot_use)?,
-            ),
+            Sharing::Alone => {
+                let lock = SoleLock::take(direct.clone(), connect_timeout);
+                Some(lock.await.map_err(cannot_use)?)
+            }
             Sharing::Shared => None,
         };
-        timeout(MIGRATE_TIMEOUT, prepare(&mut connection, random))
+        let database = pool(&direct, 1, connect_timeout).await.map_err(cannot_use)?;
+        timeout(MIGRATE_TIMEOUT, prepare(&database, random))
             .await
             .unwrap_or_else(|_| Err("another process holds the lock of the migrations".into()))
             .map_err(cannot_use)?;
-        // It fails where the server went away meanwhile: then the pools say so.
-        let _ = connection.close().await;
+        database.close().await;
 
         let statement_timeout: Duration = settings.database_statement_timeout.into();
         let is_pooled = settings.database_pooler;
@@ -235,28 +233,11 @@ impl Postgres {
                 ("statement_timeout", &format!("{millis}ms")),
             ])
         };
-        let pool = |connections: usize| {
-            PoolOptions::<Engine>::new()
-                .max_connections(u32::try_from(connections).unwrap_or(u32::MAX))
-                .acquire_timeout(connect_timeout)
-                .test_before_acquire(false)
-                .before_acquire(|connection, idle| {
-                    async move {
-                        if idle.idle_for > IDLE_UNASKED {
-                            connection.ping().await?;
-                        }
-                        Ok(true)
-                    }
-                    .boxed()
-                })
-        };
-        let open = async |connections| {
-            let pool = pool(connections).connect_with(options.clone());
-            pool.await.map_err(|error| cannot_use(error.to_string()))
-        };
+        let writers = pool(&options, settings.database_writers, connect_timeout).await;
+        let readers = pool(&options, settings.database_readers, connect_timeout).await;
         Ok(Self {
-            writers: open(settings.database_writers).await?,
-            readers: open(settings.database_readers).await?,
+            writers: writers.map_err(cannot_use)?,
+            readers: readers.map_err(cannot_use)?,
             lanes: settings.database_writers,
             is_pooled,
             begin: begin("on", millis),
@@ -353,6 +334,28 @@ async fn connect(options: &PgConnectOptions, within: Duration) -> Result<PgConne
     }
 }
 
+async fn pool(
+    options: &PgConnectOptions,
+    connections: usize,
+    connect_timeout: Duration,
+) -> Result<PgPool, String> {
+    let pool = PoolOptions::<Engine>::new()
+        .max_connections(u32::try_from(connections).unwrap_or(u32::MAX))
+        .acquire_timeout(connect_timeout)
+        .test_before_acquire(false)
+        .before_acquire(|connection, idle| {
+            async move {
+                if idle.idle_for > IDLE_UNASKED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            }
+            .boxed()
+        })
+        .connect_with(options.clone());
+    pool.await.map_err(|error| error.to_string())
+}
+
 /// Refuses a server that is too old, or that would lose what was acknowledged.
 async fn refuse_unsafe(connection: &mut PgConnection) -> Result<(), String> {
     let row = sqlx::query(
@@ -404,19 +407,19 @@ fn migrator() -> Migrator {
 
 /// Migrates under the lock of the migrations, refuses a schema that is too new,
 /// and makes the epoch of a new database.
-async fn prepare(connection: &mut PgConnection, random: &dyn Random) -> Result<(), String> {
+async fn prepare(database: &PgPool, random: &dyn Random) -> Result<(), String> {
     let migrator = migrator();
     migrator
-        .run(&mut *connection)
+        .run(database)
         .await
         .map_err(|error: MigrateError| error.to_string())?;
     sqlx::query("INSERT INTO doorbell (id, epoch) VALUES (1, $1) ON CONFLICT (id) DO NOTHING")
         .bind(super::new_epoch(random).as_str())
-        .execute(&mut *connection)
+        .execute(database)
         .await
         .map_err(|error| error.to_string())?;
     let oldest: i64 = sqlx::query_scalar("SELECT oldest_schema FROM doorbell WHERE id = 1")
-        .fetch_one(&mut *connection)
+        .fetch_one(database)
         .await
         .map_err(|error| error.to_string())?;
     let newest = migrator.iter().map(|migration| migration.version).max();

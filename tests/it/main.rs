@@ -15,6 +15,7 @@ mod commands;
 mod costs;
 mod documents;
 mod durability;
+mod engines;
 mod feeds;
 mod foreign;
 mod fuzzed;

@@ -20,6 +20,8 @@ use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::engines::{self, Postgres};
+
 /// An engine under test, with the ways around the trait that a test needs.
 #[async_trait]
 trait Backend: Send + Sync {
@@ -30,6 +32,8 @@ trait Backend: Send + Sync {
     async fn sql(&self, statements: &str);
     /// How many rows of an inbox are unread and not archived.
     async fn count_unread(&self, inbox: &InboxKey) -> u32;
+    /// An id as its SQL writes it.
+    fn literal(&self, id: Uuid) -> String;
 }
 
 struct SqliteBackend {
@@ -85,6 +89,56 @@ impl Backend for SqliteBackend {
         .fetch_one(&mut connection)
         .await
         .unwrap()
+    }
+
+    fn literal(&self, id: Uuid) -> String {
+        format!("x'{}'", id.simple())
+    }
+}
+
+/// A database of its own in the cluster that all tests share.
+struct PostgresBackend {
+    url: String,
+    store: Arc<dyn Store>,
+}
+
+impl PostgresBackend {
+    async fn new() -> Self {
+        Self::at(Postgres::shared().create_database().await).await
+    }
+
+    async fn at(url: String) -> Self {
+        let store = Arc::new(crate::support::postgres(&url).await);
+        Self { url, store }
+    }
+}
+
+#[async_trait]
+impl Backend for PostgresBackend {
+    fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    async fn reopen(&mut self) {
+        self.store.close().await;
+        self.store = Arc::new(crate::support::postgres(&self.url).await);
+    }
+
+    async fn sql(&self, statements: &str) {
+        engines::execute(&self.url, statements).await;
+    }
+
+    async fn count_unread(&self, inbox: &InboxKey) -> u32 {
+        let query = format!(
+            "SELECT count(*) FROM notifications WHERE organization_id = '{}' \
+             AND user_id = '{}' AND read_at IS NULL AND archived_at IS NULL",
+            inbox.organization_id, inbox.user_id
+        );
+        u32::try_from(engines::number(&self.url, &query).await).unwrap()
+    }
+
+    fn literal(&self, id: Uuid) -> String {
+        format!("'{id}'")
     }
 }
 
@@ -215,11 +269,11 @@ async fn archive(backend: &dyn Backend, inbox: &InboxKey, number: u128) {
     );
     let revision = head.revision.get() + 1;
     let unread = head.unread_count - 1;
-    let row = id(number).simple();
+    let row = backend.literal(id(number));
     backend
         .sql(&format!(
             "BEGIN; UPDATE notifications SET archived_at = 2000, revision = {revision} \
-             WHERE {inbox_is} AND id = x'{row}'; \
+             WHERE {inbox_is} AND id = {row}; \
              UPDATE inboxes SET revision = {revision}, unread_count = {unread} \
              WHERE {inbox_is}; COMMIT;"
         ))
@@ -800,6 +854,94 @@ async fn counts_are_those_of_the_rows_whatever_happens(backend: &mut dyn Backend
     }
 }
 
+/// Promise 6, by each method: the neighbour is the same user of another
+/// organization, with rows of the same ids, keys and sequences.
+async fn a_neighbour_is_neither_seen_nor_touched(backend: &mut dyn Backend) {
+    let same = |inbox: &InboxKey| {
+        [
+            keyed(inbox.clone(), 1, "k", "the same"),
+            send(inbox.clone(), 2),
+            send(inbox.clone(), 3),
+        ]
+    };
+    commit(backend, &same(&neighbour())).await;
+    let theirs = changes(backend, &neighbour(), 0).await;
+
+    // Nothing of theirs is here before anything of ours is.
+    assert_eq!(counts(backend, &ann()).await, (0, 0));
+    let committed = commit(backend, &[mark(ann(), &[1, 2, 3])]).await;
+    assert_eq!(marked(&committed.outcomes[0]).0, 0);
+    assert!(committed.runs.is_empty());
+    let first = commit(backend, &[keyed(ann(), 1, "k", "ours")]).await;
+    assert!(!sent(&first.outcomes[0]).1, "their key is not ours");
+
+    commit(backend, &[send(ann(), 2), mark(ann(), &[1, 3])]).await;
+    assert_eq!(counts(backend, &ann()).await, (3, 1));
+    let ours = changes(backend, &ann(), 0).await;
+    assert_eq!(ours.len(), 2);
+    let page = backend
+        .store()
+        .recent(&ann(), recent_query())
+        .await
+        .unwrap();
+    assert_eq!((page.rows.len(), page.more), (2, false));
+    let unread = RecentQuery {
+        unread_only: true,
+        ..recent_query()
+    };
+    let page = backend.store().recent(&ann(), unread).await.unwrap();
+    assert_eq!(
+        page.rows.iter().map(|row| row.id).collect::<Vec<_>>(),
+        [id(2)]
+    );
+    let counted = backend.store().count_changes(&ann(), rev(0), 10).await;
+    assert_eq!(counted.unwrap(), 2);
+    let both = backend.store().heads(&[neighbour(), ann()]).await.unwrap();
+    assert_eq!(
+        both.iter()
+            .map(|of| of.head.unread_count)
+            .collect::<Vec<_>>(),
+        [3, 1]
+    );
+
+    assert_eq!(changes(backend, &neighbour(), 0).await, theirs);
+    assert_eq!(counts(backend, &neighbour()).await, (3, 3));
+    assert_eq!(backend.count_unread(&neighbour()).await, 3);
+}
+
+async fn heads_are_answered_in_the_order_they_were_asked(backend: &mut dyn Backend) {
+    let user = |number: u128| InboxKey::parse("acme", &format!("u{number}")).unwrap();
+    let batch: Vec<_> = (0..50)
+        .flat_map(|number| {
+            (0..=number % 3).map(move |more| send(user(number), 100 * number + more))
+        })
+        .collect();
+    commit(backend, &batch).await;
+    let asked: Vec<u128> = (0..60).rev().chain([7, 7]).collect();
+    let keys: Vec<_> = asked.iter().map(|number| user(*number)).collect();
+    let heads = backend.store().heads(&keys).await.unwrap();
+    let expected = |number: u128| if number < 50 { number % 3 + 1 } else { 0 };
+    for (number, snapshot) in asked.iter().zip(&heads) {
+        assert_eq!(
+            u128::from(snapshot.head.revision.get()),
+            expected(*number),
+            "u{number}"
+        );
+    }
+    assert_eq!(heads.len(), asked.len());
+}
+
+async fn a_new_epoch_stays_and_leaves_all_else(backend: &mut dyn Backend) {
+    commit(backend, &[send(ann(), 1)]).await;
+    let before = backend.store().head(&ann()).await.unwrap();
+    let epoch = doorbell::store::new_epoch(&SeededRandom::new(9));
+    backend.store().renew_epoch(&epoch).await.unwrap();
+    backend.reopen().await;
+    let after = backend.store().head(&ann()).await.unwrap();
+    assert_ne!(before.epoch, after.epoch);
+    assert_eq!((after.epoch, after.head), (epoch, before.head));
+}
+
 /// Puts an engine under the suite: a test for each case.
 macro_rules! conformance {
     ($engine:ident, $new:expr, [$($case:ident),+ $(,)?]) => {
@@ -841,12 +983,16 @@ macro_rules! all_cases {
                 large_batches_are_applied_whole,
                 a_page_and_its_head_are_of_one_moment,
                 counts_are_those_of_the_rows_whatever_happens,
+                a_neighbour_is_neither_seen_nor_touched,
+                heads_are_answered_in_the_order_they_were_asked,
+                a_new_epoch_stays_and_leaves_all_else,
             ]
         );
     };
 }
 
 all_cases!(sqlite, super::SqliteBackend::new());
+all_cases!(postgres, super::PostgresBackend::new());
 
 async fn refused(url: &str) -> String {
     let random: &dyn Random = &SeededRandom::new(1);

@@ -11,11 +11,12 @@ use std::{
 use async_trait::async_trait;
 use doorbell::{
     clock::{Clock, SystemClock, Timestamp},
+    config::StoreSettings,
     model::{Epoch, InboxKey, Revision},
     random::{Random, SeededRandom},
     store::{
-        Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Snapshot,
-        Store, sqlite::Sqlite,
+        Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Sharing,
+        Snapshot, Store, postgres::Postgres, sqlite::Sqlite,
     },
 };
 use tempfile::TempDir;
@@ -38,6 +39,17 @@ pub async fn sqlite(directory: &TempDir) -> Sqlite {
         directory.path().join("doorbell.db").display()
     );
     Sqlite::open(&url, 4, &SeededRandom::new(1))
+        .await
+        .expect("the store opens")
+}
+
+/// A store in a Postgres database, as one of several nodes has it.
+pub async fn postgres(url: &str) -> Postgres {
+    let settings = StoreSettings {
+        database_url: Some(url.into()),
+        ..StoreSettings::default()
+    };
+    Postgres::open(&settings, Sharing::Shared, &SeededRandom::new(1))
         .await
         .expect("the store opens")
 }
