@@ -198,7 +198,9 @@ impl Postgres {
         let cannot_use =
             |problem: String| Error::Open(format!("cannot use the Postgres at {place}: {problem}"));
 
-        let mut connection = connect(&direct, connect_timeout).await.map_err(cannot_use)?;
+        let mut connection = connect(&direct, connect_timeout)
+            .await
+            .map_err(cannot_use)?;
         refuse_unsafe(&mut connection).await.map_err(cannot_use)?;
         drop(connection);
         let sole = match sharing {
@@ -208,7 +210,9 @@ impl Postgres {
             }
             Sharing::Shared => None,
         };
-        let database = pool(&direct, 1, connect_timeout).await.map_err(cannot_use)?;
+        let database = pool(&direct, 1, connect_timeout)
+            .await
+            .map_err(cannot_use)?;
         timeout(MIGRATE_TIMEOUT, prepare(&database, random))
             .await
             .unwrap_or_else(|_| Err("another process holds the lock of the migrations".into()))

@@ -21,6 +21,7 @@ mod foreign;
 mod fuzzed;
 mod history;
 mod isolation;
+mod load;
 #[cfg(feature = "sabotage")]
 mod oracle;
 mod programs;
