@@ -259,13 +259,13 @@ impl Postgres {
         sqlx::query(text).persistent(!self.is_pooled)
     }
 
-    /// Reads on a connection of its own; once more where the connection broke.
-    /// Cancel safe.
+    /// Reads on a connection of its own; on another where that was dead. Cancel
+    /// safe.
     async fn read<T>(
         &self,
         work: impl for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>> + Sync,
     ) -> Result<T, Error> {
-        let mut is_retry = false;
+        let mut dead = 0;
         loop {
             let mut connection = self.readers.acquire().await.map_err(unavailable)?;
             let answer = timeout(self.patience, async {
@@ -280,17 +280,18 @@ impl Postgres {
             });
             match answer.await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(Error::Unavailable(_))) if !is_retry => drop(connection.detach()),
                 Ok(Err(error)) => {
                     drop(connection.detach());
-                    return Err(error);
+                    dead += 1;
+                    if !is_dead(&error) || dead > self.readers.options().get_max_connections() {
+                        return Err(error);
+                    }
                 }
                 Err(_) => {
                     drop(connection.detach());
                     return Err(too_late());
                 }
             }
-            is_retry = true;
         }
     }
 
@@ -443,6 +444,22 @@ fn unavailable(error: sqlx::Error) -> Error {
                 .into(),
         ),
         error => Error::Unavailable(error.into()),
+    }
+}
+
+/// Whether the connection was dead: what was asked of it did not happen, or was
+/// undone with it.
+fn is_dead(error: &Error) -> bool {
+    let Error::Unavailable(source) = error else {
+        return false;
+    };
+    match source.downcast_ref::<sqlx::Error>() {
+        Some(sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_)) => true,
+        // Its server ends, or somebody ended it.
+        Some(sqlx::Error::Database(error)) => {
+            error.code().is_some_and(|code| code.starts_with("57P"))
+        }
+        _ => false,
     }
 }
 
@@ -808,7 +825,7 @@ impl Store for Postgres {
             return self.commit_later(batch, now).await;
         }
         let mut batch = Cow::Borrowed(batch);
-        let (mut doubt, mut give_up, mut is_retry) = (None, None, false);
+        let (mut doubt, mut give_up, mut dead) = (None, None, 0);
         loop {
             let error = match self.writers.acquire().await {
                 Err(error) => unavailable(error),
@@ -824,9 +841,9 @@ impl Store for Postgres {
                     let Err(error) = attempt else { continue };
                     // Whatever it waits for, nobody waits for it any longer.
                     drop(connection.detach());
-                    // It may have been dead before anything was asked of it.
-                    if doubt.is_none() && matches!(error, Error::Unavailable(_)) && !is_retry {
-                        is_retry = true;
+                    // As many as there are may have died in the pool.
+                    dead += 1;
+                    if doubt.is_none() && is_dead(&error) && dead <= self.lanes {
                         continue;
                     }
                     error

@@ -39,17 +39,19 @@ const INSTALL: &str = "run `./test --prepare` first";
 struct Guarded(Child);
 
 impl Guarded {
-    /// Runs `words`; after its end, `rubbish` is removed.
-    fn start(words: &[&str], log: &Path, rubbish: Option<&Path>) -> Self {
+    /// Runs `words`, which `signal` ends at once; after its end, `rubbish` is
+    /// removed.
+    fn start(words: &[&str], signal: &str, log: &Path, rubbish: Option<&Path>) -> Self {
         let script = r#""$@" & child=$!
             cat > /dev/null
-            kill -QUIT $child 2> /dev/null
+            kill -s $SIGNAL $child 2> /dev/null
             wait $child
             if [ -n "$RUBBISH" ]; then rm -rf "$RUBBISH"; fi"#;
         let log = fs::File::create(log).unwrap();
         let child = Command::new("sh")
             .args(["-c", script, "sh"])
             .args(words)
+            .env("SIGNAL", signal)
             .env("RUBBISH", rubbish.unwrap_or(Path::new("")))
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
@@ -231,7 +233,7 @@ impl Postgres {
         ]
         .concat();
         let log = self.directory.path().join("log");
-        *self.running.lock().unwrap() = Some(Guarded::start(&words, &log, rubbish));
+        *self.running.lock().unwrap() = Some(Guarded::start(&words, "QUIT", &log, rubbish));
         self.wait();
     }
 
@@ -389,7 +391,7 @@ impl Nats {
         let (server, port) = (tool("nats-server"), self.address.port().to_string());
         let words = [server.to_str().unwrap(), "-a", "127.0.0.1", "-p", &port];
         let log = self.directory.path().join("log");
-        *self.running.lock().unwrap() = Some(Guarded::start(&words, &log, None));
+        *self.running.lock().unwrap() = Some(Guarded::start(&words, "KILL", &log, None));
         wait_for("nats-server", || {
             let Ok(mut stream) = std::net::TcpStream::connect(self.address) else {
                 return false;
@@ -430,7 +432,7 @@ impl PgBouncer {
             unprivileged(),
             vec!["/usr/sbin/pgbouncer", config.to_str().unwrap()],
         ];
-        let running = Guarded::start(&words.concat(), &directory.path().join("log"), None);
+        let running = Guarded::start(&words.concat(), "TERM", &directory.path().join("log"), None);
         wait_for("pgbouncer", || {
             std::net::TcpStream::connect(address).is_ok()
         });

@@ -11,6 +11,7 @@
 mod architecture;
 mod bad_input;
 mod calls;
+mod cluster;
 mod commands;
 mod costs;
 mod documents;
@@ -24,6 +25,7 @@ mod isolation;
 mod load;
 #[cfg(feature = "sabotage")]
 mod oracle;
+mod postgres;
 mod programs;
 mod rpcs;
 mod server;

@@ -10,6 +10,7 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use doorbell::{
     clock::Timestamp,
+    config::StoreSettings,
     model::{Change, Content, Data, Head, InboxKey, NewNotification, Notification, Revision},
     random::{Random, SeededRandom},
     store::{
@@ -20,7 +21,7 @@ use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::engines::{self, Postgres};
+use crate::engines::{self, PgBouncer, Postgres};
 
 /// An engine under test, with the ways around the trait that a test needs.
 #[async_trait]
@@ -99,17 +100,43 @@ impl Backend for SqliteBackend {
 /// A database of its own in the cluster that all tests share.
 struct PostgresBackend {
     url: String,
+    settings: StoreSettings,
     store: Arc<dyn Store>,
+    _pooler: Option<PgBouncer>,
 }
 
 impl PostgresBackend {
     async fn new() -> Self {
-        Self::at(Postgres::shared().create_database().await).await
+        let url = Postgres::shared().create_database().await;
+        let settings = StoreSettings {
+            database_url: Some(url.as_str().into()),
+            ..StoreSettings::default()
+        };
+        Self::open(url, settings, None).await
     }
 
-    async fn at(url: String) -> Self {
-        let store = Arc::new(crate::support::postgres(&url).await);
-        Self { url, store }
+    /// Behind a PgBouncer in transaction mode.
+    async fn pooled() -> Self {
+        let url = Postgres::shared().create_database().await;
+        let pooler = PgBouncer::start(Postgres::shared());
+        let pooled = engines::url(pooler.address, engines::database_of(&url));
+        let settings = StoreSettings {
+            database_url: Some(pooled.into()),
+            database_direct_url: Some(url.as_str().into()),
+            database_pooler: true,
+            ..StoreSettings::default()
+        };
+        Self::open(url, settings, Some(pooler)).await
+    }
+
+    async fn open(url: String, settings: StoreSettings, pooler: Option<PgBouncer>) -> Self {
+        let store = Arc::new(crate::support::postgres_with(&settings).await);
+        Self {
+            url,
+            settings,
+            store,
+            _pooler: pooler,
+        }
     }
 }
 
@@ -121,7 +148,7 @@ impl Backend for PostgresBackend {
 
     async fn reopen(&mut self) {
         self.store.close().await;
-        self.store = Arc::new(crate::support::postgres(&self.url).await);
+        self.store = Arc::new(crate::support::postgres_with(&self.settings).await);
     }
 
     async fn sql(&self, statements: &str) {
@@ -993,6 +1020,7 @@ macro_rules! all_cases {
 
 all_cases!(sqlite, super::SqliteBackend::new());
 all_cases!(postgres, super::PostgresBackend::new());
+all_cases!(pooled_postgres, super::PostgresBackend::pooled());
 
 async fn refused(url: &str) -> String {
     let random: &dyn Random = &SeededRandom::new(1);

@@ -49,7 +49,12 @@ pub async fn postgres(url: &str) -> Postgres {
         database_url: Some(url.into()),
         ..StoreSettings::default()
     };
-    Postgres::open(&settings, Sharing::Shared, &SeededRandom::new(1))
+    postgres_with(&settings).await
+}
+
+/// The store that `settings` name.
+pub async fn postgres_with(settings: &StoreSettings) -> Postgres {
+    Postgres::open(settings, Sharing::Shared, &SeededRandom::new(1))
         .await
         .expect("the store opens")
 }

@@ -1,0 +1,837 @@
+//! Several nodes of the real binary on one Postgres and one NATS, and what breaks
+//! between them.
+//!
+//! What is wrong with the service is returned as a finding, so that the oracle can
+//! see that deliberate bugs are found; what is wrong with a test panics.
+
+use std::{sync::Arc, time::Duration};
+
+use doorbell::{
+    bus::{self, Bus, nats::Nats as NatsBus},
+    clock::Timestamp,
+    config::{BusSettings, FeedSettings, WriterSettings},
+    inbox::{
+        Inbox,
+        feed::{Event as FeedEvent, Resume},
+    },
+    model::{Change, Content, InboxKey, NewNotification},
+    proto::{
+        GetUnreadCountRequest, MarkReadRequest, SendInAppRequest, SubscribeRequest,
+        SubscribeResponse, subscribe_response::Event,
+    },
+    random::SeededRandom,
+};
+use prost::Message as _;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+use tokio::{
+    task::{JoinSet, block_in_place},
+    time::{Instant, sleep, timeout},
+};
+use tonic::Streaming;
+
+use crate::{
+    engines::{self, Break, Nats, PgBouncer, Postgres, Proxy},
+    history::Check,
+    load::{Load, Survived},
+    server::{Client, PATIENCE, Server, Setup},
+    support::{self, WildClock},
+};
+
+/// An event that came by the bus is there within this; one that a heartbeat would
+/// have found comes much later.
+const PROMPT: Duration = Duration::from_secs(8);
+/// So long that nothing in these tests is found by it.
+const NO_HEARTBEAT: &str = "10m";
+
+/// Nodes, each with its own way to Postgres and to NATS.
+struct Cluster {
+    postgres: Postgres,
+    nats: Nats,
+    database: String,
+    to_postgres: Vec<Proxy>,
+    to_nats: Vec<Proxy>,
+    nodes: Vec<Server>,
+}
+
+impl Cluster {
+    async fn start(nodes: usize, variables: &[(&str, &str)]) -> Self {
+        let postgres = block_in_place(Postgres::start);
+        let nats = block_in_place(Nats::start);
+        let database = postgres.create_database().await;
+        let mut cluster = Self {
+            postgres,
+            nats,
+            database,
+            to_postgres: vec![],
+            to_nats: vec![],
+            nodes: vec![],
+        };
+        for _ in 0..nodes {
+            let to_postgres = Proxy::start(cluster.postgres.address).await;
+            let to_nats = Proxy::start(cluster.nats.address).await;
+            let name = engines::database_of(&cluster.database);
+            let mut setup = Setup::new()
+                .with("DATABASE_URL", engines::url(to_postgres.address, name))
+                .with("NATS_URL", format!("nats://{}", to_nats.address))
+                .with("DATABASE_STATEMENT_TIMEOUT", "2s")
+                .with("DATABASE_CONNECT_TIMEOUT", "2s");
+            for (name, value) in variables {
+                setup.variables.insert((*name).into(), (*value).into());
+            }
+            cluster.nodes.push(block_in_place(|| setup.start()));
+            cluster.to_postgres.push(to_postgres);
+            cluster.to_nats.push(to_nats);
+        }
+        cluster
+    }
+
+    /// With this deliberate bug, in a build that has them.
+    async fn with_bug(nodes: usize, bug: &str, heartbeat: &str) -> Self {
+        let variables = [
+            ("SABOTAGE", bug),
+            ("DOORBELL_HEARTBEAT_INTERVAL", heartbeat),
+        ];
+        Self::start(nodes, &variables).await
+    }
+
+    /// Kills a node and starts it again.
+    fn restart(&mut self, node: usize) {
+        let setup = self.nodes.remove(node).kill();
+        self.nodes.insert(node, setup.start());
+    }
+
+    /// Lets a node drain, which ends well, and starts it again.
+    fn drain(&mut self, node: usize) {
+        let mut server = self.nodes.remove(node);
+        server.signal("TERM");
+        let status = server.wait(PATIENCE);
+        assert!(status.success(), "{status}: {}", server.log());
+        let setup = server.setup.clone();
+        self.nodes.insert(node, setup.start());
+    }
+
+    fn log(&self) -> String {
+        let is_complaint = |line: &&str| line.contains("\"ERROR\"") || line.contains("\"WARN\"");
+        let complaints = |node: &Server| {
+            let log = node.log();
+            let lines: Vec<_> = log.lines().filter(is_complaint).collect();
+            let last = &lines[lines.len().saturating_sub(12)..];
+            format!("{}:\n{}", node.setup.listen, last.join("\n"))
+        };
+        self.nodes
+            .iter()
+            .map(complaints)
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    /// What other eyes than the service's see in the database.
+    async fn check(&self) -> Check {
+        for (what, query) in [
+            (
+                "each unread count is a count of the rows",
+                "SELECT count(*) FROM inboxes AS i WHERE unread_count <> (SELECT count(*) \
+                 FROM notifications AS n WHERE (n.organization_id, n.user_id) = \
+                 (i.organization_id, i.user_id) AND read_at IS NULL AND archived_at IS NULL)",
+            ),
+            (
+                "each revision from 1 to the head is the making or the reading of a row",
+                "SELECT count(*) FROM (SELECT 1 FROM inboxes AS i JOIN (SELECT organization_id, \
+                 user_id, revision AS at FROM notifications UNION SELECT organization_id, user_id, \
+                 sequence FROM notifications) AS c USING (organization_id, user_id) \
+                 GROUP BY organization_id, user_id, i.revision \
+                 HAVING count(*) <> i.revision OR min(at) <> 1 OR max(at) <> i.revision) AS wrong",
+            ),
+            (
+                "created_at strictly increases",
+                "SELECT count(*) FROM (SELECT created_at, lag(created_at) OVER (PARTITION BY \
+                 organization_id, user_id ORDER BY sequence) AS former FROM notifications) AS n \
+                 WHERE former >= created_at",
+            ),
+        ] {
+            let wrong = engines::number(&self.database, query).await;
+            if wrong != 0 {
+                return Err(format!("not true of {wrong} in the database: {what}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn request(title: &str, key: Option<&str>) -> SendInAppRequest {
+    SendInAppRequest {
+        organization_id: "acme".into(),
+        recipient_user_id: "ann".into(),
+        r#type: "test".into(),
+        title: title.into(),
+        idempotency_key: key.map(str::to_owned),
+        ..SendInAppRequest::default()
+    }
+}
+
+/// A stream that was opened live at the head.
+async fn live(node: &Server) -> Streaming<SubscribeResponse> {
+    let mut ann = node.user("acme", "ann").await;
+    let stream = ann.subscribe(SubscribeRequest::default()).await.unwrap();
+    let mut stream = stream.into_inner();
+    let connected = stream.message().await.unwrap().unwrap();
+    assert!(matches!(connected.event, Some(Event::Connected(_))));
+    stream
+}
+
+/// The next message that is no heartbeat.
+async fn next(stream: &mut Streaming<SubscribeResponse>) -> Result<SubscribeResponse, String> {
+    loop {
+        let message = timeout(PROMPT, stream.message())
+            .await
+            .map_err(|_| "nothing comes to a stream of another node".to_owned())?
+            .map_err(|status| status.to_string())?
+            .ok_or("the stream ended")?;
+        if !matches!(message.event, Some(Event::Heartbeat(_))) {
+            return Ok(message);
+        }
+    }
+}
+
+/// The title of the notification that comes next; what only closes a heal is
+/// passed over.
+async fn rung(stream: &mut Streaming<SubscribeResponse>) -> Result<String, String> {
+    loop {
+        match next(stream).await?.event {
+            Some(Event::Notification(notification)) => return Ok(notification.title),
+            Some(Event::CaughtUp(_)) => {}
+            other => return Err(format!("{other:?}")),
+        }
+    }
+}
+
+/// What is done to a cluster under load.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    KillNode,
+    KillPostgres,
+    PausePostgres,
+    BreakCommits,
+    CutPostgres,
+    KillNats,
+    CutNats,
+    Drain,
+}
+
+const FAULTS: [Fault; 8] = [
+    Fault::KillNode,
+    Fault::KillPostgres,
+    Fault::PausePostgres,
+    Fault::BreakCommits,
+    Fault::CutPostgres,
+    Fault::KillNats,
+    Fault::CutNats,
+    Fault::Drain,
+];
+
+impl Cluster {
+    async fn suffer(&mut self, fault: Fault, random: &mut StdRng) {
+        let node = random.random_range(0..self.nodes.len());
+        let a_moment = Duration::from_millis(random.random_range(100..1500));
+        match fault {
+            Fault::KillNode => block_in_place(|| self.restart(node)),
+            Fault::Drain => block_in_place(|| self.drain(node)),
+            Fault::KillPostgres => block_in_place(|| {
+                self.postgres.kill();
+                self.postgres.restart();
+            }),
+            Fault::PausePostgres => {
+                self.postgres.pause();
+                sleep(a_moment).await;
+                self.postgres.resume();
+            }
+            Fault::BreakCommits => {
+                let before = self.broken();
+                for proxy in &self.to_postgres {
+                    proxy.break_commits(&[Break::After, Break::Before, Break::After]);
+                }
+                let deadline = Instant::now() + PATIENCE;
+                while self.broken() < before + 3 * self.nodes.len() {
+                    assert!(Instant::now() < deadline, "no commits: {}", self.log());
+                    sleep(Duration::from_millis(5)).await;
+                }
+            }
+            Fault::CutPostgres => {
+                self.to_postgres[node].cut();
+                sleep(a_moment).await;
+                self.to_postgres[node].mend();
+            }
+            Fault::KillNats => {
+                block_in_place(|| self.nats.kill());
+                sleep(a_moment).await;
+                block_in_place(|| self.nats.restart());
+            }
+            Fault::CutNats => {
+                self.to_nats[node].cut();
+                sleep(a_moment).await;
+                self.to_nats[node].mend();
+            }
+        }
+    }
+
+    fn broken(&self) -> usize {
+        self.to_postgres.iter().map(Proxy::broken).sum()
+    }
+}
+
+/// Waits for so many answered writes, or for a finding.
+async fn progress(load: &mut Load, writes: usize, cluster: &Cluster) -> Check {
+    let enough = load.answered() + writes;
+    let deadline = Instant::now() + PATIENCE;
+    while load.answered() < enough {
+        load.look()
+            .map_err(|finding| format!("{finding}\n{}", cluster.log()))?;
+        assert!(Instant::now() < deadline, "no load: {}", cluster.log());
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// Three nodes under load, while everything breaks: in turn, then two at a time.
+async fn suffer_all(seed: u64) -> Check {
+    let mut random = StdRng::seed_from_u64(seed);
+    let settings = [
+        ("DOORBELL_HEARTBEAT_INTERVAL", "1s"),
+        ("DOORBELL_ROOM_CAPACITY", "2"),
+        ("DOORBELL_REPLAY_PAGE", "7"),
+        ("DOORBELL_REPLAY_LIMIT", "1000000"),
+        ("DOORBELL_WRITE_BATCH", "8"),
+    ];
+    let mut cluster = Cluster::start(3, &settings).await;
+    let urls = cluster.nodes.iter().map(Server::url).collect();
+    let mut load = Load::start(urls, &["STORE_UNAVAILABLE", "DRAINING"], &mut random);
+    let mut faults = FAULTS;
+    for round in 1..=2 {
+        faults.shuffle(&mut random);
+        for at in (0..faults.len()).step_by(round) {
+            progress(&mut load, 200, &cluster).await?;
+            for fault in &faults[at..at + round] {
+                cluster.suffer(*fault, &mut random).await;
+            }
+        }
+    }
+    progress(&mut load, 200, &cluster).await?;
+    let Survived { .. } = load
+        .finish()
+        .await
+        .map_err(|finding| format!("{finding}\n{}", cluster.log()))?;
+    cluster.check().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_keep_the_promises_whatever_breaks() {
+    let seed = rand::random();
+    let survived = suffer_all(seed).await;
+    survived.unwrap_or_else(|finding| panic!("{finding}\n(seed {seed})"));
+}
+
+/// An event is on the streams of another node at once, and only when it is
+/// committed.
+pub async fn rings_elsewhere(bug: &str) -> Check {
+    let cluster = Cluster::with_bug(2, bug, NO_HEARTBEAT).await;
+    let mut stream = live(&cluster.nodes[1]).await;
+    let mut sender = cluster.nodes[0].sender().await;
+    let mut ann = cluster.nodes[1].user("acme", "ann").await;
+    for number in 1..=5 {
+        let sent = sender.send_in_app(request(&format!("number {number}"), None));
+        let sent = sent.await.unwrap().into_inner().notification.unwrap();
+        let came = next(&mut stream).await?;
+        let head = ann
+            .get_unread_count(GetUnreadCountRequest {})
+            .await
+            .unwrap()
+            .into_inner();
+        if head.revision < came.revision {
+            let (shown, there) = (came.revision, head.revision);
+            return Err(format!(
+                "a stream shows revision {shown}, and the head is {there}"
+            ));
+        }
+        let Some(Event::Notification(notification)) = came.event else {
+            return Err(format!("{:?}", came.event));
+        };
+        if came.revision != number || notification.id != sent.id {
+            return Err(format!("revision {} for number {number}", came.revision));
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_is_on_the_streams_of_other_nodes_at_once() {
+    rings_elsewhere("").await.unwrap();
+}
+
+/// What was sent while a node had no NATS is found when it has it again, long
+/// before a heartbeat.
+pub async fn finds_what_was_missed(bug: &str) -> Check {
+    let cluster = Cluster::with_bug(2, bug, NO_HEARTBEAT).await;
+    let mut stream = live(&cluster.nodes[1]).await;
+    let mut sender = cluster.nodes[0].sender().await;
+    sender.send_in_app(request("before", None)).await.unwrap();
+    assert_eq!(rung(&mut stream).await?, "before");
+    cluster.to_nats[1].cut();
+    sender
+        .send_in_app(request("meanwhile", None))
+        .await
+        .unwrap();
+    let nothing = timeout(Duration::from_millis(300), stream.message()).await;
+    assert!(nothing.is_err(), "it is cut from the bus: {nothing:?}");
+    cluster.to_nats[1].mend();
+    let found = rung(&mut stream).await?;
+    (found == "meanwhile")
+        .then_some(())
+        .ok_or_else(|| format!("{found:?} comes in its place"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_had_no_nats_finds_what_it_missed() {
+    finds_what_was_missed("").await.unwrap();
+}
+
+/// A commit whose answer is lost is there once, whether it reached Postgres or
+/// not, and its event too.
+pub async fn commits_once(bug: &str) -> Check {
+    let cluster = Cluster::with_bug(1, bug, NO_HEARTBEAT).await;
+    let mut stream = live(&cluster.nodes[0]).await;
+    let mut sender = cluster.nodes[0].sender().await;
+    // The first makes the head, which is a commit too.
+    sender.send_in_app(request("first", None)).await.unwrap();
+    rung(&mut stream).await?;
+    let mut revision = 1;
+    for how in [Break::After, Break::Before] {
+        cluster.to_postgres[0].break_commits(&[how]);
+        let title = format!("{how:?}");
+        let sent = sender.send_in_app(request(&title, None)).await;
+        let sent = sent.map_err(|status| status.to_string())?.into_inner();
+        revision += 1;
+        let came = rung(&mut stream).await?;
+        let query = format!("SELECT count(*) FROM notifications WHERE title = '{title}'");
+        let rows = engines::number(&cluster.database, &query).await;
+        if (rows, sent.revision, came.as_str()) != (1, revision, title.as_str()) {
+            return Err(format!(
+                "{how:?}: {rows} rows, revision {}, {came:?}",
+                sent.revision
+            ));
+        }
+        // A mark has no row of its own to look for.
+        cluster.to_postgres[0].break_commits(&[how]);
+        let mut ann = cluster.nodes[0].user("acme", "ann").await;
+        let marked = ann.mark_read(MarkReadRequest {
+            notification_ids: vec![sent.notification.unwrap().id],
+        });
+        let marked = marked
+            .await
+            .map_err(|status| status.to_string())?
+            .into_inner();
+        revision += 1;
+        let came = next(&mut stream).await?;
+        if (marked.marked_count, marked.revision, came.revision) != (1, revision, revision) {
+            return Err(format!("{how:?}: {marked:?}, {came:?}"));
+        }
+    }
+    assert_eq!(cluster.to_postgres[0].broken(), 4);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_is_lost_is_there_once() {
+    commits_once("").await.unwrap();
+}
+
+/// When Postgres does not come back in time nobody knows, and a repeat with the
+/// same key tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stays_in_doubt_is_unavailable_and_a_repeat_tells() {
+    let cluster = Cluster::with_bug(1, "", NO_HEARTBEAT).await;
+    let mut stream = live(&cluster.nodes[0]).await;
+    let mut sender = cluster.nodes[0].sender().await;
+    sender.send_in_app(request("first", None)).await.unwrap();
+    assert_eq!(rung(&mut stream).await.unwrap(), "first");
+    let proxy = &cluster.to_postgres[0];
+    proxy.break_commits(&[Break::After]);
+    let doubtful = request("doubtful", Some("key"));
+    let send = tokio::spawn({
+        let (mut sender, request) = (sender.clone(), doubtful.clone());
+        async move { sender.send_in_app(request).await }
+    });
+    while proxy.broken() == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    proxy.cut();
+    let status = timeout(PATIENCE, send).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+    assert!(status.message().contains("may or may not"), "{status}");
+    proxy.mend();
+    // It did happen: the room is checked when the store answers again.
+    assert_eq!(rung(&mut stream).await.unwrap(), "doubtful");
+    let repeated = sender.send_in_app(doubtful).await.unwrap().into_inner();
+    assert!(repeated.duplicate);
+    assert_eq!(repeated.revision, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_key_sent_at_once_through_all_nodes_is_one_notification() {
+    let cluster = Cluster::with_bug(3, "", NO_HEARTBEAT).await;
+    let mut streams = Vec::new();
+    let mut senders = Vec::<Client>::new();
+    for node in &cluster.nodes {
+        streams.push(live(node).await);
+        senders.push(node.sender().await);
+    }
+    let mut sends = JoinSet::new();
+    for number in 0..64 {
+        let mut sender = senders[number % senders.len()].clone();
+        sends.spawn(async move { sender.send_in_app(request("once", Some("key"))).await });
+    }
+    let mut first = Vec::new();
+    let mut ids = std::collections::HashSet::new();
+    while let Some(sent) = sends.join_next().await {
+        let sent = sent.unwrap().unwrap().into_inner();
+        assert_eq!((sent.revision, sent.unread_count), (1, 1));
+        ids.insert(sent.notification.unwrap().id);
+        first.extend((!sent.duplicate).then_some(()));
+    }
+    assert_eq!((ids.len(), first.len()), (1, 1));
+    senders[0]
+        .send_in_app(request("the next", None))
+        .await
+        .unwrap();
+    for stream in &mut streams {
+        assert_eq!(rung(stream).await.unwrap(), "once");
+        assert_eq!(rung(stream).await.unwrap(), "the next");
+    }
+}
+
+/// As a node of a version to come may speak.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Strange {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    node: Vec<u8>,
+    #[prost(string, tag = "3")]
+    organization_id: String,
+    #[prost(string, tag = "4")]
+    user_id: String,
+    #[prost(string, tag = "17")]
+    news: String,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_cannot_read_is_a_gap_that_it_heals() {
+    let mut cluster = Cluster::with_bug(2, "", NO_HEARTBEAT).await;
+    // What one of them says does not reach the other.
+    let setup = cluster
+        .nodes
+        .remove(0)
+        .kill()
+        .with("NATS_PREFIX", "elsewhere");
+    cluster.nodes.insert(0, block_in_place(|| setup.start()));
+    let mut stream = live(&cluster.nodes[1]).await;
+    let mut sender = cluster.nodes[0].sender().await;
+    // A second after its first stream a node checks the organization: let it pass.
+    sleep(Duration::from_millis(1500)).await;
+    let nats = async_nats::connect(cluster.nats.url()).await.unwrap();
+    const SUBJECT: &str = "doorbell.organization.822b33ad87c148a0a20a5ba7cd5ebcaa";
+    let strange = Strange {
+        version: 2,
+        node: vec![7; 16],
+        organization_id: "acme".into(),
+        user_id: "ann".into(),
+        news: "of a kind that nobody knows".into(),
+    };
+    for (title, payload) in [
+        ("of another version", strange.encode_to_vec()),
+        ("not even that", b"\xff\xff\xff".to_vec()),
+    ] {
+        sender.send_in_app(request(title, None)).await.unwrap();
+        let nothing = timeout(Duration::from_millis(200), stream.message()).await;
+        assert!(nothing.is_err(), "{nothing:?}");
+        nats.publish(SUBJECT, payload.into()).await.unwrap();
+        assert_eq!(rung(&mut stream).await.unwrap(), title);
+        let end = next(&mut stream).await.unwrap().event;
+        assert!(matches!(end, Some(Event::CaughtUp(_))), "{end:?}");
+    }
+}
+
+/// Sends go on without NATS, and other nodes show them within a heartbeat.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_nats_sends_go_on_and_streams_heal_within_a_heartbeat() {
+    let cluster = Cluster::with_bug(2, "", "1s").await;
+    let mut stream = live(&cluster.nodes[1]).await;
+    block_in_place(|| cluster.nats.kill());
+    let mut sender = cluster.nodes[0].sender().await;
+    for title in ["one", "two"] {
+        sender.send_in_app(request(title, None)).await.unwrap();
+        assert_eq!(rung(&mut stream).await.unwrap(), title);
+    }
+    // A node that starts without it serves, too.
+    let setup = cluster.nodes[0].setup.clone();
+    drop(cluster.nodes);
+    let node = block_in_place(|| setup.start());
+    let mut ann = node.user("acme", "ann").await;
+    let head = ann
+        .get_unread_count(GetUnreadCountRequest {})
+        .await
+        .unwrap();
+    assert_eq!(head.into_inner().unread_count, 2);
+}
+
+/// A database that is older than what its clients saw.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_epoch_makes_clients_of_a_restored_database_load_anew() {
+    let postgres = Postgres::shared();
+    let database = postgres.create_database().await;
+    let node = |database: &str| {
+        let setup = Setup::new()
+            .with("DATABASE_URL", database)
+            .with("HEARTBEAT_INTERVAL", "1s");
+        block_in_place(|| setup.start())
+    };
+    let first = node(&database);
+    let mut sender = first.sender().await;
+    sender.send_in_app(request("kept", None)).await.unwrap();
+    let restored = postgres.copy_of(engines::database_of(&database)).await;
+    sender.send_in_app(request("lost", None)).await.unwrap();
+    let mut ann = first.user("acme", "ann").await;
+    let stream = ann.subscribe(SubscribeRequest::default()).await.unwrap();
+    let connected = stream.into_inner().message().await.unwrap().unwrap();
+    let (position, event) = (connected.position, connected.event);
+    let Some(Event::Connected(connected)) = event else {
+        panic!("{event:?}");
+    };
+    drop(first);
+
+    // Another inbox grows beyond what the client saw, under the same numbers.
+    let second = node(&restored);
+    let mut sender = second.sender().await;
+    for title in ["new", "newer"] {
+        sender.send_in_app(request(title, None)).await.unwrap();
+    }
+    let mut running = live(&second).await;
+    let migrated = std::process::Command::new(crate::server::DOORBELL)
+        .args(["migrate", "--new-epoch"])
+        .env("DOORBELL_DATABASE_URL", &restored)
+        .output()
+        .unwrap();
+    assert!(migrated.status.success(), "{migrated:?}");
+    // A stream that is open hears of it, without a restart of its node.
+    let told = next(&mut running).await.unwrap();
+    let Some(Event::Reset(reset)) = told.event else {
+        panic!("{:?}", told.event);
+    };
+    assert_ne!(reset.epoch, connected.epoch);
+    let mut ann = second.user("acme", "ann").await;
+    let resumed = ann.subscribe(SubscribeRequest {
+        after_revision: Some(position),
+        epoch: Some(connected.epoch),
+    });
+    let mut stream = resumed.await.unwrap().into_inner();
+    stream.message().await.unwrap();
+    let told = next(&mut stream).await.unwrap();
+    assert!(
+        matches!(told.event, Some(Event::Reset(_))),
+        "{:?}",
+        told.event
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_node_without_nats_is_refused_and_the_lock_comes_back() {
+    let database = Postgres::shared().create_database().await;
+    let pages = crate::server::free_port();
+    let setup = Setup::new()
+        .with("DATABASE_URL", &database)
+        .with("METRICS_LISTEN", pages);
+    let node = block_in_place(|| setup.start());
+    let mut second = Setup::new().with("DATABASE_URL", &database).spawn();
+    let status = block_in_place(|| second.wait(PATIENCE));
+    assert_eq!(status.code(), Some(2));
+    let log = second.log();
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(log.contains("DOORBELL_NATS_URL"), "{log}");
+
+    let ready = async |expected: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = block_in_place(|| http_get(pages, "/readyz"));
+            if answer.contains(expected) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{answer}: {}", node.log());
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    ready("ready").await;
+    // Somebody else waits for the lock, and has it when it is lost.
+    let thief = tokio::spawn({
+        let database = database.clone();
+        async move {
+            use sqlx::Connection as _;
+            let mut connection = sqlx::PgConnection::connect(&database).await.unwrap();
+            sqlx::query("SELECT pg_advisory_lock($1)")
+                .bind(i64::from_be_bytes(*b"doorbell"))
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            connection
+        }
+    });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while engines::number(&database, waiting).await == 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let holder = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' \
+                  AND granted AND database = (SELECT oid FROM pg_database \
+                  WHERE datname = current_database())";
+    engines::execute(&database, holder).await;
+    let thief = thief.await.unwrap();
+    ready("503").await;
+    // It still serves who comes: the lock is there to be noticed.
+    let mut sender = node.sender().await;
+    sender.send_in_app(request("still", None)).await.unwrap();
+    drop(thief);
+    ready("200").await;
+}
+
+fn http_get(address: std::net::SocketAddr, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_behind_a_pooler_serves() {
+    let postgres = Postgres::shared();
+    let direct = postgres.create_database().await;
+    let pooler = block_in_place(|| PgBouncer::start(postgres));
+    let pooled = engines::url(pooler.address, engines::database_of(&direct));
+    let setup = Setup::new()
+        .with("DATABASE_URL", &pooled)
+        .with("DATABASE_DIRECT_URL", &direct)
+        .with("DATABASE_POOLER", true);
+    let node = block_in_place(|| setup.start());
+    let mut stream = live(&node).await;
+    let mut sender = node.sender().await;
+    let mut sends = JoinSet::new();
+    for number in 0..50 {
+        let mut sender = sender.clone();
+        let request = request(&format!("number {number}"), Some(&format!("key {number}")));
+        sends.spawn(async move { sender.send_in_app(request).await });
+    }
+    while let Some(sent) = sends.join_next().await {
+        sent.unwrap().unwrap();
+    }
+    for _ in 0..50 {
+        rung(&mut stream).await.unwrap();
+    }
+    let again = sender
+        .send_in_app(request("number 7", Some("key 7")))
+        .await
+        .unwrap();
+    assert!(again.into_inner().duplicate);
+}
+
+/// Order and counts do not come from clocks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_with_clocks_an_hour_apart_keep_order_and_counts() {
+    let database = Postgres::shared().create_database().await;
+    let nats = block_in_place(Nats::start);
+    let random = Arc::new(SeededRandom::new(1));
+    let mut nodes = Vec::new();
+    for hours in [-1, 1] {
+        let clock = WildClock::default();
+        let off = hours * 1_800_000_000;
+        clock.0.store(off, std::sync::atomic::Ordering::SeqCst);
+        let feeds = FeedSettings {
+            heartbeat_interval: Duration::from_secs(3600).into(),
+            room_capacity: 64,
+            ..FeedSettings::default()
+        };
+        let settings = BusSettings {
+            nats_url: Some(nats.url().into()),
+            ..BusSettings::default()
+        };
+        // Each has its own randomness: it is what tells them apart on the bus.
+        let chance = Arc::new(SeededRandom::new(
+            hours.unsigned_abs() + u64::from(hours > 0),
+        ));
+        let bus = NatsBus::open(&settings, bus::hub(&feeds), chance)
+            .await
+            .unwrap();
+        let store = Arc::new(support::postgres(&database).await);
+        let writer = WriterSettings::default();
+        let clock = Arc::new(clock);
+        nodes.push(Inbox::new(
+            store,
+            Bus::Nats(bus),
+            clock,
+            random.clone(),
+            feeds,
+            &writer,
+        ));
+    }
+    let ann = InboxKey::parse("acme", "ann").unwrap();
+    let never = Timestamp::from_seconds(i64::MAX);
+    let mut feeds = Vec::new();
+    for node in &nodes {
+        let mut feed = node
+            .subscribe(&ann, Resume::default(), never)
+            .await
+            .unwrap();
+        feed.next().await.unwrap().unwrap();
+        feeds.push(feed);
+    }
+    for number in 0..40_usize {
+        let node = &nodes[number % 3 % 2];
+        let content = Content {
+            kind: "test".into(),
+            title: format!("number {number}"),
+            body: None,
+            entity_type: None,
+            entity_id: None,
+            action_url: None,
+            data: None,
+        };
+        let new = NewNotification {
+            inbox: ann.clone(),
+            id: node.new_id(),
+            content: Arc::new(content),
+            idempotency_key: None,
+            sender: "backend".into(),
+        };
+        node.send(new).await.unwrap();
+    }
+    for feed in &mut feeds {
+        let (mut last, mut seen) = (Timestamp::default(), 0);
+        while seen < 40 {
+            let message = timeout(PROMPT, feed.next()).await.unwrap();
+            let message = message.unwrap().unwrap();
+            // None is read: each count is the number of its revision.
+            assert_eq!(u64::from(message.unread_count), message.revision.get());
+            let created_at = match &message.event {
+                FeedEvent::Live(live) => match &live.event().change {
+                    Change::Created(row) => row.created_at,
+                    other => panic!("{other:?}"),
+                },
+                // The bus may have been late for the first of them.
+                FeedEvent::Row(row) => row.created_at,
+                _ => continue,
+            };
+            seen += 1;
+            assert!(created_at > last, "{created_at:?} after {last:?}");
+            last = created_at;
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! What only the shared store can go through: other nodes, a server that goes
+//! away, schemas of other versions, settings that would lose data.
+
+use std::{sync::Arc, time::Duration};
+
+use doorbell::{
+    clock::Timestamp,
+    config::StoreSettings,
+    model::{Content, InboxKey, NewNotification, Revision},
+    random::SeededRandom,
+    store::{Mutation, Outcome, Sharing, Store, postgres::Postgres as PostgresStore},
+};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use tokio::task::{JoinSet, block_in_place};
+use uuid::Uuid;
+
+use crate::{
+    engines::{self, Postgres},
+    support,
+};
+
+fn user(number: usize) -> InboxKey {
+    InboxKey::parse("acme", &format!("user {number}")).unwrap()
+}
+
+fn send(inbox: InboxKey, id: Uuid, key: Option<String>) -> Mutation {
+    Mutation::Send(NewNotification {
+        inbox,
+        id,
+        content: Arc::new(Content {
+            kind: "test".into(),
+            title: "a title".into(),
+            body: None,
+            entity_type: None,
+            entity_id: None,
+            action_url: None,
+            data: None,
+        }),
+        idempotency_key: key,
+        sender: "backend".into(),
+    })
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_seconds(1_000_000)
+}
+
+async fn refused(url: &str, sharing: Sharing) -> String {
+    let settings = StoreSettings {
+        database_url: Some(url.into()),
+        ..StoreSettings::default()
+    };
+    match PostgresStore::open(&settings, sharing, &SeededRandom::new(1)).await {
+        Ok(_) => panic!("it was opened"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Batches of several nodes over the same inboxes, in whatever order, with keys
+/// that meet: nobody fails, nothing is lost or doubled, and no deadlock had to be
+/// broken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_of_several_nodes_meet_without_deadlock() {
+    const USERS: usize = 6;
+    const KEYS: u32 = 40;
+    let url = Postgres::shared().create_database().await;
+    let mut tasks = JoinSet::new();
+    for node in 0..3 {
+        let store = Arc::new(support::postgres(&url).await);
+        for lane in 0..3 {
+            let store = store.clone();
+            let mut random = StdRng::seed_from_u64(10 * node + lane);
+            tasks.spawn(async move {
+                let mut created = [0; USERS];
+                for _ in 0..40 {
+                    let batch: Vec<_> = (0..random.random_range(1..12))
+                        .map(|_| {
+                            let to = random.random_range(0..USERS);
+                            let key = random.random_range(0..KEYS).to_string();
+                            send(user(to), Uuid::from_u128(random.random()), Some(key))
+                        })
+                        .collect();
+                    let committed = store.commit(&batch, now()).await.unwrap();
+                    for (mutation, outcome) in batch.iter().zip(committed.outcomes) {
+                        let Outcome::Sent { duplicate, .. } = outcome else {
+                            panic!("{outcome:?}");
+                        };
+                        let to = (0..USERS).find(|to| user(*to) == *mutation.inbox());
+                        created[to.unwrap()] += u64::from(!duplicate);
+                    }
+                }
+                created
+            });
+        }
+    }
+    let mut created = [0; USERS];
+    while let Some(task) = tasks.join_next().await {
+        for (total, one) in created.iter_mut().zip(task.unwrap()) {
+            *total += one;
+        }
+    }
+    let store = support::postgres(&url).await;
+    for (number, created) in created.iter().enumerate() {
+        let head = store.head(&user(number)).await.unwrap().head;
+        assert_eq!(head.revision, Revision::new(*created));
+        assert_eq!(u64::from(head.unread_count), *created);
+        assert_eq!(*created, u64::from(KEYS), "each key was used, once");
+    }
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(engines::number(&url, deadlocks).await, 0);
+}
+
+/// Every connection of the pools is dead, and nobody was told: the next write and
+/// the next read still succeed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_died_in_the_pool_fail_nobody() {
+    let url = Postgres::shared().create_database().await;
+    let store = support::postgres(&url).await;
+    let commit = async |id| {
+        let batch = [send(user(1), Uuid::from_u128(id), None)];
+        store.commit(&batch, now()).await
+    };
+    commit(1).await.unwrap();
+    for id in 2..6 {
+        engines::execute(
+            &url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .await;
+        commit(id).await.unwrap();
+        let head = store.head(&user(1)).await.unwrap().head;
+        assert_eq!(u128::from(head.revision.get()), id);
+    }
+}
+
+/// Whatever the database, or its user, is set to: each transaction that writes
+/// waits for its own sync.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_write_is_committed_with_its_sync() {
+    let postgres = Postgres::shared();
+    let url = postgres.create_database().await;
+    let name = engines::database_of(&url);
+    let unsafe_default = format!("ALTER DATABASE {name} SET synchronous_commit = off");
+    postgres.execute("postgres", &unsafe_default).await;
+    let store = support::postgres(&url).await;
+    engines::execute(
+        &url,
+        "CREATE FUNCTION assert_synced() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF current_setting('synchronous_commit') <> 'on' THEN RAISE EXCEPTION 'not synced'; \
+         END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER synced BEFORE INSERT OR UPDATE ON notifications \
+         FOR EACH ROW EXECUTE FUNCTION assert_synced(); \
+         CREATE TRIGGER synced BEFORE UPDATE ON inboxes \
+         FOR EACH ROW EXECUTE FUNCTION assert_synced()",
+    )
+    .await;
+    let mark = Mutation::MarkRead {
+        inbox: user(1),
+        notification_ids: vec![Uuid::from_u128(1)],
+    };
+    for batch in [send(user(1), Uuid::from_u128(1), None), mark] {
+        store.commit(&[batch], now()).await.unwrap();
+    }
+    // The trigger does see the difference.
+    let wrong =
+        std::panic::AssertUnwindSafe(engines::execute(&url, "UPDATE inboxes SET floor = 0"));
+    use futures_util::FutureExt as _;
+    assert!(wrong.catch_unwind().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_alone_refuses_a_second_and_leaves_the_lock() {
+    let url = Postgres::shared().create_database().await;
+    let settings = StoreSettings {
+        database_url: Some(url.as_str().into()),
+        ..StoreSettings::default()
+    };
+    let open = async || PostgresStore::open(&settings, Sharing::Alone, &SeededRandom::new(1)).await;
+    let first = open().await.unwrap();
+    first.check().await.unwrap();
+    let problem = refused(&url, Sharing::Alone).await;
+    assert!(
+        problem.contains("another doorbell works on it alone"),
+        "{problem}"
+    );
+    assert_eq!(problem.lines().count(), 1);
+    first.close().await;
+    drop(first);
+    // Its connection is closed a moment later.
+    let mut again = open().await;
+    for _ in 0..100 {
+        if again.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        again = open().await;
+    }
+    again.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_schema_is_used_if_it_allows_it() {
+    let url = Postgres::shared().create_database().await;
+    support::postgres(&url).await.close().await;
+    engines::execute(
+        &url,
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (2, 'the next', TRUE, '\\x00', 0)",
+    )
+    .await;
+    let store = support::postgres(&url).await;
+    let batch = [send(user(1), Uuid::from_u128(1), None)];
+    store.commit(&batch, now()).await.unwrap();
+    store.close().await;
+    engines::execute(&url, "UPDATE doorbell SET oldest_schema = 2").await;
+    let problem = refused(&url, Sharing::Shared).await;
+    assert!(problem.contains("needs migration 2"), "{problem}");
+    assert_eq!(problem.lines().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_at_once_migrate_once() {
+    let url = Postgres::shared().create_database().await;
+    let mut opening = JoinSet::new();
+    for _ in 0..5 {
+        let url = url.clone();
+        opening.spawn(async move { support::postgres(&url).await });
+    }
+    let mut epochs = Vec::new();
+    while let Some(store) = opening.join_next().await {
+        epochs.push(store.unwrap().head(&user(1)).await.unwrap().epoch);
+    }
+    assert!(epochs.windows(2).all(|two| two[0] == two[1]), "{epochs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_used_is_refused_in_one_line_without_the_password() {
+    let postgres = Postgres::shared();
+    let port = postgres.address.port();
+    let latin = "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0";
+    postgres.execute("postgres", latin).await;
+    for (url, says) in [
+        (
+            format!("postgres://ann:hunter2@127.0.0.1:{port}/nowhere"),
+            "does not exist",
+        ),
+        (
+            "postgres://ann:hunter2@127.0.0.1:1/x".to_owned(),
+            "Connection refused",
+        ),
+        (
+            "postgres://ann:hunter2@127.0.0.1:no/x".to_owned(),
+            "invalid port",
+        ),
+        (postgres.url("latin"), "LATIN1"),
+    ] {
+        let problem = refused(&url, Sharing::Shared).await;
+        assert!(problem.contains(says), "{problem}");
+        assert!(!problem.contains("hunter2"), "{problem}");
+        assert_eq!(problem.lines().count(), 1, "{problem}");
+    }
+}
+
+/// A server that would lose what was acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_sync_is_refused() {
+    let postgres = block_in_place(Postgres::start);
+    let url = postgres.create_database().await;
+    postgres
+        .execute("postgres", "ALTER SYSTEM SET fsync = off")
+        .await;
+    postgres
+        .execute("postgres", "SELECT pg_reload_conf()")
+        .await;
+    while engines::number(
+        &url,
+        "SELECT (current_setting('fsync') = 'on')::int::bigint",
+    )
+    .await
+        == 1
+    {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let problem = refused(&url, Sharing::Shared).await;
+    assert!(problem.contains("fsync is off"), "{problem}");
+}
+
+/// A statement that hangs is given up, and the store goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_somebody_holds_is_not_waited_for_for_ever() {
+    use sqlx::Connection as _;
+    let url = Postgres::shared().create_database().await;
+    let settings = StoreSettings {
+        database_url: Some(url.as_str().into()),
+        database_statement_timeout: Duration::from_millis(300).into(),
+        ..StoreSettings::default()
+    };
+    let random = SeededRandom::new(1);
+    let store = PostgresStore::open(&settings, Sharing::Shared, &random)
+        .await
+        .unwrap();
+    let commit = async |id| {
+        let batch = [send(user(1), Uuid::from_u128(id), None)];
+        store.commit(&batch, now()).await
+    };
+    commit(1).await.unwrap();
+    let mut other = sqlx::PgConnection::connect(&url).await.unwrap();
+    let mut held = other.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM inboxes FOR UPDATE")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let error = commit(2).await.unwrap_err();
+    assert_eq!(error.name(), "unavailable", "{error}");
+    held.rollback().await.unwrap();
+    commit(3).await.unwrap();
+    assert_eq!(
+        store.head(&user(1)).await.unwrap().head.revision,
+        Revision::new(2)
+    );
+}
