@@ -11,7 +11,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Failure, Server, median, notification, report, token, with_token};
+use common::{Failure, Server, engines::Postgres, median, notification, report, token, with_token};
 use doorbell::{
     clock::{Clock as _, SystemClock},
     model::InboxKey,
@@ -25,7 +25,10 @@ fn main() -> Result<(), Failure> {
         .build()?
         .block_on(async {
             latency().await?;
-            cpu().await
+            cpu("SQLite", &[]).await?;
+            let postgres = Postgres::start();
+            let url = postgres.create_database().await;
+            cpu("Postgres", &[("DOORBELL_DATABASE_URL", &url)]).await
         })
 }
 
@@ -79,8 +82,8 @@ const CALLERS: usize = 32;
 const LOAD: Duration = Duration::from_secs(10);
 
 /// Many senders and as many streams as users: each send is delivered once.
-async fn cpu() -> Result<(), Failure> {
-    let server = Server::start(&[])?;
+async fn cpu(store: &str, settings: &[(&str, &str)]) -> Result<(), Failure> {
+    let server = Server::start(settings)?;
     let mut readers = Vec::new();
     for user in 0..USERS {
         let client = server.connect().await?;
@@ -136,7 +139,7 @@ async fn cpu() -> Result<(), Failure> {
     );
     let each = cpu / sent as f64;
     report(
-        "CPU of the server for a send and its delivery, SQLite",
+        &format!("CPU of the server for a send and its delivery, {store}"),
         each,
         100.0,
         " µs",

@@ -4,7 +4,10 @@
 #![allow(
     clippy::allow_attributes,
     dead_code,
-    reason = "each benchmark uses a part"
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "each benchmark uses a part, and the engines are shared with the tests"
 )]
 
 use std::{
@@ -20,7 +23,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-
 use doorbell::{
     auth::{
         Rules, Secret,
@@ -42,6 +44,14 @@ use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
+
+/// The engines as the tests start them.
+#[path = "../../tests/it/engines.rs"]
+pub mod engines;
+#[path = "../../tests/it/programs.rs"]
+mod programs;
+#[path = "../../tests/it/server.rs"]
+mod server;
 
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub type Client = NotificationServiceClient<Channel>;
@@ -273,6 +283,10 @@ impl<S: Store> Store for Counting<S> {
 
     fn lanes(&self) -> usize {
         self.inner.lanes()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
     }
 
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), store::Error> {

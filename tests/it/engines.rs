@@ -10,7 +10,7 @@ use std::{
     io::Read as _,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex, OnceLock,
@@ -30,7 +30,10 @@ use tokio::{
     sync::watch,
 };
 
-use crate::server::{PATIENCE, free_port};
+use super::{
+    programs::nats_server,
+    server::{PATIENCE, free_port},
+};
 
 const INSTALL: &str = "run `./test --prepare` first";
 
@@ -188,7 +191,7 @@ impl Postgres {
     }
 
     /// Debian keeps them apart by version.
-    fn binary(name: &str) -> String {
+    pub fn binary(name: &str) -> String {
         let versions = fs::read_dir("/usr/lib/postgresql").ok();
         let newest = versions
             .into_iter()
@@ -350,15 +353,6 @@ pub async fn number(url: &str, query: &str) -> i64 {
     row.get(0)
 }
 
-/// A tool that `./test --prepare` put below `target/tools`.
-fn tool(name: &str) -> PathBuf {
-    let tool = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("target/tools/bin")
-        .join(name);
-    assert!(tool.exists(), "{name} is missing: {INSTALL}");
-    tool
-}
-
 /// A nats-server.
 pub struct Nats {
     directory: TempDir,
@@ -388,7 +382,7 @@ impl Nats {
 
     /// After [`Nats::kill`].
     pub fn restart(&self) {
-        let (server, port) = (tool("nats-server"), self.address.port().to_string());
+        let (server, port) = (nats_server(), self.address.port().to_string());
         let words = [server.to_str().unwrap(), "-a", "127.0.0.1", "-p", &port];
         let log = self.directory.path().join("log");
         *self.running.lock().unwrap() = Some(Guarded::start(&words, "KILL", &log, None));

@@ -25,7 +25,7 @@ use doorbell::{
     },
     model::{Content, Epoch, InboxKey, NewNotification, Revision},
     random::SeededRandom,
-    store::{Outcome, PageLimit, RecentQuery},
+    store::{Outcome, PageLimit, RecentQuery, Store},
 };
 use proptest::{
     prelude::*,
@@ -38,6 +38,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
+    engines::{self, Postgres},
     history::{Entry, History, Screen, Seen, SeenEvent},
     support::{self, SlowStore, WildClock},
 };
@@ -465,10 +466,19 @@ fn history(writes: &[(u64, Entry, u32)]) -> Result<History, String> {
     Ok(history)
 }
 
-async fn run(case: Case, settings: FeedSettings) -> Result<(), String> {
+/// `postgres`: the database to run in, in place of an SQLite file.
+async fn run(case: Case, settings: FeedSettings, postgres: Option<&str>) -> Result<(), String> {
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let inner: Arc<dyn Store> = match postgres {
+        None => Arc::new(support::sqlite(&directory).await),
+        Some(url) => {
+            let store = support::postgres(url).await;
+            engines::execute(url, "TRUNCATE inboxes, notifications").await;
+            Arc::new(store)
+        }
+    };
     let store = SlowStore {
-        inner: Arc::new(support::sqlite(&directory).await),
+        inner,
         random: SeededRandom::new(case.seed),
         most: Duration::from_millis(3),
     };
@@ -638,12 +648,17 @@ async fn send(inbox: &Inbox, title: &str) -> Uuid {
 }
 
 /// Runs the property, and answers what broke it.
-pub fn explore(cases: u32, settings: &FeedSettings) -> Result<(), String> {
+pub fn explore(
+    cases: u32,
+    settings: &FeedSettings,
+    postgres: Option<&Postgres>,
+) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
+    let database = postgres.map(|postgres| runtime.block_on(postgres.create_database()));
     let config = Config {
         cases,
         // The pauses are real, so a smaller case need not fail again.
@@ -654,7 +669,7 @@ pub fn explore(cases: u32, settings: &FeedSettings) -> Result<(), String> {
     TestRunner::new(config)
         .run(&case(), |case| {
             runtime
-                .block_on(run(case, settings.clone()))
+                .block_on(run(case, settings.clone(), database.as_deref()))
                 .map_err(TestCaseError::fail)
         })
         .map_err(|error| error.to_string())
@@ -662,5 +677,11 @@ pub fn explore(cases: u32, settings: &FeedSettings) -> Result<(), String> {
 
 #[test]
 fn every_stream_sees_every_change_in_order_with_true_counts() {
-    explore(150, &FeedSettings::default()).unwrap_or_else(|problem| panic!("{problem}"));
+    explore(150, &FeedSettings::default(), None).unwrap_or_else(|problem| panic!("{problem}"));
+}
+
+#[test]
+fn on_postgres_too_every_stream_sees_every_change() {
+    explore(60, &FeedSettings::default(), Some(Postgres::shared()))
+        .unwrap_or_else(|problem| panic!("{problem}"));
 }

@@ -5,7 +5,7 @@ use doorbell::{
     sabotage::{self, Sabotage},
 };
 
-use crate::{durability, feeds};
+use crate::{cluster, durability, feeds, history::Check};
 
 /// The bugs of a feed are found by the property of the feeds. One test: the bug
 /// is chosen for the whole process.
@@ -20,7 +20,7 @@ fn the_property_of_the_feeds_catches_each_bug_of_a_feed() {
     ];
     for bug in bugs {
         sabotage::choose(Some(bug));
-        let found = feeds::explore(500, &FeedSettings::default());
+        let found = feeds::explore(500, &FeedSettings::default(), None);
         sabotage::choose(None);
         let found = found
             .err()
@@ -28,7 +28,7 @@ fn the_property_of_the_feeds_catches_each_bug_of_a_feed() {
         let first_line = found.lines().next().unwrap_or_default();
         println!("{bug:?}: {first_line}");
     }
-    feeds::explore(20, &FeedSettings::default()).expect("without a bug nothing is found");
+    feeds::explore(20, &FeedSettings::default(), None).expect("without a bug nothing is found");
 }
 
 /// Those of a writer are found where processes are killed. The bug is chosen in
@@ -64,4 +64,38 @@ async fn kills_catch_an_event_before_its_commit() {
 async fn kills_find_nothing_without_a_bug() {
     let survived = durability::survive(20, &[]).await;
     survived.unwrap_or_else(|finding| panic!("{finding}"));
+}
+
+/// Those between nodes are found by what nodes do together. Each is run without
+/// the bug among the ordinary tests.
+#[expect(
+    clippy::print_stdout,
+    reason = "what it was caught by, for who reads on"
+)]
+async fn caught_between_nodes(bug: Sabotage, look: impl AsyncFn(&str) -> Check) {
+    let found = look(&format!("{bug:?}")).await;
+    let found = found
+        .err()
+        .unwrap_or_else(|| panic!("{bug:?} was not caught"));
+    println!("{bug:?}: {found}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_other_nodes_are_not_told_of_is_caught() {
+    caught_between_nodes(Sabotage::NoPublish, cluster::rings_elsewhere).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_before_its_commit_is_caught_on_another_node() {
+    caught_between_nodes(Sabotage::PublishBeforeCommit, cluster::rings_elsewhere).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rooms_that_are_not_checked_are_caught() {
+    caught_between_nodes(Sabotage::NoRoomCheck, cluster::finds_what_was_missed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_doubtful_commit_that_is_sent_again_is_caught() {
+    caught_between_nodes(Sabotage::RetryWithFreshIds, cluster::commits_once).await;
 }

@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::server::PATIENCE;
+use super::server::PATIENCE;
 
 /// A path in the repository.
 pub fn of_the_checkout(path: &str) -> PathBuf {
@@ -33,6 +33,11 @@ fn tool(path: &str) -> PathBuf {
 /// The real grpcurl.
 pub fn grpcurl_binary() -> PathBuf {
     tool("target/tools/bin/grpcurl")
+}
+
+/// The real nats-server.
+pub fn nats_server() -> PathBuf {
+    tool("target/tools/bin/nats-server")
 }
 
 /// The real buf.
