@@ -159,7 +159,7 @@ async fn single(postgres: &Postgres) -> Result<f64, Failure> {
     .join(", ");
     let script = format!(
         "\\set number random(0, {})\n\
-         BEGIN\\; SET LOCAL synchronous_commit = on\\; SET LOCAL statement_timeout = 10000;\n\
+         BEGIN;\n\
          SELECT i.revision + 1 AS revision, i.unread_count + 1 AS unread \
          FROM unnest(ARRAY['acme'], ARRAY['user-' || :number]) AS w (organization_id, user_id) \
          JOIN inboxes AS i ON i.organization_id = w.organization_id AND i.user_id = w.user_id \

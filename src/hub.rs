@@ -194,8 +194,17 @@ impl Hub {
         sender.map_or(0, |sender| sender.send(signal()).unwrap_or(0))
     }
 
-    /// Notes that events may have been lost; see [`Hub::next_doubted`].
+    /// Notes that events may have been lost; see [`Hub::next_doubted`]. Where
+    /// nobody is in the room there is nothing to note: who joins reads the store.
     pub fn doubt(&self, doubt: Doubt) {
+        let has_streams = match &doubt {
+            Doubt::Inbox(inbox) => self.shard(inbox).contains_key(inbox),
+            Doubt::Organization(organization) => self.streams_of(organization) > 0,
+            Doubt::All => true,
+        };
+        if !has_streams {
+            return;
+        }
         {
             let mut doubts = lock(&self.doubts);
             match doubt {

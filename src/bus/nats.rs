@@ -265,7 +265,8 @@ fn heard(event: &Event, hub: &Hub, connected: &Notify) {
             metrics::bus_connected(false);
         }
         Event::SlowConsumer(_) => {
-            tracing::warn!("events came faster than they were read, and were dropped");
+            // For each that was dropped: a line each would only slow it further.
+            tracing::debug!("events came faster than they were read, and were dropped");
             metrics::bus_gap();
             hub.doubt(Doubt::All);
         }

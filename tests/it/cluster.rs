@@ -10,11 +10,12 @@ use doorbell::{
     bus::{self, Bus, nats::Nats as NatsBus},
     clock::Timestamp,
     config::{BusSettings, FeedSettings, WriterSettings},
+    hub::Received,
     inbox::{
         Inbox,
         feed::{Event as FeedEvent, Resume},
     },
-    model::{Change, Content, InboxKey, NewNotification},
+    model::{Change, Content, InboxEvent, InboxKey, NewNotification, Revision},
     proto::{
         GetUnreadCountRequest, MarkReadRequest, SendInAppRequest, SubscribeRequest,
         SubscribeResponse, subscribe_response::Event,
@@ -833,5 +834,98 @@ async fn two_nodes_with_clocks_an_hour_apart_keep_order_and_counts() {
             assert!(created_at > last, "{created_at:?} after {last:?}");
             last = created_at;
         }
+    }
+}
+
+/// Whether a run that one node publishes comes to a room of another.
+async fn reaches(one: &Bus, other: &Bus) -> bool {
+    let ann = InboxKey::parse("acme", "ann").unwrap();
+    let deadline = Instant::now() + PROMPT;
+    while one.trouble().is_some() || other.trouble().is_some() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    let mut subscription = other.join(&ann).await.unwrap();
+    let change = Change::MarkedRead {
+        notification_ids: vec![],
+        read_at: Timestamp::default(),
+    };
+    let event = InboxEvent::new(Revision::new(1), 0, change);
+    one.publish(&ann, Arc::new(vec![event]));
+    let came = timeout(PROMPT, async {
+        while !matches!(subscription.receive().await, Received::Run(_)) {}
+    });
+    came.await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_way_to_nats_is_encrypted_and_takes_a_password() {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let file = directory.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let certificate = file("cert.pem", made.cert.pem());
+    let key = file("key.pem", made.signing_key.serialize_pem());
+    let (certificate_path, key_path) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    let nats = block_in_place(|| {
+        let tls = ["--tls", "--tlscert", certificate_path, "--tlskey", key_path];
+        Nats::start_with(&[&tls[..], &["--user", "bell", "--pass", "hunter2"]].concat())
+    });
+    let node = async |login: &str, seed| {
+        let settings = BusSettings {
+            nats_url: Some(format!("tls://{login}@{}", nats.address).into()),
+            nats_ca_file: Some(certificate.clone()),
+            ..BusSettings::default()
+        };
+        let hub = bus::hub(&FeedSettings::default());
+        let random = Arc::new(SeededRandom::new(seed));
+        Bus::Nats(NatsBus::open(&settings, hub, random).await.unwrap())
+    };
+    let (one, other) = (node("bell:hunter2", 1).await, node("bell:hunter2", 2).await);
+    assert!(reaches(&one, &other).await);
+    let stranger = node("bell:wrong", 3).await;
+    sleep(Duration::from_millis(500)).await;
+    assert!(
+        stranger.trouble().is_some(),
+        "it does not know the password"
+    );
+}
+
+#[test]
+fn settings_of_nats_that_cannot_be_used_are_refused_in_one_line() {
+    let node = |variables: &[(&str, &str)]| {
+        let mut setup = Setup::new().with("DATABASE_URL", "postgres://127.0.0.1:1/x");
+        for (name, value) in variables {
+            setup = setup.with(name, value);
+        }
+        let mut server = setup.spawn();
+        let status = server.wait(PATIENCE);
+        (status.code(), server.log())
+    };
+    for (variables, says) in [
+        (&[("NATS_CREDS_FILE", "/nowhere")][..], "--nats-url"),
+        (
+            &[("NATS_URL", "nats://x"), ("NATS_PREFIX", "a b")],
+            "--nats-prefix",
+        ),
+        (
+            &[("NATS_URL", "nats://x"), ("NATS_QUEUE", "0")],
+            "--nats-queue",
+        ),
+        (
+            &[("NATS_URL", "nats://x"), ("DATABASE_URL", "sqlite://x.db")],
+            "several nodes on one Postgres",
+        ),
+        (&[("DATABASE_POOLER", "true")], "--database-direct-url"),
+    ] {
+        let (code, log) = node(variables);
+        assert_eq!(code, Some(2), "{log}");
+        assert!(log.contains(says), "{log}");
+        assert_eq!(log.lines().count(), 1, "{log}");
     }
 }

@@ -270,6 +270,25 @@ impl Postgres {
         execute(&self.url(database), statements).await;
     }
 
+    /// From now on it speaks TLS to who asks for it, with this certificate.
+    pub async fn serve_tls(&self, certificate: &str, key: &str) {
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let file = Path::new(&self.data()).join(name);
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            if !unprivileged().is_empty() {
+                let owned = Command::new("chown").arg("postgres").arg(&file).status();
+                assert!(owned.unwrap().success());
+            }
+        }
+        self.execute("postgres", "ALTER SYSTEM SET ssl = on").await;
+        self.execute("postgres", "SELECT pg_reload_conf()").await;
+        let is_off = "SELECT (current_setting('ssl') = 'off')::int::bigint";
+        while number(&self.url("postgres"), is_off).await == 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     fn postmaster(&self) -> u32 {
         let file = Path::new(&self.data()).join("postmaster.pid");
         let text = fs::read_to_string(file).unwrap();
@@ -357,14 +376,21 @@ pub async fn number(url: &str, query: &str) -> i64 {
 pub struct Nats {
     directory: TempDir,
     pub address: SocketAddr,
+    options: Vec<String>,
     running: Mutex<Option<Guarded>>,
 }
 
 impl Nats {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With these options of its command line besides.
+    pub fn start_with(options: &[&str]) -> Self {
         let nats = Self {
             directory: tempfile::tempdir().unwrap(),
             address: free_port(),
+            options: options.iter().map(ToString::to_string).collect(),
             running: Mutex::default(),
         };
         nats.restart();
@@ -383,7 +409,8 @@ impl Nats {
     /// After [`Nats::kill`].
     pub fn restart(&self) {
         let (server, port) = (nats_server(), self.address.port().to_string());
-        let words = [server.to_str().unwrap(), "-a", "127.0.0.1", "-p", &port];
+        let mut words = vec![server.to_str().unwrap(), "-a", "127.0.0.1", "-p", &port];
+        words.extend(self.options.iter().map(String::as_str));
         let log = self.directory.path().join("log");
         *self.running.lock().unwrap() = Some(Guarded::start(&words, "KILL", &log, None));
         wait_for("nats-server", || {

@@ -320,3 +320,40 @@ async fn a_lock_that_somebody_holds_is_not_waited_for_for_ever() {
         Revision::new(2)
     );
 }
+
+/// A certificate for the loopback, which signs itself, and its key.
+fn certificate() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_way_to_the_database_is_encrypted_if_its_url_says_so() {
+    let postgres = block_in_place(Postgres::start);
+    let (trusted, key) = certificate();
+    postgres.serve_tls(&trusted, &key).await;
+    let directory = tempfile::tempdir().unwrap();
+    let url = postgres.create_database().await;
+    let plain = url.split('?').next().unwrap();
+    let verified = |name: &str, certificate: &str| {
+        let file = directory.path().join(name);
+        std::fs::write(&file, certificate).unwrap();
+        format!("{plain}?sslmode=verify-full&sslrootcert={}", file.display())
+    };
+    let store = support::postgres(&verified("trusted.pem", &trusted)).await;
+    store
+        .commit(&[send(user(1), Uuid::from_u128(1), None)], now())
+        .await
+        .unwrap();
+    let in_the_clear = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                        WHERE application_name = 'doorbell' AND NOT ssl";
+    assert_eq!(engines::number(&url, in_the_clear).await, 0);
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                     WHERE application_name = 'doorbell' AND ssl";
+    assert!(engines::number(&url, encrypted).await > 0);
+
+    let (other, _) = certificate();
+    let problem = refused(&verified("other.pem", &other), Sharing::Shared).await;
+    assert!(problem.contains("TLS"), "{problem}");
+    assert_eq!(problem.lines().count(), 1, "{problem}");
+}
