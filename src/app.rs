@@ -24,7 +24,7 @@ use crate::{
         status,
     },
     inbox::Inbox,
-    metrics, proto,
+    live, metrics, proto,
     random::Random,
     server::{self, ConnectionEvent, Peer, Shutdown, tls},
     store::{self, Sharing},
@@ -315,7 +315,7 @@ fn router(
             );
     }
     let peer = |extensions: &http::Extensions| extensions.get::<Peer>().map(|peer| peer.0);
-    Ok(routes
+    let calls = routes
         .into_axum_router()
         .layer(RepairLayer)
         .layer(CatchPanicLayer::custom(|_| {
@@ -324,7 +324,13 @@ fn router(
         .layer(ObserveLayer::new(random, peer))
         .layer(GateLayer::new())
         .layer(GrpcWebLayer::new())
-        .layer(cors::layer(&config.http.cors_origins, local)))
+        .layer(cors::layer(&config.http.cors_origins, local));
+    // Beside the layers of the calls: a page is none.
+    Ok(if config.http.live_page {
+        calls.merge(live::router())
+    } else {
+        calls
+    })
 }
 
 /// Counts connections.

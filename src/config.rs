@@ -537,6 +537,19 @@ pub struct HttpSettings {
         default_missing_value = "true"
     )]
     pub reflection: bool,
+    /// Serves the live page at / to anyone who asks; `doorbell dev` does
+    #[arg(
+        long,
+        env = "DOORBELL_LIVE_PAGE",
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        value_parser = BoolishValueParser::new(),
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub live_page: bool,
 }
 
 /// How log lines look.

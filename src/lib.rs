@@ -30,7 +30,8 @@
 //! Imports go downward only; `ARCHITECTURE.md` says why each floor is there.
 //!
 //! - [`cli`]: the commands, [`app`]: the composition root
-//! - [`server`]: connections; [`grpc`]: the service; [`auth`]: who calls
+//! - [`server`]: connections; [`grpc`]: the service; [`auth`]: who calls; [`live`]: a
+//!   page that shows it
 //! - [`inbox`]: the use cases, with group commit and the feeds
 //! - [`store`]: where inboxes are; [`bus`]: the way to other nodes; [`hub`]: who is
 //!   listening here
@@ -49,6 +50,7 @@ pub mod fuzz;
 pub mod grpc;
 pub mod hub;
 pub mod inbox;
+pub mod live;
 pub mod metrics;
 pub mod model;
 pub mod proto;

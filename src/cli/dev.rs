@@ -228,14 +228,30 @@ pub fn welcome(welcome: &Welcome) -> String {
         text,
         "\nDoorbell listens on {address}: gRPC and gRPC-web, for development.\n\
          Its data is in {}.\n\n\
+         See it live, with two bells:\n\n  {}\n\n\
          Tokens for a week: a sender, {user} of {organization}, {} of {}.\n\n  \
          SENDER='{}'\n  ALICE='{}'\n  BOB='{}'",
-        welcome.data_dir, BOB.1, BOB.0, welcome.sender, welcome.alice, welcome.bob
+        welcome.data_dir,
+        live_page(welcome, address),
+        BOB.1,
+        BOB.0,
+        welcome.sender,
+        welcome.alice,
+        welcome.bob
     );
     for (title, lines) in steps {
         let _ = writeln!(text, "\n{title}\n\n  {}", lines.join("\n  "));
     }
     text
+}
+
+/// The link to the live page, with the tokens in the fragment: a browser sends that
+/// to nobody.
+fn live_page(welcome: &Welcome, address: SocketAddr) -> String {
+    format!(
+        "http://{address}/#sender={}&{}={}&{}-organization={}&{}={}&{}-organization={}",
+        welcome.sender, ALICE.1, welcome.alice, ALICE.1, ALICE.0, BOB.1, welcome.bob, BOB.1, BOB.0
+    )
 }
 
 /// A word as the shell needs it.

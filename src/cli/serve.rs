@@ -39,6 +39,7 @@ pub async fn dev(mut config: Config) -> Result<(), Failure> {
         config.auth.jwt_secret = Some(dev::secret(&config.store.data_dir, &SystemRandom)?);
     }
     config.http.reflection = true;
+    config.http.live_page = true;
     // Nobody balances load to it, and somebody waits for it to end.
     config.server.drain_delay = Duration::ZERO.into();
 

@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("metrics", &["proto"]),
     ("random", &["clock"]),
     ("telemetry", &["config"]),
+    ("live", &[]),
     ("model", &["clock"]),
     ("hub", &["model"]),
     (
@@ -49,8 +50,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "auth", "bus", "clock", "config", "grpc", "inbox", "metrics", "proto", "random",
-            "server", "store",
+            "auth", "bus", "clock", "config", "grpc", "inbox", "live", "metrics", "proto",
+            "random", "server", "store",
         ],
     ),
     (

@@ -1,0 +1,281 @@
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import type { Browser, BrowserContext, Page } from "playwright-core";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import {
+  Doorbell,
+  openBrowser,
+  openTab,
+  Pages,
+  show,
+  until,
+  untilBell,
+  untilStatus,
+} from "./service.js";
+
+const NONE = "Notifications";
+const unread = (count: number) => `Notifications, ${count} unread`;
+
+let browser: Browser;
+let pages: Pages;
+let doorbell: Doorbell;
+let context: BrowserContext;
+
+beforeAll(async () => {
+  pages = await Pages.start();
+  browser = await openBrowser();
+});
+
+afterAll(async () => {
+  await browser?.close();
+  pages?.stop();
+});
+
+beforeEach(async () => {
+  doorbell = await Doorbell.start();
+  context = await browser.newContext({ locale: "en-GB" });
+});
+
+afterEach(async () => {
+  await context?.close();
+  await doorbell?.stop();
+});
+
+async function tab(user: "ALICE" | "BOB" = "ALICE", options = {}): Promise<Page> {
+  const given = { baseUrl: doorbell.url, token: doorbell.token(user), ...options };
+  return await openTab(context, pages.url(), given);
+}
+
+const streams = () => doorbell.metric("doorbell_streams_open");
+
+async function untilStreams(count: number): Promise<void> {
+  await until(`${count} streams`, async () => (await streams()) === count);
+}
+
+test("a send rings all tabs of a user at once, and nobody else's", async () => {
+  const [one, other, bob] = [await tab(), await tab(), await tab("BOB")];
+  for (const page of [one, other, bob]) await untilStatus(page, "live");
+  await doorbell.send("alice", "for alice");
+  await untilBell(one, unread(1), 1000);
+  await untilBell(other, unread(1), 1000);
+  for (const page of [one, other]) {
+    await until("it is announced", () => page.evaluate(() => window.announced.length === 1));
+  }
+  await doorbell.send("bob", "for bob");
+  await untilBell(bob, unread(1), 1000);
+  expect(await bob.evaluate(() => window.announced)).toEqual(["for bob"]);
+  expect(await one.evaluate(() => window.announced)).toEqual(["for alice"]);
+});
+
+test("what is read in one tab is read in the other", async () => {
+  await doorbell.send("alice", "one");
+  await doorbell.send("alice", "two");
+  const [one, other] = [await tab(), await tab()];
+  await untilBell(one, unread(2));
+  await untilBell(other, unread(2));
+  await one.locator(".doorbell-bell").click();
+  await one.getByRole("button", { name: "Mark as read: one" }).click();
+  await untilBell(one, unread(1));
+  await untilBell(other, unread(1));
+});
+
+test("killed and started again, the inbox is complete without a reload", async () => {
+  const page = await tab();
+  await untilStatus(page, "live");
+  await doorbell.send("alice", "before");
+  await untilBell(page, unread(1));
+  await doorbell.kill();
+  await untilStatus(page, "reconnecting");
+  await doorbell.restart();
+  await doorbell.send("alice", "after");
+  await untilBell(page, unread(2), 30_000);
+  await untilStatus(page, "live");
+  const titles = () => window.inbox.getSnapshot().notifications.map((row) => row.title);
+  expect(await page.evaluate(titles)).toEqual(["after", "before"]);
+});
+
+test("eight tabs hold one stream, and another goes on when its tab closes", async () => {
+  const tabs: Page[] = [];
+  for (let count = 0; count < 8; count += 1) tabs.push(await tab());
+  for (const page of tabs) await untilStatus(page, "live");
+  await untilStreams(1);
+  await doorbell.send("alice", "to all");
+  for (const page of tabs) await untilBell(page, unread(1));
+  // The first has the stream.
+  await tabs.shift()?.close();
+  await doorbell.send("alice", "to the rest");
+  for (const page of tabs) await untilBell(page, unread(2));
+  await untilStreams(1);
+});
+
+test("hidden, the stream is given up and polls go on; shown, it resumes", async () => {
+  const options = { hiddenGrace: 200, pollInterval: 1000 };
+  const [one, other] = [await tab("ALICE", options), await tab("ALICE", options)];
+  for (const page of [one, other]) await untilStatus(page, "live");
+  await show(other, false);
+  await show(one, false);
+  await untilStreams(0);
+  await untilStatus(one, "polling");
+  await doorbell.send("alice", "unseen");
+  await untilBell(one, unread(1));
+  await untilBell(other, unread(1));
+  expect(await streams()).toBe(0);
+  await show(other, true);
+  await untilStreams(1);
+  await untilStatus(other, "live");
+  await doorbell.send("alice", "seen");
+  await untilBell(other, unread(2), 1000);
+  expect(await other.evaluate(() => window.announced)).toEqual(["seen"]);
+});
+
+test("a token that ends is renewed before, and the stream goes on", async () => {
+  let minted = 0;
+  const page = await context.newPage();
+  await page.exposeFunction("mint", async () => {
+    minted += 1;
+    return await doorbell.mint("6s");
+  });
+  await page.addInitScript((baseUrl) => {
+    window.options = { baseUrl };
+  }, doorbell.url);
+  await page.goto(pages.url());
+  await untilStatus(page, "live");
+  const first = minted;
+  await until("a third token", () => minted >= first + 2);
+  await untilStatus(page, "live");
+  await doorbell.send("alice", "later");
+  await untilBell(page, unread(1), 1000);
+});
+
+test("a page of a foreign origin is refused", async () => {
+  const given = { baseUrl: doorbell.url, token: doorbell.token("ALICE") };
+  const page = await openTab(context, pages.url("foreign.localhost"), given);
+  const refused = page.waitForEvent("console", (message) => message.text().includes("CORS"));
+  await refused;
+  await untilStatus(page, "reconnecting");
+  expect(await page.evaluate(() => window.inbox.getSnapshot().isLoaded)).toBe(false);
+});
+
+test("a reload shows the inbox before anything is asked, even without a service", async () => {
+  await doorbell.send("alice", "kept");
+  const page = await tab();
+  await untilBell(page, unread(1));
+  await untilStatus(page, "live");
+  await until("it is kept", () => page.evaluate(() => localStorage.length > 0));
+  await doorbell.kill();
+  await page.reload();
+  await untilBell(page, unread(1));
+});
+
+test("the bell is used by keyboard alone", async () => {
+  await doorbell.send("alice", "first");
+  await doorbell.send("alice", "second");
+  const page = await tab();
+  await untilBell(page, unread(2));
+  const focused = () => page.evaluate(() => document.activeElement?.className ?? "");
+  await page.keyboard.press("Tab");
+  expect(await focused()).toBe("doorbell-bell");
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog", { name: "Notifications" }).waitFor();
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  await untilBell(page, unread(1));
+  expect(await page.locator("[data-unread] .doorbell-subject").allTextContents()).toEqual(["second"]);
+  await page.keyboard.press("Escape");
+  expect(await focused()).toBe("doorbell-bell");
+  expect(await page.getByRole("dialog").count()).toBe(0);
+});
+
+test("older ones come as one scrolls, down to the first", async () => {
+  for (let number = 1; number <= 45; number += 1) await doorbell.send("alice", `number ${number}`);
+  const page = await tab();
+  await untilBell(page, unread(45));
+  await page.locator(".doorbell-bell").click();
+  const items = page.locator(".doorbell-item");
+  await until("all are listed", async () => {
+    await page.locator(".doorbell-panel").evaluate((panel) => panel.scrollTo(0, panel.scrollHeight));
+    return (await items.count()) === 45;
+  });
+  expect(await page.locator(".doorbell-more").count()).toBe(0);
+});
+
+/** Serious findings of axe-core (https://github.com/dequelabs/axe-core). */
+async function findings(page: Page): Promise<unknown[]> {
+  const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+  await page.evaluate(readFileSync(axe, "utf8"));
+  return await page.evaluate(async () => {
+    const { axe } = window as unknown as {
+      axe: { run(): Promise<{ violations: { id: string; impact: string; nodes: { html: string }[] }[] }> };
+    };
+    const { violations } = await axe.run();
+    return violations
+      .filter(({ impact }) => impact === "serious" || impact === "critical")
+      .map(({ id, nodes }) => [id, nodes.map((node) => node.html)]);
+  });
+}
+
+const LOOKS = [
+  { name: "light", colorScheme: "light", viewport: { width: 1200, height: 820 } },
+  { name: "dark", colorScheme: "dark", viewport: { width: 1200, height: 820 } },
+  { name: "narrow", colorScheme: "light", viewport: { width: 390, height: 780 } },
+] as const;
+
+for (const { name, ...look } of LOOKS) {
+  test(`the live page works and is readable, ${name}`, async () => {
+    const seen = await browser.newContext({ ...look, locale: "en-GB" });
+    const page = await seen.newPage();
+    const problems: string[] = [];
+    page.on("console", (message) => {
+      if (message.type() === "error") problems.push(message.text());
+    });
+    await page.goto(doorbell.link);
+    for (const user of ["alice", "bob"]) {
+      await until("it is live", async () => {
+        return (await page.getByTestId(`${user}-status`).textContent()) === "live";
+      });
+    }
+    const title = page.getByLabel("Title");
+    for (const text of ["Bob commented on your plan", "Your report is ready"]) {
+      await title.fill(text);
+      await page.getByRole("button", { name: "Ring" }).click();
+      await page.getByText("Sent: revision").waitFor();
+    }
+    const alice = page.getByRole("region", { name: "Alice's screen" });
+    const bob = page.getByRole("region", { name: "Bob's screen" });
+    await alice.getByRole("button", { name: unread(2) }).click();
+    await alice.getByText("Bob commented on your plan").first().waitFor();
+    expect(await bob.getByRole("button", { name: NONE }).count()).toBe(1);
+    expect(await findings(page)).toEqual([]);
+    await page.screenshot({ path: `browser/shots/live-${name}.png` });
+    await page.keyboard.press("Escape");
+
+    // Cut, rung, and back: nothing is missed.
+    await alice.getByRole("button", { name: "Cut the connection" }).click();
+    await title.fill("While you were away");
+    await page.getByRole("button", { name: "Ring" }).click();
+    await page.getByText("Sent: revision 3").waitFor();
+    expect(await alice.getByRole("button", { name: unread(2) }).count()).toBe(1);
+    await alice.getByRole("button", { name: "Come back" }).click();
+    await alice.getByRole("button", { name: unread(3) }).waitFor();
+    expect(problems.filter((text) => !text.includes("favicon"))).toEqual([]);
+    await seen.close();
+  });
+
+  test(`the bell is readable, ${name}`, async () => {
+    const seen = await browser.newContext({ ...look, locale: "en-GB" });
+    await doorbell.send("alice", "Your report is ready");
+    await doorbell.send("alice", "Bob commented on a plan with quite a long name, which takes two lines");
+    const given = { baseUrl: doorbell.url, token: doorbell.token("ALICE") };
+    const page = await openTab(seen, pages.url(), given);
+    await untilBell(page, unread(2));
+    await page.locator(".doorbell-bell").click();
+    await page.getByRole("button", { name: "Mark as read: Your report is ready" }).click();
+    await untilBell(page, unread(1));
+    expect(await findings(page)).toEqual([]);
+    const width = Math.min(400, look.viewport.width);
+    const clip = { x: look.viewport.width - width, y: 60, width, height: 330 };
+    await page.screenshot({ path: `browser/shots/bell-${name}.png`, clip });
+    await seen.close();
+  });
+}

@@ -1,0 +1,232 @@
+// The real binary, a server for pages, and a real Chromium.
+
+import { execFile, spawn, type ChildProcess } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { chromium, type Browser, type BrowserContext, type Page } from "playwright-core";
+import { build } from "vite";
+import type { InboxOptions } from "../src/index.js";
+
+const ROOT = resolve(import.meta.dirname, "../../..");
+const DOORBELL = process.env["DOORBELL"] ?? join(ROOT, "target/debug/doorbell");
+const CHROMIUM = "/usr/bin/chromium";
+
+/** Waits until `look` finds something, and answers with it. */
+export async function until<T>(
+  what: string,
+  look: () => T | undefined | Promise<T | undefined>,
+  patience = 15_000,
+): Promise<NonNullable<T>> {
+  const deadline = Date.now() + patience;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined && found !== false && found !== null) return found as NonNullable<T>;
+    if (Date.now() > deadline) throw new Error(`not within ${patience} ms: ${what}`);
+    await new Promise((wait) => setTimeout(wait, 25));
+  }
+}
+
+/** A loopback port that is free now, below those that the system gives out. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    const free = await new Promise<boolean>((answer) => {
+      const probe = createServer();
+      probe.once("error", () => answer(false));
+      probe.listen(port, "127.0.0.1", () => probe.close(() => answer(true)));
+    });
+    if (free) return port;
+  }
+}
+
+/** `doorbell dev` in a directory of its own. */
+export class Doorbell {
+  readonly #directory = mkdtempSync(join(tmpdir(), "doorbell-"));
+  #child: ChildProcess | undefined;
+  #said = "";
+  port = 0;
+  metricsPort = 0;
+
+  static async start(): Promise<Doorbell> {
+    if (!existsSync(DOORBELL)) throw new Error(`there is no ${DOORBELL}: run cargo build first`);
+    const doorbell = new Doorbell();
+    doorbell.port = await freePort();
+    doorbell.metricsPort = await freePort();
+    await doorbell.restart();
+    return doorbell;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** What it printed of this kind: `SENDER`, `ALICE`, `BOB`. */
+  token(name: string): string {
+    return new RegExp(`${name}='([^']+)'`).exec(this.#said)?.[1] ?? "";
+  }
+
+  /** The link to the live page that it printed. */
+  get link(): string {
+    return /http:\S+#\S+/.exec(this.#said)?.[0] ?? "";
+  }
+
+  async restart(): Promise<void> {
+    this.#said = "";
+    this.#child = spawn(DOORBELL, ["dev"], {
+      env: {
+        DOORBELL_DATA_DIR: this.#directory,
+        DOORBELL_LISTEN: `127.0.0.1:${this.port}`,
+        DOORBELL_METRICS_LISTEN: `127.0.0.1:${this.metricsPort}`,
+        DOORBELL_HEARTBEAT_INTERVAL: "2s",
+      },
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    this.#child.stdout?.on("data", (text: Buffer) => (this.#said += text.toString()));
+    await until("what it prints", () => this.token("BOB") !== "" && this.link !== "");
+  }
+
+  /** SIGKILL. */
+  async kill(): Promise<void> {
+    const child = this.#child;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise((done) => child.once("exit", done));
+    child.kill("SIGKILL");
+    await ended;
+  }
+
+  async stop(): Promise<void> {
+    await this.kill();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  /** Runs a command of the same binary. */
+  async run(...words: string[]): Promise<string> {
+    const { stdout } = await promisify(execFile)(DOORBELL, words, {
+      env: { DOORBELL_DATA_DIR: this.#directory },
+    });
+    return stdout.trim();
+  }
+
+  async send(user: "alice" | "bob", title: string): Promise<void> {
+    const organization = user === "alice" ? "acme" : "globex";
+    const to = ["--organization", organization, "--user", user, "--type", "test"];
+    const token = ["--token", this.token("SENDER"), "--url", this.url];
+    await this.run("send", ...token, ...to, "--title", title);
+  }
+
+  /** A token of Alice's for so long. */
+  async mint(lifetime: string): Promise<string> {
+    const whose = ["--organization", "acme", "--user", "alice"];
+    return await this.run("token", ...whose, "--lifetime", lifetime);
+  }
+
+  /** The value of a metric. */
+  async metric(name: string): Promise<number> {
+    const answer = await fetch(`http://127.0.0.1:${this.metricsPort}/metrics`);
+    const line = (await answer.text()).split("\n").find((text) => text.startsWith(`${name} `));
+    return Number(line?.split(" ")[1]);
+  }
+}
+
+/** Serves the page with a bell, on any host name of the loopback. */
+export class Pages {
+  #server: Server | undefined;
+  #directory = mkdtempSync(join(tmpdir(), "doorbell-pages-"));
+
+  static async start(): Promise<Pages> {
+    const pages = new Pages();
+    await build({
+      configFile: false,
+      root: resolve(import.meta.dirname, "page"),
+      logLevel: "error",
+      build: { outDir: pages.#directory, emptyOutDir: true },
+    });
+    pages.#server = createServer((request, response) => {
+      const path = new URL(request.url ?? "/", "http://x").pathname;
+      const file = join(pages.#directory, path === "/" ? "index.html" : path);
+      const type = { html: "text/html", js: "text/javascript", css: "text/css" };
+      const kind = file.split(".").pop() as keyof typeof type;
+      if (!existsSync(file) || !(kind in type)) {
+        response.writeHead(404).end();
+        return;
+      }
+      response.writeHead(200, { "content-type": type[kind] }).end(readFileSync(file));
+    });
+    await new Promise<void>((done) => pages.#server?.listen(0, "127.0.0.1", done));
+    return pages;
+  }
+
+  url(host = "127.0.0.1"): string {
+    return `http://${host}:${(this.#server?.address() as AddressInfo).port}/`;
+  }
+
+  stop(): void {
+    this.#server?.close();
+    this.#server?.closeAllConnections();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+}
+
+export async function openBrowser(): Promise<Browser> {
+  if (!existsSync(CHROMIUM)) throw new Error("Chromium is missing: run ./test --prepare");
+  return await chromium.launch({
+    executablePath: CHROMIUM,
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
+  });
+}
+
+/** A tab with the bell of a user. */
+export async function openTab(
+  context: BrowserContext,
+  url: string,
+  options: Partial<Omit<InboxOptions, "getToken" | "transport">> & { token?: string; baseUrl: string },
+): Promise<Page> {
+  const page = await context.newPage();
+  await page.addInitScript((given) => {
+    window.options = given;
+    // Headless pages are always visible: a test says otherwise.
+    let visibility = "visible";
+    Object.defineProperty(document, "visibilityState", { get: () => visibility });
+    Object.defineProperty(window, "show", {
+      value: (visible: boolean) => {
+        visibility = visible ? "visible" : "hidden";
+        document.dispatchEvent(new Event("visibilitychange"));
+      },
+    });
+  }, options);
+  await page.goto(url);
+  return page;
+}
+
+/** The tab is shown or hidden. */
+export async function show(page: Page, visible: boolean): Promise<void> {
+  await page.evaluate((shown) => (window as unknown as { show(v: boolean): void }).show(shown), visible);
+}
+
+/** What the bell says. */
+export async function bell(page: Page): Promise<string> {
+  return (await page.locator(".doorbell-bell").getAttribute("aria-label")) ?? "";
+}
+
+export async function untilBell(page: Page, says: string, patience?: number): Promise<void> {
+  await until(`the bell says ${says}`, async () => (await bell(page)) === says, patience);
+}
+
+export async function untilStatus(page: Page, status: string): Promise<void> {
+  await until(`the status is ${status}`, async () => {
+    return (await page.evaluate(() => window.inbox?.getSnapshot().status)) === status;
+  });
+}
+

@@ -1,0 +1,27 @@
+// Full jitter: each wait is spread evenly over zero to a bound that doubles
+// (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+
+const FIRST_MS = 500;
+const LONGEST_MS = 30_000;
+
+/** The waits between attempts that fail one after the other. */
+export class Backoff {
+  #failures = 0;
+  readonly #random: () => number;
+
+  constructor(random: () => number) {
+    this.#random = random;
+  }
+
+  /** How long to wait after one more failure, in milliseconds. */
+  next(): number {
+    const bound = Math.min(LONGEST_MS, FIRST_MS * 2 ** this.#failures);
+    this.#failures += 1;
+    return this.#random() * bound;
+  }
+
+  /** It works again. */
+  reset(): void {
+    this.#failures = 0;
+  }
+}

@@ -1,0 +1,24 @@
+import { useCallback, useEffect, useSyncExternalStore } from "react";
+import type { Inbox, Snapshot } from "../inbox.js";
+
+/** How many components use an inbox: it is stopped when the last one goes. */
+const users = new WeakMap<Inbox, number>();
+
+/** The inbox now, and after each change. It is started while a component uses it. */
+export function useInbox(inbox: Inbox): Snapshot {
+  useEffect(() => {
+    users.set(inbox, (users.get(inbox) ?? 0) + 1);
+    inbox.start();
+    return () => {
+      const left = (users.get(inbox) ?? 1) - 1;
+      users.set(inbox, left);
+      // React may mount it again at once; then it goes on.
+      setTimeout(() => {
+        if (users.get(inbox) === 0) inbox.stop();
+      });
+    };
+  }, [inbox]);
+  const subscribe = useCallback((listener: () => void) => inbox.subscribe(listener), [inbox]);
+  const snapshot = useCallback(() => inbox.getSnapshot(), [inbox]);
+  return useSyncExternalStore(subscribe, snapshot, snapshot);
+}

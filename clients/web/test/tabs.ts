@@ -1,0 +1,72 @@
+// Tabs of one browser, in one process: locks, visibility and storage as they have
+// them. BroadcastChannel is Node's own.
+
+/** The lock manager of the Web Locks API, as far as it is used. */
+export class Locks {
+  readonly #held = new Map<string, { reject: (error: Error) => void }>();
+  readonly #waiting = new Map<string, (() => void)[]>();
+
+  request = async (
+    name: string,
+    options: LockOptions,
+    callback: () => Promise<void> | undefined,
+  ): Promise<void> => {
+    if (options.steal) this.#held.get(name)?.reject(new Error("stolen"));
+    else if (this.#held.has(name)) {
+      await new Promise<void>((granted, aborted) => {
+        const queue = this.#waiting.get(name) ?? [];
+        this.#waiting.set(name, queue);
+        queue.push(granted);
+        options.signal?.addEventListener("abort", () => {
+          queue.splice(queue.indexOf(granted), 1);
+          aborted(new Error("aborted"));
+        });
+      });
+    }
+    const place = { reject: (_: Error) => undefined as void };
+    this.#held.set(name, place);
+    try {
+      await Promise.race([
+        callback(),
+        new Promise<void>((_, reject) => (place.reject = reject)),
+      ]);
+    } finally {
+      if (this.#held.get(name) === place) {
+        this.#held.delete(name);
+        this.#waiting.get(name)?.shift()?.();
+      }
+    }
+  };
+}
+
+/** `localStorage`, with room for so many characters. */
+export class Shelf implements Storage {
+  readonly #items = new Map<string, string>();
+  room = Number.POSITIVE_INFINITY;
+
+  get length(): number {
+    return this.#items.size;
+  }
+  key(at: number): string | null {
+    return [...this.#items.keys()][at] ?? null;
+  }
+  getItem(key: string): string | null {
+    return this.#items.get(key) ?? null;
+  }
+  setItem(key: string, value: string): void {
+    if (value.length > this.room) throw new Error("there is no room");
+    this.#items.set(key, value);
+  }
+  removeItem(key: string): void {
+    this.#items.delete(key);
+  }
+  clear(): void {
+    this.#items.clear();
+  }
+}
+
+/** A token that names a user, as any issuer makes it; nobody here verifies it. */
+export function token(user: string, organization = "acme"): string {
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  return `${part({ alg: "none" })}.${part({ organizationId: organization, userId: user })}.x`;
+}

@@ -1,0 +1,85 @@
+//! The live page: two users with their bells, a form that sends, and what their
+//! streams say.
+//!
+//! `live/page.html` is built from `clients/web` and kept here, so that a build of
+//! this crate needs no npm; the tests prove that it is what the sources build. The
+//! page holds no secret: its tokens come in the fragment of its URL, which no
+//! server sees.
+
+use axum::{
+    Router,
+    http::{HeaderName, HeaderValue, header},
+    response::IntoResponse,
+    routing::get,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sha2::{Digest as _, Sha256};
+
+const PAGE: &str = include_str!("live/page.html");
+
+/// `GET /` is the page.
+pub fn router() -> Router {
+    let headers: [(HeaderName, HeaderValue); 5] = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/html; charset=utf-8"),
+        ),
+        (header::CONTENT_SECURITY_POLICY, policy()),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        ),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+    ];
+    Router::new().route(
+        "/",
+        get(move || async move { (headers.clone(), PAGE).into_response() }),
+    )
+}
+
+/// The page's own script and style, each known by its hash, and calls to where it
+/// came from; nothing else (<https://www.w3.org/TR/CSP3/>).
+fn policy() -> HeaderValue {
+    let hash = |element: &str| {
+        let (open, close) = (format!("<{element}"), format!("</{element}>"));
+        let inner = PAGE
+            .split_once(open.as_str())
+            .and_then(|(_, rest)| rest.split_once('>'))
+            .and_then(|(_, rest)| rest.split_once(close.as_str()))
+            .map_or("", |(inner, _)| inner);
+        format!("'sha256-{}'", STANDARD.encode(Sha256::digest(inner)))
+    };
+    let policy = format!(
+        "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        hash("script"),
+        hash("style")
+    );
+    // Made of base64 and words: it always is one.
+    HeaderValue::from_str(&policy)
+        .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_names_the_script_and_the_style() {
+        let policy = policy();
+        let policy = policy.to_str().unwrap();
+        let of_nothing = STANDARD.encode(Sha256::digest(""));
+        assert_eq!(policy.matches("'sha256-").count(), 2, "{policy}");
+        assert!(!policy.contains(&of_nothing), "{policy}");
+    }
+
+    #[test]
+    fn the_page_asks_for_nothing_from_elsewhere() {
+        assert_eq!(PAGE.matches("<script").count(), 1);
+        assert!(!PAGE.contains("<link"));
+    }
+}
