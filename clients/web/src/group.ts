@@ -117,8 +117,10 @@ export class Group {
   }
 
   #hold(options: LockOptions): void {
+    let isGranted = false;
     const held = this.#locks.request(this.#name, options, () => {
       if (this.#left) return undefined;
+      isGranted = true;
       clearTimeout(this.#answer);
       this.#leads = true;
       this.#member.lead(true);
@@ -127,8 +129,8 @@ export class Group {
       });
     });
     held.catch(() => {
-      // The wait was given up, or the lock was taken away by another tab.
-      if (!this.#leads || this.#left) return;
+      // It was never granted: the wait was given up. Or another tab took it away.
+      if (!isGranted || this.#left) return;
       this.#leads = false;
       this.#release = undefined;
       this.#member.lead(false);

@@ -1,5 +1,5 @@
-// Tabs of one browser, in one process: locks, visibility and storage as they have
-// them. BroadcastChannel is Node's own.
+// Tabs of one browser, in one process: locks, channels and storage as they have
+// them, but nothing takes time that a test does not let pass.
 
 /** The lock manager of the Web Locks API, as far as it is used. */
 export class Locks {
@@ -69,4 +69,30 @@ export class Shelf implements Storage {
 export function token(user: string, organization = "acme"): string {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
   return `${part({ alg: "none" })}.${part({ organizationId: organization, userId: user })}.x`;
+}
+
+/** `BroadcastChannel`: to all others of the name, a moment later. */
+export class Channel {
+  static readonly #open = new Set<Channel>();
+  onmessage: ((event: { data: unknown }) => void) | null = null;
+  readonly name: string;
+
+  constructor(name: string) {
+    this.name = name;
+    Channel.#open.add(this);
+  }
+
+  postMessage(message: unknown): void {
+    const data: unknown = structuredClone(message);
+    for (const other of Channel.#open) {
+      if (other === this || other.name !== this.name) continue;
+      queueMicrotask(() => {
+        if (Channel.#open.has(other)) other.onmessage?.({ data });
+      });
+    }
+  }
+
+  close(): void {
+    Channel.#open.delete(this);
+  }
 }
