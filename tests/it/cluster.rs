@@ -241,9 +241,10 @@ impl Cluster {
                 self.postgres.kill();
                 self.postgres.restart();
             }),
+            // Up to beyond the time that a statement may take.
             Fault::PausePostgres => {
                 self.postgres.pause();
-                sleep(a_moment).await;
+                sleep(3 * a_moment).await;
                 self.postgres.resume();
             }
             Fault::BreakCommits => {
@@ -564,9 +565,27 @@ async fn what_a_node_cannot_read_is_a_gap_that_it_heals() {
 /// Sends go on without NATS, and other nodes show them within a heartbeat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_nats_sends_go_on_and_streams_heal_within_a_heartbeat() {
-    let cluster = Cluster::with_bug(2, "", "1s").await;
+    let mut cluster = Cluster::with_bug(2, "", "1s").await;
+    let pages = crate::server::free_port();
+    let setup = cluster.nodes.remove(1).kill().with("METRICS_LISTEN", pages);
+    cluster.nodes.push(block_in_place(|| setup.start()));
     let mut stream = live(&cluster.nodes[1]).await;
     block_in_place(|| cluster.nats.kill());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let ready = block_in_place(|| http_get(pages, "/readyz"));
+        assert!(ready.starts_with("HTTP/1.1 200 "), "{ready}");
+        if ready.contains("NATS is away") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{ready}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let metrics = block_in_place(|| http_get(pages, "/metrics"));
+    assert!(
+        metrics.contains("\ndoorbell_bus_connected 0\n"),
+        "{metrics}"
+    );
     let mut sender = cluster.nodes[0].sender().await;
     for title in ["one", "two"] {
         sender.send_in_app(request(title, None)).await.unwrap();

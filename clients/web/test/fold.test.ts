@@ -35,6 +35,7 @@ describe("whatever is cut, repeated and resumed", () => {
     test(`seed ${seed}`, async () => {
       const below = seeded(seed);
       const service = new Service();
+      service.mostQueued = below(2) === 0 ? 3 : Number.POSITIVE_INFINITY;
       const client = createClient(NotificationService, service.transport());
       const fold = new Fold();
       const rung = new Set<string>();
@@ -79,6 +80,8 @@ describe("whatever is cut, repeated and resumed", () => {
             left -= 1;
             if (left === 0) break;
             if (below(2) === 0) act();
+            // A burst is more than a follower may have before it.
+            if (below(6) === 0) for (let count = 0; count < 6; count += 1) act();
             // Live, something always comes next.
             if (message.event.case === "caughtUp" || !message.replayed) service.send("a title");
           }

@@ -33,6 +33,8 @@ export class Service {
   accepted: string | undefined;
   /** What every call fails with. */
   failure: ConnectError | undefined;
+  /** A follower that has more to take lags. */
+  mostQueued = Number.POSITIVE_INFINITY;
   readonly calls: string[] = [];
   readonly followers = new Set<Follower>();
   mostFollowers = 0;
@@ -138,6 +140,24 @@ export class Service {
     }
   }
 
+  /** The rows that changed, in the order of their last change, and the end. */
+  *#catchUp(after: bigint, healedFrom: bigint | undefined): Generator<Message, bigint> {
+    const changed = this.rows
+      .filter((row) => row.revision > after)
+      .sort((a, b) => Number(a.revision - b.revision || a.sequence - b.sequence));
+    const head = this.#head();
+    let position = after;
+    for (const [at, row] of changed.entries()) {
+      if (changed[at + 1]?.revision !== row.revision) position = row.revision;
+      const event = { case: "notification" as const, value: row };
+      const replayed = healedFrom === undefined || row.sequence <= healedFrom;
+      yield { position, ...head, replayed, event };
+    }
+    const end = { case: "caughtUp" as const, value: {} };
+    yield { position: head.revision, ...head, replayed: true, event: end };
+    return head.revision;
+  }
+
   async *#follow(
     request: { afterRevision?: bigint | undefined; epoch?: string | undefined },
     context: HandlerContext,
@@ -161,24 +181,23 @@ export class Service {
         yield { position: after, ...this.#head(), event: reset };
         return;
       }
+      let position = after;
       if (request.afterRevision !== undefined) {
-        const changed = this.rows
-          .filter((row) => row.revision > after)
-          .sort((a, b) => Number(a.revision - b.revision || a.sequence - b.sequence));
-        const head = this.#head();
-        let position = after;
-        for (const [at, row] of changed.entries()) {
-          if (changed[at + 1]?.revision !== row.revision) position = row.revision;
-          const event = { case: "notification" as const, value: row };
-          yield { position, ...head, replayed: true, event };
-        }
-        const end = { case: "caughtUp" as const, value: {} };
-        yield { position: head.revision, ...head, replayed: true, event: end };
+        position = yield* this.#catchUp(after, undefined);
       }
       while (!context.signal.aborted) {
+        if (follower.queue.length > this.mostQueued) {
+          // It lagged: what was dropped is healed from what there is.
+          follower.queue.length = 0;
+          position = yield* this.#catchUp(position, position);
+        }
         const message = follower.queue.shift();
-        if (message) yield message;
-        else if (follower.end) throw follower.end;
+        if (message) {
+          // What came while it caught up may be behind it.
+          if (message.position < position) continue;
+          position = message.position;
+          yield message;
+        } else if (follower.end) throw follower.end;
         else await new Promise<void>((wake) => (follower.wake = wake));
       }
     } finally {
