@@ -361,6 +361,15 @@ pub async fn rings_elsewhere(bug: &str) -> Check {
             return Err(format!("revision {} for number {number}", came.revision));
         }
     }
+    // While its commit waits nobody may see it.
+    cluster.to_postgres[0].hold_commits(true);
+    let held = tokio::spawn(async move { sender.send_in_app(request("held", None)).await });
+    if let Ok(seen) = timeout(Duration::from_secs(2), stream.message()).await {
+        return Err(format!("a stream shows what is not committed: {seen:?}"));
+    }
+    cluster.to_postgres[0].hold_commits(false);
+    held.await.unwrap().unwrap();
+    assert_eq!(rung(&mut stream).await?, "held");
     Ok(())
 }
 

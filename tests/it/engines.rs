@@ -485,6 +485,8 @@ struct Commits {
     /// What becomes of the next ones.
     to_break: Mutex<Vec<Break>>,
     broken: AtomicUsize,
+    /// Whether they wait.
+    held: watch::Sender<bool>,
 }
 
 /// A TCP proxy whose way can be cut, and that breaks COMMITs of Postgres. Ends
@@ -544,6 +546,11 @@ impl Proxy {
     /// Breaks the next COMMITs, the last of `how` first.
     pub fn break_commits(&self, how: &[Break]) {
         self.commits.to_break.lock().unwrap().extend(how);
+    }
+
+    /// Lets COMMITs wait, or lets them go.
+    pub fn hold_commits(&self, hold: bool) {
+        self.commits.held.send_replace(hold);
     }
 
     /// How many COMMITs it broke.
