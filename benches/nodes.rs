@@ -23,16 +23,15 @@ use std::{
 };
 
 use common::{
-    Counting, Failure, Server,
+    Failure, Server,
     engines::{self, Nats, Postgres},
     median, notification, report, token, with_token,
 };
 use doorbell::{
     bus::{self, Bus, nats::Nats as NatsBus},
     clock::{Clock as _, SystemClock},
-    config::{BusSettings, FeedSettings, StoreSettings, WriterSettings},
+    config::{BusSettings, FeedSettings, StoreSettings},
     hub::Received,
-    inbox::Inbox,
     model::{Change, InboxEvent, InboxKey, NewNotification, Notification, Revision},
     random::SystemRandom,
     store::{Sharing, postgres::Postgres as PostgresStore},
@@ -94,41 +93,10 @@ async fn store(url: &str) -> Result<PostgresStore, Failure> {
     Ok(PostgresStore::open(&settings, Sharing::Shared, &SystemRandom).await?)
 }
 
-/// Sends a second at `Inbox::send` by 64 callers, and how many a transaction
-/// took on average.
+/// Sends a second at `Inbox::send`, and how many a transaction took on average.
 async fn grouped(postgres: &Postgres) -> Result<(f64, usize), Failure> {
     let url = postgres.create_database().await;
-    let counting = Arc::new(Counting::new(store(&url).await?));
-    let inbox = Inbox::new(
-        counting.clone(),
-        Bus::local(&FeedSettings::default()),
-        Arc::new(SystemClock),
-        Arc::new(SystemRandom),
-        FeedSettings::default(),
-        &WriterSettings::default(),
-    );
-    let began = Instant::now();
-    let sent = Arc::new(AtomicUsize::new(0));
-    let callers: Vec<_> = (0..AT_ONCE)
-        .map(|_| {
-            let (inbox, sent) = (inbox.clone(), sent.clone());
-            tokio::spawn(async move {
-                while began.elapsed() < ROUND {
-                    let number = sent.fetch_add(1, Ordering::Relaxed);
-                    inbox.send(new(number)?).await?;
-                }
-                Ok::<_, Failure>(())
-            })
-        })
-        .collect();
-    for caller in callers {
-        caller.await??;
-    }
-    let took = began.elapsed().as_secs_f64();
-    inbox.close().await;
-    let sent = sent.load(Ordering::Relaxed);
-    let commits = counting.commits.load(Ordering::Relaxed).max(1);
-    Ok((sent as f64 / took, sent / commits))
+    common::grouped(store(&url).await?, AT_ONCE, ROUND, new).await
 }
 
 /// The statements of a send, a transaction for each, by pgbench on as many

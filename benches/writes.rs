@@ -13,21 +13,14 @@
 mod common;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use common::{Failure, median, report};
 use doorbell::{
-    bus::Bus,
     clock::{Clock as _, SystemClock},
-    config::{FeedSettings, WriterSettings},
-    inbox::Inbox,
     model::{InboxKey, NewNotification},
-    random::SystemRandom,
     store::{Mutation, Store as _},
 };
 use sqlx::{
@@ -72,42 +65,10 @@ fn new(number: usize) -> Result<NewNotification, Failure> {
     Ok(common::new_notification(inbox))
 }
 
-/// Sends a second at `Inbox::send` by 64 callers, and how many a transaction
-/// took on average.
+/// Sends a second at `Inbox::send`, and how many a transaction took on average.
 async fn grouped() -> Result<(f64, usize), Failure> {
     let directory = tempfile::tempdir()?;
-    let counting = Arc::new(common::Counting::new(common::open(&directory, 1).await?));
-    let inbox = Inbox::new(
-        counting.clone(),
-        Bus::local(&FeedSettings::default()),
-        Arc::new(SystemClock),
-        Arc::new(SystemRandom),
-        FeedSettings::default(),
-        &WriterSettings::default(),
-    );
-    let began = Instant::now();
-    let sent = Arc::new(AtomicUsize::new(0));
-    let callers: Vec<_> = (0..AT_ONCE)
-        .map(|_| {
-            let (inbox, sent) = (inbox.clone(), sent.clone());
-            tokio::spawn(async move {
-                while began.elapsed() < ROUND {
-                    inbox
-                        .send(new(sent.fetch_add(1, Ordering::Relaxed))?)
-                        .await?;
-                }
-                Ok::<_, Failure>(())
-            })
-        })
-        .collect();
-    for caller in callers {
-        caller.await??;
-    }
-    let took = began.elapsed().as_secs_f64();
-    inbox.close().await;
-    let sent = sent.load(Ordering::Relaxed);
-    let commits = counting.commits.load(Ordering::Relaxed).max(1);
-    Ok((sent as f64 / took, sent / commits))
+    common::grouped(common::open(&directory, 1).await?, AT_ONCE, ROUND, new).await
 }
 
 /// The same statements, a transaction for each send. SQLite has one writer, so

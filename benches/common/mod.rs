@@ -19,7 +19,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -28,8 +28,10 @@ use doorbell::{
         Rules, Secret,
         mint::{Grant, Minter},
     },
+    bus::Bus,
     clock::{Clock as _, SystemClock, Timestamp},
-    config::AuthSettings,
+    config::{AuthSettings, FeedSettings, WriterSettings},
+    inbox::Inbox,
     model::{Content, Epoch, InboxKey, NewNotification, Revision},
     proto::{SendInAppRequest, notification_service_client::NotificationServiceClient},
     random::{Random, SystemRandom},
@@ -330,4 +332,45 @@ pub fn new_notification(inbox: InboxKey) -> NewNotification {
         idempotency_key: None,
         sender: "backend".into(),
     }
+}
+
+/// Sends a second at `Inbox::send` on `store` by so many callers, and how many a
+/// transaction took on average.
+pub async fn grouped(
+    store: impl Store,
+    callers: usize,
+    round: Duration,
+    new: fn(usize) -> Result<NewNotification, Failure>,
+) -> Result<(f64, usize), Failure> {
+    let counting = Arc::new(Counting::new(store));
+    let inbox = Inbox::new(
+        counting.clone(),
+        Bus::local(&FeedSettings::default()),
+        Arc::new(SystemClock),
+        Arc::new(SystemRandom),
+        FeedSettings::default(),
+        &WriterSettings::default(),
+    );
+    let began = Instant::now();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let callers: Vec<_> = (0..callers)
+        .map(|_| {
+            let (inbox, sent) = (inbox.clone(), sent.clone());
+            tokio::spawn(async move {
+                while began.elapsed() < round {
+                    let number = sent.fetch_add(1, Ordering::Relaxed);
+                    inbox.send(new(number)?).await?;
+                }
+                Ok::<_, Failure>(())
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await??;
+    }
+    let took = began.elapsed().as_secs_f64();
+    inbox.close().await;
+    let sent = sent.load(Ordering::Relaxed);
+    let commits = counting.commits.load(Ordering::Relaxed).max(1);
+    Ok((sent as f64 / took, sent / commits))
 }

@@ -4,7 +4,7 @@
 //! and writes what [`Plan`] says. So revisions, counts, idempotency and events
 //! mean the same on every engine.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -60,6 +60,37 @@ pub(super) struct Plan {
     /// The heads that change, in the order of their keys.
     pub(super) heads: BTreeMap<InboxKey, Head>,
     pub(super) committed: Committed,
+}
+
+/// The inboxes of a batch, in the order in which their heads are locked.
+pub(super) fn inboxes(batch: &[Mutation]) -> BTreeSet<&InboxKey> {
+    batch.iter().map(Mutation::inbox).collect()
+}
+
+/// The idempotency keys of its sends.
+pub(super) fn keys(batch: &[Mutation]) -> Vec<(&InboxKey, &str)> {
+    batch
+        .iter()
+        .filter_map(|mutation| match mutation {
+            Mutation::Send(new) => Some((&new.inbox, new.idempotency_key.as_deref()?)),
+            Mutation::MarkRead { .. } => None,
+        })
+        .collect()
+}
+
+/// The ids that it marks.
+pub(super) fn ids(batch: &[Mutation]) -> Vec<(&InboxKey, Uuid)> {
+    batch
+        .iter()
+        .filter_map(|mutation| match mutation {
+            Mutation::MarkRead {
+                inbox,
+                notification_ids,
+            } => Some((inbox, notification_ids)),
+            Mutation::Send(_) => None,
+        })
+        .flat_map(|(inbox, ids)| ids.iter().map(move |id| (inbox, *id)))
+        .collect()
 }
 
 /// Applies `batch` in its order.

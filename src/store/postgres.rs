@@ -550,8 +550,7 @@ impl Postgres {
         connection: &mut PgConnection,
         batch: &[Mutation],
     ) -> Result<Before, Error> {
-        let inboxes: BTreeSet<&InboxKey> = batch.iter().map(Mutation::inbox).collect();
-        let (organizations, users) = halves(inboxes.iter().copied());
+        let (organizations, users) = halves(plan::inboxes(batch).into_iter());
         let heads = self
             .query(LOCK_HEADS)
             .bind(organizations)
@@ -591,13 +590,7 @@ impl Postgres {
         batch: &[Mutation],
         before: &mut Before,
     ) -> Result<(), Error> {
-        let keys: Vec<(&InboxKey, &str)> = batch
-            .iter()
-            .filter_map(|mutation| match mutation {
-                Mutation::Send(new) => Some((&new.inbox, new.idempotency_key.as_deref()?)),
-                Mutation::MarkRead { .. } => None,
-            })
-            .collect();
+        let keys = plan::keys(batch);
         if !keys.is_empty() {
             let (organizations, users) = halves(keys.iter().map(|(inbox, _)| *inbox));
             let keys: Vec<&str> = keys.iter().map(|(_, key)| *key).collect();
@@ -608,17 +601,7 @@ impl Postgres {
             }
         }
 
-        let ids: Vec<(&InboxKey, Uuid)> = batch
-            .iter()
-            .filter_map(|mutation| match mutation {
-                Mutation::MarkRead {
-                    inbox,
-                    notification_ids,
-                } => Some((inbox, notification_ids)),
-                Mutation::Send(_) => None,
-            })
-            .flat_map(|(inbox, ids)| ids.iter().map(move |id| (inbox, *id)))
-            .collect();
+        let ids = plan::ids(batch);
         if !ids.is_empty() {
             let (organizations, users) = halves(ids.iter().map(|(inbox, _)| *inbox));
             let ids: Vec<Uuid> = ids.iter().map(|(_, id)| *id).collect();

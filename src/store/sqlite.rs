@@ -7,7 +7,6 @@
 //! on a file beside it.
 
 use std::{
-    collections::BTreeSet,
     fs::{File, OpenOptions},
     path::{Path, PathBuf},
     str::FromStr as _,
@@ -366,8 +365,7 @@ impl Statements {
     ) -> Result<Before, Error> {
         let mut before = Before::default();
 
-        let inboxes: BTreeSet<&InboxKey> = batch.iter().map(Mutation::inbox).collect();
-        let inboxes: Vec<&InboxKey> = inboxes.into_iter().collect();
+        let inboxes: Vec<&InboxKey> = plan::inboxes(batch).into_iter().collect();
         for query in chunked(&self.heads, &inboxes, |query, inbox| {
             bind_inbox(query, inbox)
         }) {
@@ -377,13 +375,7 @@ impl Statements {
             }
         }
 
-        let keys: Vec<(&InboxKey, &str)> = batch
-            .iter()
-            .filter_map(|mutation| match mutation {
-                Mutation::Send(new) => Some((&new.inbox, new.idempotency_key.as_deref()?)),
-                Mutation::MarkRead { .. } => None,
-            })
-            .collect();
+        let keys = plan::keys(batch);
         let bind = |query, (inbox, key): &(&InboxKey, &str)| bind_inbox(query, inbox).bind(*key);
         for query in chunked(&self.keyed, &keys, bind) {
             for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
@@ -392,17 +384,7 @@ impl Statements {
             }
         }
 
-        let ids: Vec<(&InboxKey, Uuid)> = batch
-            .iter()
-            .filter_map(|mutation| match mutation {
-                Mutation::MarkRead {
-                    inbox,
-                    notification_ids,
-                } => Some((inbox, notification_ids)),
-                Mutation::Send(_) => None,
-            })
-            .flat_map(|(inbox, ids)| ids.iter().map(move |id| (inbox, *id)))
-            .collect();
+        let ids = plan::ids(batch);
         let bind = |query, (inbox, id): &(&InboxKey, Uuid)| bind_inbox(query, inbox).bind(*id);
         for query in chunked(&self.unread, &ids, bind) {
             for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
