@@ -108,14 +108,17 @@ impl Nats {
         hub: Arc<Hub>,
         random: Arc<dyn Random>,
     ) -> Result<Self, Error> {
-        let servers: Vec<ServerAddr> = settings
-            .nats_servers()
-            .map(|url| {
-                // The URL may hold a password: it is not repeated.
-                url.parse()
-                    .map_err(|error| Error::new("nats-url", format!("is no URL of NATS: {error}")))
-            })
-            .collect::<Result<_, _>>()?;
+        let (mut servers, mut login) = (Vec::<ServerAddr>::new(), None);
+        for url in settings.nats_servers() {
+            let (address, user) = without_login(url);
+            // The URL may hold a password: it is not repeated.
+            servers.push(
+                address.parse().map_err(|error| {
+                    Error::new("nats-url", format!("is no URL of NATS: {error}"))
+                })?,
+            );
+            login = login.or(user);
+        }
         let wants_tls = servers.iter().any(ServerAddr::tls_required);
         let connected = Arc::new(Notify::new());
         let events = {
@@ -135,6 +138,9 @@ impl Nats {
                 let random = random.clone();
                 move |attempts| reconnect_delay(attempts, &*random)
             });
+        if let Some((user, password)) = login {
+            options = options.user_and_password(user, password);
+        }
         if let Some(file) = &settings.nats_ca_file {
             readable("nats-ca-file", file).await?;
             options = options.add_root_certificates(file.clone());
@@ -248,6 +254,20 @@ impl Nats {
         };
         if timeout(CLOSE_TIMEOUT, emptied).await.is_err() {
             tracing::warn!("events could not be given to NATS in time: the room check finds them");
+        }
+    }
+}
+
+/// A URL without its user and password, and those. The client would write them
+/// into its log.
+fn without_login(url: &str) -> (String, Option<(String, String)>) {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
+    match rest.rsplit_once('@') {
+        None => (url.to_owned(), None),
+        Some((login, host)) => {
+            let (user, password) = login.split_once(':').unwrap_or((login, ""));
+            let login = (user.to_owned(), password.to_owned());
+            (format!("{scheme}://{host}"), Some(login))
         }
     }
 }
@@ -479,6 +499,19 @@ mod tests {
             subject("doorbell", &organization("acme")),
             "doorbell.organization.822b33ad87c148a0a20a5ba7cd5ebcaa"
         );
+    }
+
+    #[test]
+    fn a_login_is_taken_out_of_the_url() {
+        let login = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
+        for (url, address, taken) in [
+            ("nats://a:4222", "nats://a:4222", None),
+            ("tls://bell:x@a:4222", "tls://a:4222", login("bell", "x")),
+            ("bell:p@ss@a", "nats://a", login("bell", "p@ss")),
+            ("nats://bell@a", "nats://a", login("bell", "")),
+        ] {
+            assert_eq!(without_login(url), (address.to_owned(), taken));
+        }
     }
 
     #[test]
