@@ -412,8 +412,9 @@ mod tests {
             let path = format!("doorbell.v1.NotificationService/{}", call.name());
             assert!(text.contains(&path), "{path} is missing");
         }
-        // Each token stands there once; all lines use the variable.
-        assert_eq!(text.matches("a.a.a").count(), 1);
+        // Each token stands in the link and in the variable, which all lines use.
+        assert_eq!(text.matches("a.a.a").count(), 2);
+        assert!(text.contains("/#sender="), "{text}");
     }
 
     #[test]

@@ -147,6 +147,8 @@ struct CatchUp {
 pub struct Feed {
     inbox: Arc<Inbox>,
     subscription: Subscription,
+    /// Whether a message was taken: the first is `connected`.
+    is_connected: bool,
     /// What the last message said.
     position: Revision,
     /// The head that the last message carried: revision and unread count.
@@ -197,6 +199,7 @@ impl Feed {
         let mut feed = Self {
             inbox,
             subscription,
+            is_connected: false,
             position: after_revision.unwrap_or(snapshot.head.revision),
             said: (snapshot.head.revision, snapshot.head.unread_count),
             epoch: epoch.unwrap_or_else(|| snapshot.epoch.clone()),
@@ -247,6 +250,9 @@ impl Feed {
             if !matches!(self.phase, Phase::Ending(_) | Phase::Ended) {
                 if self.inbox.clock.now() >= self.expires_at {
                     self.end(Some(End::Expired));
+                } else if self.subscription.is_closed() && !self.is_connected {
+                    // `connected` comes first, always: then nothing does.
+                    self.end(Some(End::Draining));
                 } else if self.subscription.is_closed() {
                     let reconnect = self.reconnect();
                     return Some(Ok(self.delivered(reconnect)));
@@ -296,6 +302,7 @@ impl Feed {
 
     /// Notes what the client has with this message.
     fn delivered(&mut self, message: Message) -> Message {
+        self.is_connected = true;
         self.position = message.position;
         self.said = (message.revision, message.unread_count);
         self.last_message = Instant::now();

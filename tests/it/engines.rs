@@ -596,6 +596,9 @@ async fn requests(
             let message: Vec<u8> = waiting.drain(..length).collect();
             let is_commit = !is_first && message[0] == b'Q' && message[5..].starts_with(b"COMMIT");
             is_first = false;
+            if is_commit {
+                let _ = commits.held.subscribe().wait_for(|held| !held).await;
+            }
             let how = is_commit
                 .then(|| commits.to_break.lock().unwrap().pop())
                 .flatten();

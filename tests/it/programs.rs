@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::server::PATIENCE;
+use super::server::{DOORBELL, PATIENCE};
 
 /// A path in the repository.
 pub fn of_the_checkout(path: &str) -> PathBuf {
@@ -185,12 +185,14 @@ fn follow(
     })
 }
 
-/// A shell with grpcurl at hand, in which first the tokens and then these lines
+/// A shell with grpcurl and our own binary at hand, in which first the tokens and then these lines
 /// are pasted.
 pub fn paste(tokens: &str, lines: &str) -> Command {
     let directory = grpcurl_binary().parent().unwrap().to_owned();
     let others = std::env::var_os("PATH").unwrap();
-    let path = std::iter::once(directory).chain(std::env::split_paths(&others));
+    let own = Path::new(DOORBELL).parent().unwrap().to_owned();
+    let path = [directory, own].into_iter();
+    let path = path.chain(std::env::split_paths(&others));
     let mut shell = Command::new("sh");
     shell
         .args(["-ec", &format!("{tokens}\n{lines}")])
