@@ -21,7 +21,7 @@ use doorbell::{
     config::{FeedSettings, WriterSettings},
     inbox::{
         Inbox,
-        feed::{Event, Feed, Resume},
+        feed::{End, Event, Feed, Resume},
     },
     model::{Content, Epoch, InboxKey, NewNotification, Revision},
     random::SeededRandom,
@@ -578,6 +578,29 @@ async fn a_row_that_changes_during_a_heal_rings_once() {
         rows,
         [(0, false), (1, false), (2, false), (4, false), (0, true)]
     );
+}
+
+/// `connected` comes first, always: where it did not, nothing comes but the end.
+#[tokio::test]
+async fn a_feed_that_is_drained_before_its_first_message_only_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let inbox = Inbox::new(
+        Arc::new(support::sqlite(&directory).await),
+        Bus::local(&FeedSettings::default()),
+        Arc::new(WildClock::default()),
+        Arc::new(SeededRandom::new(1)),
+        FeedSettings::default(),
+        &WriterSettings::default(),
+    );
+    let never = Timestamp::from_seconds(i64::MAX);
+    let mut feed = inbox
+        .subscribe(&key(0), Resume::default(), never)
+        .await
+        .unwrap();
+    inbox.drain();
+    let end = feed.next().await.unwrap();
+    assert!(matches!(end, Err(End::Draining)), "{end:?}");
+    assert!(feed.next().await.is_none());
 }
 
 /// A client that gives no window is not polled, wherever its feed stands: it must
