@@ -40,7 +40,7 @@ use uuid::Uuid;
 use crate::{
     engines::{self, Postgres},
     history::{Entry, History, Screen, Seen, SeenEvent},
-    support::{self, SlowStore, WildClock},
+    support::{self, Hold, SlowStore, WildClock},
 };
 
 const INBOXES: usize = 3;
@@ -481,6 +481,7 @@ async fn run(case: Case, settings: FeedSettings, postgres: Option<&str>) -> Resu
         inner,
         random: SeededRandom::new(case.seed),
         most: Duration::from_millis(3),
+        hold: Arc::default(),
     };
     let clock = Arc::new(WildClock(AtomicI64::new(0)));
     let settings = FeedSettings {
@@ -578,6 +579,74 @@ async fn a_row_that_changes_during_a_heal_rings_once() {
         rows,
         [(0, false), (1, false), (2, false), (4, false), (0, true)]
     );
+}
+
+/// A change that is committed just when a head was read, at the beginning of a
+/// stream and at the end of its replay, is seen: live, since the room was joined
+/// before, and the end of a replay is that of its last page.
+pub async fn misses_nothing_beside_a_read() -> Result<(), String> {
+    for replays in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let hold = Arc::<Hold>::default();
+        let store = SlowStore {
+            inner: Arc::new(support::sqlite(&directory).await),
+            random: SeededRandom::new(1),
+            most: Duration::ZERO,
+            hold: hold.clone(),
+        };
+        let settings = FeedSettings {
+            heartbeat_interval: Duration::from_secs(3600).into(),
+            ..FeedSettings::default()
+        };
+        let inbox = Inbox::new(
+            Arc::new(store),
+            Bus::local(&settings),
+            Arc::new(WildClock::default()),
+            Arc::new(SeededRandom::new(1)),
+            settings,
+            &WriterSettings::default(),
+        );
+        send(&inbox, "before").await;
+        let resume = Resume {
+            after_revision: replays.then_some(Revision::ZERO),
+            epoch: None,
+        };
+        // At the beginning what was read is late; at the end it is read late.
+        hold.is_before.store(replays, Ordering::SeqCst);
+        hold.is_armed.store(!replays, Ordering::SeqCst);
+        let seen = tokio::spawn({
+            let (inbox, hold) = (inbox.clone(), hold.clone());
+            async move {
+                let never = Timestamp::from_seconds(i64::MAX);
+                let mut feed = inbox.subscribe(&key(0), resume, never).await.unwrap();
+                if replays {
+                    hold.is_armed.store(true, Ordering::SeqCst);
+                }
+                loop {
+                    match feed.next().await.unwrap().unwrap().event {
+                        Event::Live(live) if live.event().revision.get() == 2 => return,
+                        Event::Row(row) if row.sequence.get() == 2 => return,
+                        _ => {}
+                    }
+                }
+            }
+        });
+        // A service that is right reads no head at the end of a replay.
+        let _ = timeout(Duration::from_secs(1), hold.reached.notified()).await;
+        hold.is_armed.store(false, Ordering::SeqCst);
+        send(&inbox, "beside").await;
+        hold.go.notify_one();
+        timeout(Duration::from_secs(5), seen)
+            .await
+            .map_err(|_| format!("a change beside a read is lost (in a replay: {replays})"))?
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_change_beside_a_read_is_seen() {
+    misses_nothing_beside_a_read().await.unwrap();
 }
 
 /// `connected` comes first, always: where it did not, nothing comes but the end.

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -20,6 +20,7 @@ use doorbell::{
     },
 };
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 /// The system's clock, off by as much as the test says, and jumping about.
 #[derive(Debug, Default)]
@@ -59,12 +60,31 @@ pub async fn postgres_with(settings: &StoreSettings) -> Postgres {
         .expect("the store opens")
 }
 
+/// Stops one read of heads, before it or between the database and who asked.
+#[derive(Default)]
+pub struct Hold {
+    pub is_armed: AtomicBool,
+    pub is_before: AtomicBool,
+    pub reached: Notify,
+    pub go: Notify,
+}
+
+impl Hold {
+    async fn wait(&self) {
+        if self.is_armed.swap(false, Ordering::SeqCst) {
+            self.reached.notify_one();
+            self.go.notified().await;
+        }
+    }
+}
+
 /// A store that takes its time before and after each call, as chance has it: the
 /// windows in which things can happen between two steps become wide.
 pub struct SlowStore {
     pub inner: Arc<dyn Store>,
     pub random: SeededRandom,
     pub most: Duration,
+    pub hold: Arc<Hold>,
 }
 
 impl SlowStore {
@@ -92,7 +112,16 @@ impl Store for SlowStore {
     }
 
     async fn heads(&self, inboxes: &[InboxKey]) -> Result<Vec<Snapshot>, Error> {
-        self.slowly(self.inner.heads(inboxes)).await
+        let hold = &self.hold;
+        let is_before = hold.is_before.load(Ordering::SeqCst);
+        if is_before {
+            hold.wait().await;
+        }
+        let heads = self.slowly(self.inner.heads(inboxes)).await;
+        if !is_before {
+            hold.wait().await;
+        }
+        heads
     }
 
     async fn changes(
