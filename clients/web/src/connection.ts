@@ -199,6 +199,8 @@ export class Connection {
   /** Opens a stream after the position, up to its first message. */
   async #open(token: string, signal: AbortSignal): Promise<Stream> {
     const { client, fold } = this.#host;
+    // Stopped while a token was awaited: nobody would end this stream.
+    signal.throwIfAborted();
     const abort = new AbortController();
     signal.addEventListener("abort", () => abort.abort(), { signal: abort.signal });
     const request =

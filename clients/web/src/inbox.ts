@@ -183,6 +183,7 @@ class LiveInbox implements Inbox {
     // What is not in the list may be unread as well; what is read is left alone.
     const wanted = [...new Set(ids)].filter((id) => unread.has(id) || !held.has(id));
     const marked = wanted.filter((id) => !this.#marking.has(id));
+    const identity = this.#identity;
     for (const id of marked) this.#marking.set(id, undefined);
     this.#update();
     try {
@@ -191,6 +192,8 @@ class LiveInbox implements Inbox {
         const reply = await this.#call((options) =>
           this.#client.markRead({ notificationIds }, options),
         );
+        // Meanwhile it may have become somebody else's inbox.
+        if (identity !== this.#identity) return;
         for (const id of notificationIds) this.#marking.set(id, reply.revision);
         this.#fold.observe(reply.revision, reply.unreadCount);
         this.#update();
@@ -305,7 +308,8 @@ class LiveInbox implements Inbox {
     const limit = this.#options.pageSize ?? 20;
     if (!nextPageToken) {
       // The list was shortened when it was kept: it begins anew.
-      fold.load(await this.#call((options) => this.#client.getRecent({ limit }, options)));
+      const page = await this.#call((options) => this.#client.getRecent({ limit }, options));
+      if (fold.life === life) fold.load(page);
     } else {
       fold.beginPage();
       try {
