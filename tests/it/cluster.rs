@@ -294,7 +294,8 @@ async fn progress(load: &mut Load, writes: usize, cluster: &Cluster) -> Check {
     Ok(())
 }
 
-/// Three nodes under load, while everything breaks: in turn, then two at a time.
+/// Three nodes under load, while everything breaks: one after the other, then two
+/// in a row without a rest between them. Each is mended before the next begins.
 async fn suffer_all(seed: u64) -> Check {
     let mut random = StdRng::seed_from_u64(seed);
     let settings = [
