@@ -219,13 +219,10 @@ async fn streams_that_lag_together_share_a_read() {
     for _ in 0..10 {
         harness.send().await;
     }
-    let asked = Arc::new(AtomicUsize::new(0));
     let healing: Vec<_> = feeds
         .into_iter()
         .map(|mut feed| {
-            let asked = asked.clone();
             tokio::spawn(async move {
-                asked.fetch_add(1, Ordering::SeqCst);
                 let mut positions = Vec::new();
                 loop {
                     let (position, event) = next(&mut feed).await;
@@ -237,9 +234,11 @@ async fn streams_that_lag_together_share_a_read() {
             })
         })
         .collect();
-    // The runtime has one thread, and each runs until it waits for the store.
-    while asked.load(Ordering::SeqCst) < STREAMS {
-        tokio::task::yield_now().await;
+    // The runtime has one thread and runs its tasks in the order they are spawned:
+    // after the first of these every stream has begun a read, which is a task of
+    // its own, and after the second every read waits for the store.
+    for _ in 0..2 {
+        tokio::spawn(async {}).await.unwrap();
     }
     harness.store.gate.add_permits(STREAMS);
     for healed in healing {
