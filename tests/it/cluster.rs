@@ -95,20 +95,12 @@ impl Cluster {
         Self::start(nodes, &variables).await
     }
 
-    /// Kills a node and starts it again.
-    fn restart(&mut self, node: usize) {
-        let setup = self.nodes.remove(node).kill();
-        self.nodes.insert(node, setup.start());
-    }
-
-    /// Lets a node drain, which ends well, and starts it again.
-    fn drain(&mut self, node: usize) {
-        let mut server = self.nodes.remove(node);
-        server.signal("TERM");
+    /// Starts a node that was killed or told to drain; whoever drained ended well.
+    fn start_again(&mut self, node: usize, was_told: bool) {
+        let server = &mut self.nodes[node];
         let status = server.wait(PATIENCE);
-        assert!(status.success(), "{status}: {}", server.log());
-        let setup = server.setup.clone();
-        self.nodes.insert(node, setup.start());
+        assert_eq!(status.success(), was_told, "{status}: {}", server.log());
+        self.nodes[node] = server.setup.clone().start();
     }
 
     fn log(&self) -> String {
@@ -206,73 +198,105 @@ async fn rung(stream: &mut Streaming<SubscribeResponse>) -> Result<String, Strin
     }
 }
 
+/// Waits until a stream that was just opened is left to the bus: a second after
+/// its first stream a node checks the rooms of an organization.
+async fn until_left_to_the_bus() {
+    sleep(Duration::from_millis(1500)).await;
+}
+
 /// What is done to a cluster under load.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    KillNode,
     KillPostgres,
     PausePostgres,
-    BreakCommits,
     CutPostgres,
+    BreakCommits,
     KillNats,
     CutNats,
+    KillNode,
     Drain,
 }
 
-const FAULTS: [Fault; 8] = [
-    Fault::KillNode,
-    Fault::KillPostgres,
-    Fault::PausePostgres,
-    Fault::BreakCommits,
-    Fault::CutPostgres,
-    Fault::KillNats,
-    Fault::CutNats,
-    Fault::Drain,
-];
+use Fault::{
+    BreakCommits, CutNats, CutPostgres, Drain, KillNats, KillNode, KillPostgres, PausePostgres,
+};
+
+/// Of each, one at a time.
+const OF_POSTGRES: [Fault; 4] = [KillPostgres, PausePostgres, CutPostgres, BreakCommits];
+const OF_THE_REST: [Fault; 4] = [KillNats, CutNats, KillNode, Drain];
+
+/// What a COMMIT of each node goes through.
+const BREAKS: [Break; 3] = [Break::After, Break::Before, Break::After];
 
 impl Cluster {
-    async fn suffer(&mut self, fault: Fault, random: &mut StdRng) {
-        let node = random.random_range(0..self.nodes.len());
-        let a_moment = Duration::from_millis(random.random_range(100..1500));
+    /// `faults` begin, last for a moment together, and end. No node has two of
+    /// them.
+    async fn suffer(
+        &mut self,
+        faults: &[Fault],
+        load: &mut Load,
+        random: &mut StdRng,
+    ) -> Result<(), String> {
+        let mut nodes: Vec<usize> = (0..self.nodes.len()).collect();
+        nodes.shuffle(random);
+        let broken = self.broken();
+        let (struck, spared) = nodes.split_at(faults.len());
+        for (fault, node) in faults.iter().zip(struck) {
+            self.begin(*fault, *node, spared);
+        }
+        // A pause up to beyond the time that a statement may take.
+        let most = if faults.contains(&PausePostgres) {
+            4500
+        } else {
+            1200
+        };
+        sleep(Duration::from_millis(random.random_range(100..most))).await;
+        // What only one node lacks, the others go on without.
+        if !faults
+            .iter()
+            .any(|fault| [KillPostgres, PausePostgres].contains(fault))
+        {
+            progress(load, 20, self).await?;
+        }
+        let broken = broken + BREAKS.len() * (1 + spared.len());
+        for (fault, node) in faults.iter().zip(struck) {
+            self.end(*fault, *node, broken).await;
+        }
+        Ok(())
+    }
+
+    fn begin(&self, fault: Fault, node: usize, spared: &[usize]) {
         match fault {
-            Fault::KillNode => block_in_place(|| self.restart(node)),
-            Fault::Drain => block_in_place(|| self.drain(node)),
-            Fault::KillPostgres => block_in_place(|| {
-                self.postgres.kill();
-                self.postgres.restart();
-            }),
-            // Up to beyond the time that a statement may take.
-            Fault::PausePostgres => {
-                self.postgres.pause();
-                sleep(3 * a_moment).await;
-                self.postgres.resume();
-            }
-            Fault::BreakCommits => {
-                let before = self.broken();
-                for proxy in &self.to_postgres {
-                    proxy.break_commits(&[Break::After, Break::Before, Break::After]);
+            KillPostgres => block_in_place(|| self.postgres.kill()),
+            PausePostgres => self.postgres.pause(),
+            CutPostgres => self.to_postgres[node].cut(),
+            BreakCommits => {
+                for node in spared.iter().chain([&node]) {
+                    self.to_postgres[*node].break_commits(&BREAKS);
                 }
+            }
+            KillNats => block_in_place(|| self.nats.kill()),
+            CutNats => self.to_nats[node].cut(),
+            KillNode => self.nodes[node].signal("KILL"),
+            Drain => self.nodes[node].signal("TERM"),
+        }
+    }
+
+    async fn end(&mut self, fault: Fault, node: usize, broken: usize) {
+        match fault {
+            KillPostgres => block_in_place(|| self.postgres.restart()),
+            PausePostgres => self.postgres.resume(),
+            CutPostgres => self.to_postgres[node].mend(),
+            BreakCommits => {
                 let deadline = Instant::now() + PATIENCE;
-                while self.broken() < before + 3 * self.nodes.len() {
+                while self.broken() < broken {
                     assert!(Instant::now() < deadline, "no commits: {}", self.log());
                     sleep(Duration::from_millis(5)).await;
                 }
             }
-            Fault::CutPostgres => {
-                self.to_postgres[node].cut();
-                sleep(a_moment).await;
-                self.to_postgres[node].mend();
-            }
-            Fault::KillNats => {
-                block_in_place(|| self.nats.kill());
-                sleep(a_moment).await;
-                block_in_place(|| self.nats.restart());
-            }
-            Fault::CutNats => {
-                self.to_nats[node].cut();
-                sleep(a_moment).await;
-                self.to_nats[node].mend();
-            }
+            KillNats => block_in_place(|| self.nats.restart()),
+            CutNats => self.to_nats[node].mend(),
+            KillNode | Drain => block_in_place(|| self.start_again(node, fault == Drain)),
         }
     }
 
@@ -294,11 +318,11 @@ async fn progress(load: &mut Load, writes: usize, cluster: &Cluster) -> Check {
     Ok(())
 }
 
-/// Three nodes under load, while everything breaks: one after the other, then two
-/// in a row without a rest between them. Each is mended before the next begins.
-async fn suffer_all(seed: u64) -> Check {
+/// Three nodes under load, while everything breaks: in turn, then two at once.
+pub async fn suffer_all(seed: u64, bug: &str) -> Check {
     let mut random = StdRng::seed_from_u64(seed);
     let settings = [
+        ("SABOTAGE", bug),
         ("DOORBELL_HEARTBEAT_INTERVAL", "1s"),
         ("DOORBELL_ROOM_CAPACITY", "2"),
         ("DOORBELL_REPLAY_PAGE", "7"),
@@ -308,17 +332,18 @@ async fn suffer_all(seed: u64) -> Check {
     let mut cluster = Cluster::start(3, &settings).await;
     let urls = cluster.nodes.iter().map(Server::url).collect();
     let mut load = Load::start(urls, &["STORE_UNAVAILABLE", "DRAINING"], &mut random);
-    let mut faults = FAULTS;
-    for round in 1..=2 {
-        faults.shuffle(&mut random);
-        for at in (0..faults.len()).step_by(round) {
-            progress(&mut load, 200, &cluster).await?;
-            for fault in &faults[at..at + round] {
-                cluster.suffer(*fault, &mut random).await;
-            }
-        }
+    let (mut of_postgres, mut of_the_rest) = (OF_POSTGRES, OF_THE_REST);
+    let mut alone = [OF_POSTGRES, OF_THE_REST].concat();
+    alone.shuffle(&mut random);
+    of_postgres.shuffle(&mut random);
+    of_the_rest.shuffle(&mut random);
+    let pairs = of_postgres.iter().zip(of_the_rest);
+    let together = pairs.map(|(one, other)| vec![*one, other]);
+    for faults in alone.into_iter().map(|fault| vec![fault]).chain(together) {
+        progress(&mut load, 120, &cluster).await?;
+        cluster.suffer(&faults, &mut load, &mut random).await?;
     }
-    progress(&mut load, 200, &cluster).await?;
+    progress(&mut load, 120, &cluster).await?;
     let Survived { .. } = load
         .finish()
         .await
@@ -329,7 +354,7 @@ async fn suffer_all(seed: u64) -> Check {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_keep_the_promises_whatever_breaks() {
     let seed = rand::random();
-    let survived = suffer_all(seed).await;
+    let survived = suffer_all(seed, "").await;
     survived.unwrap_or_else(|finding| panic!("{finding}\n(seed {seed})"));
 }
 
@@ -387,6 +412,7 @@ pub async fn finds_what_was_missed(bug: &str) -> Check {
     let mut sender = cluster.nodes[0].sender().await;
     sender.send_in_app(request("before", None)).await.unwrap();
     assert_eq!(rung(&mut stream).await?, "before");
+    until_left_to_the_bus().await;
     cluster.to_nats[1].cut();
     sender
         .send_in_app(request("meanwhile", None))
@@ -520,6 +546,95 @@ async fn one_key_sent_at_once_through_all_nodes_is_one_notification() {
     }
 }
 
+/// A screen of ann, which goes on at another node when its own is drained.
+struct Screen {
+    node: usize,
+    stream: Streaming<SubscribeResponse>,
+    position: u64,
+    shown: Vec<String>,
+}
+
+impl Screen {
+    async fn open(cluster: &Cluster, node: usize) -> Self {
+        Self {
+            node,
+            stream: live(&cluster.nodes[node]).await,
+            position: 0,
+            shown: Vec::new(),
+        }
+    }
+
+    async fn resume(&mut self, cluster: &Cluster, node: usize) {
+        let mut ann = cluster.nodes[node].user("acme", "ann").await;
+        let resumed = ann.subscribe(SubscribeRequest {
+            after_revision: Some(self.position),
+            epoch: None,
+        });
+        self.stream = resumed.await.unwrap().into_inner();
+        self.node = node;
+    }
+
+    /// Takes the next message.
+    async fn take(&mut self) -> Result<Option<Event>, tonic::Status> {
+        let message = timeout(PROMPT, self.stream.message()).await.unwrap()?;
+        let message = message.expect("a stream ends with its reason");
+        self.position = message.position;
+        if let Some(Event::Notification(notification)) = &message.event {
+            self.shown.push(notification.title.clone());
+        }
+        Ok(message.event)
+    }
+
+    /// Takes what comes until the node sends it away.
+    async fn until_drained(&mut self) {
+        let mut was_told = false;
+        let status = loop {
+            match self.take().await {
+                Ok(Some(Event::Reconnect(_))) => was_told = true,
+                Ok(event) => assert!(!was_told, "{event:?} after a reconnect"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+        assert!(was_told, "it was not told to come back");
+    }
+}
+
+/// Three nodes are drained in turn while somebody sends: every stream is told to
+/// come back, comes back on another node after its position, and misses nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_costs_no_stream_a_notification() {
+    const NODES: usize = 3;
+    let mut cluster = Cluster::with_bug(NODES, "", NO_HEARTBEAT).await;
+    let mut screens = Vec::new();
+    for node in 0..NODES {
+        screens.push(Screen::open(&cluster, node).await);
+    }
+    let mut sent = Vec::new();
+    for drained in 0..NODES {
+        let mut sender = cluster.nodes[(drained + 1) % NODES].sender().await;
+        for number in 0..20 {
+            if number == 5 {
+                cluster.nodes[drained].signal("TERM");
+            }
+            let title = format!("number {}", sent.len() + 1);
+            sender.send_in_app(request(&title, None)).await.unwrap();
+            sent.push(title);
+        }
+        for screen in screens.iter_mut().filter(|screen| screen.node == drained) {
+            screen.until_drained().await;
+            screen.resume(&cluster, (drained + 2) % NODES).await;
+        }
+        block_in_place(|| cluster.start_again(drained, true));
+    }
+    for screen in &mut screens {
+        while screen.shown.len() < sent.len() {
+            screen.take().await.unwrap();
+        }
+        assert_eq!(screen.shown, sent, "on node {}", screen.node);
+    }
+}
+
 /// As a node of a version to come may speak.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Strange {
@@ -547,8 +662,7 @@ async fn what_a_node_cannot_read_is_a_gap_that_it_heals() {
     cluster.nodes.insert(0, block_in_place(|| setup.start()));
     let mut stream = live(&cluster.nodes[1]).await;
     let mut sender = cluster.nodes[0].sender().await;
-    // A second after its first stream a node checks the organization: let it pass.
-    sleep(Duration::from_millis(1500)).await;
+    until_left_to_the_bus().await;
     let nats = async_nats::connect(cluster.nats.url()).await.unwrap();
     const SUBJECT: &str = "doorbell.organization.822b33ad87c148a0a20a5ba7cd5ebcaa";
     let strange = Strange {

@@ -48,6 +48,7 @@ impl Guarded {
         let script = r#""$@" & child=$!
             cat > /dev/null
             kill -s $SIGNAL $child 2> /dev/null
+            kill -s CONT $child 2> /dev/null
             wait $child
             if [ -n "$RUBBISH" ]; then rm -rf "$RUBBISH"; fi"#;
         let log = fs::File::create(log).unwrap();
@@ -297,6 +298,8 @@ impl Postgres {
 
     /// SIGKILL to all of it, as a crash of the machine would look to a client.
     pub fn kill(&self) {
+        // So that it starts no process that would outlive it.
+        signal("STOP", &[self.postmaster()]);
         signal("KILL", &family(self.postmaster()));
         // What is left of its shared memory is its own business at the restart.
         *self.running.lock().unwrap() = None;

@@ -190,10 +190,17 @@ pub struct Sent {
 /// have happened, once at most; each send is known by its title.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    sends: BTreeMap<String, Vec<Sent>>,
+    sends: BTreeMap<String, Tried>,
     marks: Vec<Mark>,
     /// The (revision, count) of every reply.
     heads: Vec<(u64, u32)>,
+}
+
+/// One send, which is tried until it is answered, and at times once more.
+#[derive(Debug, Default)]
+struct Tried {
+    times: usize,
+    answers: Vec<Sent>,
 }
 
 #[derive(Debug)]
@@ -206,14 +213,14 @@ struct Mark {
 impl Ledger {
     /// A send is about to be tried, for the first time or again.
     pub fn send(&mut self, title: &str) {
-        self.sends.entry(title.to_owned()).or_default();
+        self.sends.entry(title.to_owned()).or_default().times += 1;
     }
 
     /// It was answered. All answers to it must tell of one notification, and one
     /// of them at most that it is new.
     pub fn sent(&mut self, title: &str, sent: Sent, head: (u64, u32)) -> Check {
         self.heads.push(head);
-        let answers = self.sends.entry(title.to_owned()).or_default();
+        let answers = &mut self.sends.entry(title.to_owned()).or_default().answers;
         if let Some(first) = answers.first() {
             ensure!(
                 (first.id, first.sequence) == (sent.id, sent.sequence),
@@ -247,7 +254,8 @@ impl Ledger {
 
     /// How many sends were asked for, and how many were never answered.
     pub fn sends(&self) -> (usize, usize) {
-        let unanswered = self.sends.values().filter(|answers| answers.is_empty());
+        let sends = self.sends.values();
+        let unanswered = sends.filter(|tried| tried.answers.is_empty());
         (self.sends.len(), unanswered.count())
     }
 
@@ -263,10 +271,14 @@ impl Ledger {
                 return Err(format!("a send is there twice: {other:?} and {row:?}"));
             }
         }
-        for (title, answers) in &self.sends {
+        for (title, Tried { times, answers }) in &self.sends {
             let Some(answer) = answers.first() else {
                 continue;
             };
+            ensure!(
+                answers.len() < *times || answers.iter().any(|answer| !answer.duplicate),
+                "`{title}` was answered each time, and never as new: {answers:?}"
+            );
             let row = left.get(title.as_str());
             ensure!(
                 row.is_some_and(|row| (row.id, row.sequence) == (answer.id, answer.sequence)),

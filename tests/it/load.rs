@@ -253,8 +253,8 @@ impl World {
         random: &mut StdRng,
     ) -> Result<usize, String> {
         let place = &self.inboxes[at];
-        lock(&place.ledger).send(&request.title);
         let call = |random: &mut StdRng| {
+            lock(&place.ledger).send(&request.title);
             let (mut client, request) = (nodes.any(random), request.clone());
             async move { client.send_in_app(request).await }
         };

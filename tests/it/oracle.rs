@@ -107,3 +107,21 @@ async fn rooms_that_are_not_checked_are_caught() {
 async fn a_doubtful_commit_that_is_sent_again_is_caught() {
     caught_between_nodes(Sabotage::RetryWithFreshIds, cluster::commits_once).await;
 }
+
+/// Those that change what is stored or shown are found in the midst of all that
+/// breaks, too. `NoPublish` and `NoRoomCheck` are not among them: streams that
+/// have news or a heartbeat every second heal by those.
+async fn caught_in_the_midst(bug: Sabotage) {
+    let seed = rand::random();
+    caught_between_nodes(bug, async |bug| cluster::suffer_all(seed, bug).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_before_its_commit_is_caught_in_the_midst() {
+    caught_in_the_midst(Sabotage::PublishBeforeCommit).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_doubtful_commit_that_is_sent_again_is_caught_in_the_midst() {
+    caught_in_the_midst(Sabotage::RetryWithFreshIds).await;
+}
