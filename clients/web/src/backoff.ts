@@ -20,6 +20,13 @@ export class Backoff {
     return this.#random() * bound;
   }
 
+  /** The same, but that the first is followed at once. */
+  again(): number {
+    const isFirst = this.#failures === 0;
+    const wait = this.next();
+    return isFirst ? 0 : wait;
+  }
+
   /** It works again. */
   reset(): void {
     this.#failures = 0;

@@ -5,16 +5,17 @@
 // often it is cut; the token is asked for again before it ends, and the next stream
 // is open before the former one closes.
 
-import { timestampDate } from "@bufbuild/protobuf/wkt";
-import type { Client } from "@connectrpc/connect";
+import { durationMs, timestampMs } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError, type CallOptions, type Client } from "@connectrpc/connect";
 import { Backoff } from "./backoff.js";
-import { cureOf } from "./error.js";
+import { cureOf, retryDelayOf } from "./error.js";
 import type { Fold } from "./fold.js";
 import type {
   Notification,
   NotificationService,
   SubscribeResponse,
 } from "./gen/doorbell/v1/notifications_pb.js";
+import { LONGEST_MS, sleep } from "./wait.js";
 
 /** How the connection is. */
 export type Status =
@@ -39,7 +40,8 @@ export interface Host {
   readonly pageSize: number;
   readonly pollMs: number;
   readonly random: () => number;
-  /** A token; a new one where the last was refused or ends soon. */
+  /** A token; a new one where the last was refused or ends soon. It does not take for
+   * ever. */
   token(fresh: boolean): Promise<string>;
   isOnline(): boolean;
   /** The fold or the status changed. */
@@ -47,36 +49,52 @@ export interface Host {
   ring(notification: Notification): void;
 }
 
-/** The token is renewed so long before it ends, or after half of a short life. */
+/** A token is renewed so long before it ends, or after half of a short life. */
 const RENEW_BEFORE_MS = 30_000;
+/** And a stream is not replaced sooner: the clocks may differ. */
+const RENEW_AFTER_MS = 5_000;
 /** Until a stream has said how often it beats. */
 const FIRST_WORD_MS = 20_000;
-/** A timer takes no more than 31 bits. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
+/** For the answer to a call. */
+const CALL_MS = 15_000;
+/** What lasted for so long worked: the next failure is the first. */
+const STEADY_MS = 10_000;
+/** A token that is refused may have come late; so many in a row did not. */
+const MOST_REFUSALS = 4;
 
-type Messages = AsyncIterator<SubscribeResponse>;
-
+/** A stream, and what is known of it. */
 interface Stream {
-  readonly messages: Messages;
+  readonly messages: AsyncIterator<SubscribeResponse>;
   readonly abort: AbortController;
-  /** Its first message. */
-  readonly first: SubscribeResponse;
+  /** What is being read. */
+  next: Promise<IteratorResult<SubscribeResponse>> | undefined;
+  /** Silence for so long is its end. */
+  patience: number;
+  /** The stream that takes over, once it is open. */
+  successor: Stream | undefined;
+  /** Tells who waits for a message that there is a successor. */
+  succeed: (() => void) | undefined;
 }
-
-/** Something that ended what was being waited for. */
-type Woken = "silence" | "renew";
 
 /** Runs from `start` to `stop`. */
 export class Connection {
   readonly #host: Host;
+  /** After failures. */
   readonly #backoff: Backoff;
+  /** After ends that are none: a reset, a reconnect, silence. */
+  readonly #returns: Backoff;
   #run: AbortController | undefined;
   #polls = false;
-  #wake: (() => void) | undefined;
+  /** Tokens that were refused in a row. */
+  #refusals = 0;
+  /** When the stream began. */
+  #began: number | undefined;
+  #pausing: AbortController | undefined;
 
   constructor(host: Host) {
     this.#host = host;
     this.#backoff = new Backoff(host.random);
+    this.#returns = new Backoff(host.random);
   }
 
   /** Begins, streaming or polling; where it runs already, changes to that. */
@@ -93,12 +111,13 @@ export class Connection {
   stop(): void {
     this.#run?.abort();
     this.#run = undefined;
+    this.#pausing?.abort();
   }
 
   /** Does not wait any longer: the network is back, or somebody asks. */
   retry(): void {
     this.#backoff.reset();
-    this.#wake?.();
+    this.#pausing?.abort();
   }
 
   /** The network went away: a stream may not notice for long. */
@@ -111,88 +130,117 @@ export class Connection {
 
   async #loop(signal: AbortSignal, polls: boolean): Promise<void> {
     const host = this.#host;
-    let fresh = false;
     let status: Status = "connecting";
     while (!signal.aborted) {
       if (!host.isOnline()) {
         host.changed("offline");
-        await this.#pause(LONGEST_TIMER_MS, signal);
+        await this.#pause(LONGEST_MS, signal);
         continue;
       }
+      this.#began = undefined;
       try {
         host.changed(status);
-        const token = await host.token(fresh);
+        const token = await host.token(this.#refusals > 0);
         if (signal.aborted) return;
-        const wait = polls ? await this.#poll(token, signal) : await this.#stream(token, signal);
-        fresh = false;
         status = polls ? "polling" : "reconnecting";
+        const asked = polls ? await this.#poll(token, signal) : await this.#stream(token, signal);
+        if (signal.aborted) return;
+        this.#settle();
+        const wait = polls ? asked : Math.max(asked, this.#returns.again());
         if (wait > 0) host.changed(status);
         await this.#pause(wait, signal);
       } catch (error) {
         if (signal.aborted) return;
+        this.#settle();
         const cure = cureOf(error);
-        if (cure === "none" || (cure === "token" && fresh)) {
+        if (cure === "token") this.#refusals += 1;
+        if (cure === "none" || this.#refusals > MOST_REFUSALS) {
+          this.#refusals = 0;
           host.changed("failed", error);
           return;
         }
-        // A token that was refused is replaced at once, and only once.
-        fresh = cure === "token";
         status = "reconnecting";
         host.changed(host.isOnline() ? "reconnecting" : "offline", error);
-        if (!fresh) await this.#pause(this.#backoff.next(), signal);
+        // The first token that is refused is replaced at once.
+        const isFirst = cure === "token" && this.#refusals === 1;
+        const wait = isFirst ? 0 : retryDelayOf(error) + this.#backoff.next();
+        await this.#pause(wait, signal);
       }
     }
   }
 
-  /** Streams until it is cut; answers how long to wait before it comes back. */
+  /** Notes whether it worked for long enough that what failed before is over. */
+  #settle(): void {
+    if (this.#began !== undefined && Date.now() - this.#began >= STEADY_MS) this.#worked();
+  }
+
+  #worked(): void {
+    this.#backoff.reset();
+    this.#returns.reset();
+    this.#refusals = 0;
+  }
+
+  /** Streams until it is to come back, and answers how long the service asks it to
+   * wait. */
   async #stream(token: string, signal: AbortSignal): Promise<number> {
     const { fold } = this.#host;
     if (fold.position === undefined) await this.#load(token, signal);
     let stream = await this.#open(token, signal);
-    let beat = FIRST_WORD_MS;
-    let renewAt = Number.POSITIVE_INFINITY;
-    let next = Promise.resolve<IteratorResult<SubscribeResponse>>({
-      done: false,
-      value: stream.first,
-    });
+    this.#began = Date.now();
     try {
       for (;;) {
-        const came = await this.#within(next, beat, renewAt);
+        const came = await take(stream);
         if (came === "silence") return 0;
-        if (came === "renew") {
-          // The next one is open before this one ends: it begins at the position,
-          // and what both deliver is the same.
-          const renewed = await this.#open(await this.#host.token(true), signal);
+        if (came === "successor") {
+          // It began at the position, and what both deliver is the same.
           stream.abort.abort();
-          stream = renewed;
-          next = Promise.resolve({ done: false, value: stream.first });
-          renewAt = Number.POSITIVE_INFINITY;
+          if (stream.successor) stream = stream.successor;
           continue;
         }
-        if (came.done) return this.#backoff.next();
+        if (came.done) throw new ConnectError("the stream ended", Code.Unavailable);
         const { event } = came.value;
         if (event.case === "connected") {
           const { heartbeatInterval, tokenExpiresAt } = event.value;
           // Two beats may be missed, and a little.
-          if (heartbeatInterval) beat = 2000 * Number(heartbeatInterval.seconds) + 1000;
-          if (tokenExpiresAt) {
-            const left = timestampDate(tokenExpiresAt).getTime() - Date.now();
-            renewAt = Date.now() + Math.max(left / 2, left - RENEW_BEFORE_MS);
-          }
+          if (heartbeatInterval) stream.patience = 2 * durationMs(heartbeatInterval) + 1000;
+          if (tokenExpiresAt) void this.#renew(stream, timestampMs(tokenExpiresAt), signal);
         }
         const effect = fold.apply(came.value);
         if (effect.ring) this.#host.ring(effect.ring);
         if (effect.then === "load") return 0;
         if (event.case === "reconnect") {
-          const after = event.value.after;
-          return after ? 1000 * Number(after.seconds) + after.nanos / 1e6 : 0;
+          return event.value.after ? durationMs(event.value.after) : 0;
         }
-        this.#backoff.reset();
         this.#host.changed("live");
-        next = stream.messages.next();
       }
     } finally {
       stream.abort.abort();
+      stream.successor?.abort.abort();
+    }
+  }
+
+  /** Opens the successor of a stream before its token ends, while that is read; tries
+   * until there is one or the stream is gone. */
+  async #renew(stream: Stream, expiresAt: number, signal: AbortSignal): Promise<void> {
+    const left = expiresAt - Date.now();
+    // The service has just taken this token, so it is the clock here that is wrong:
+    // the service says when it ends.
+    if (left <= 0) return;
+    const backoff = new Backoff(this.#host.random);
+    let wait = Math.max(left / 2, left - RENEW_BEFORE_MS, RENEW_AFTER_MS);
+    for (;;) {
+      await sleep(wait, stream.abort.signal);
+      if (stream.abort.signal.aborted) return;
+      try {
+        const successor = await this.#open(await this.#host.token(true), signal);
+        stream.successor = successor;
+        if (stream.abort.signal.aborted) successor.abort.abort();
+        else stream.succeed?.();
+        return;
+      } catch {
+        // The stream is still good, and tells itself when it ends.
+        wait = backoff.next();
+      }
     }
   }
 
@@ -208,11 +256,20 @@ export class Connection {
         ? {}
         : { afterRevision: fold.position, ...(fold.epoch && { epoch: fold.epoch }) };
     const options = { headers: authorization(token), signal: abort.signal };
-    const messages = client.subscribe(request, options)[Symbol.asyncIterator]();
+    const stream: Stream = {
+      messages: client.subscribe(request, options)[Symbol.asyncIterator](),
+      abort,
+      next: undefined,
+      patience: FIRST_WORD_MS,
+      successor: undefined,
+      succeed: undefined,
+    };
     try {
-      const came = await this.#within(messages.next(), FIRST_WORD_MS, Number.POSITIVE_INFINITY);
-      if (typeof came !== "object" || came.done) throw new Error("the stream did not begin");
-      return { messages, abort, first: came.value };
+      const first = await take(stream);
+      signal.throwIfAborted();
+      if (typeof first !== "object" || first.done) throw new Error("the stream did not begin");
+      stream.next = Promise.resolve(first);
+      return stream;
     } catch (error) {
       abort.abort();
       throw error;
@@ -226,53 +283,60 @@ export class Connection {
     if (fold.position === undefined || !newest) await this.#load(token, signal);
     else {
       const request = { limit: 100, since: newest };
-      const page = await client.getRecent(request, { headers: authorization(token), signal });
+      const page = await client.getRecent(request, callOptions(token, signal));
+      signal.throwIfAborted();
       if (!fold.addPolled(page)) await this.#load(token, signal);
     }
-    this.#backoff.reset();
+    this.#worked();
     this.#host.changed("polling");
     return pollMs;
   }
 
   async #load(token: string, signal: AbortSignal): Promise<void> {
     const { client, fold, pageSize } = this.#host;
-    const options = { headers: authorization(token), signal };
-    fold.load(await client.getRecent({ limit: pageSize }, options));
+    const page = await client.getRecent({ limit: pageSize }, callOptions(token, signal));
+    // Meanwhile it may have become somebody else's inbox.
+    signal.throwIfAborted();
+    fold.load(page);
   }
 
-  /** Waits for a message, but not for ever. */
-  async #within<T>(message: Promise<T>, silenceMs: number, renewAt: number): Promise<T | Woken> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const untilRenewal = Math.max(0, renewAt - Date.now());
-    const isRenewal = untilRenewal < silenceMs;
-    const woken = new Promise<Woken>((wake) => {
-      const wait = Math.min(silenceMs, untilRenewal, LONGEST_TIMER_MS);
-      timer = setTimeout(() => wake(isRenewal ? "renew" : "silence"), wait);
-    });
-    try {
-      return await Promise.race([message, woken]);
-    } finally {
-      clearTimeout(timer);
-      // Whoever lost the race fails unheard.
-      message.catch(() => undefined);
-    }
-  }
-
+  /** Waits, unless it is stopped or told to try now. */
   async #pause(ms: number, signal: AbortSignal): Promise<void> {
-    if (ms <= 0 || signal.aborted) return;
-    await new Promise<void>((done) => {
-      const timer = setTimeout(done, Math.min(ms, LONGEST_TIMER_MS));
-      this.#wake = () => {
-        clearTimeout(timer);
-        done();
-      };
-      signal.addEventListener("abort", this.#wake, { once: true });
-    });
-    this.#wake = undefined;
+    if (signal.aborted) return;
+    const pausing = new AbortController();
+    this.#pausing = pausing;
+    await sleep(ms, pausing.signal);
   }
 }
 
-/** The headers of a call with this token. */
-export function authorization(token: string): HeadersInit {
+/** The next message of a stream, or what there is in its place. */
+async function take(
+  stream: Stream,
+): Promise<IteratorResult<SubscribeResponse> | "silence" | "successor"> {
+  if (stream.successor) return "successor";
+  stream.next ??= stream.messages.next();
+  const { next } = stream;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  try {
+    return await new Promise((resolve, reject) => {
+      timer = setTimeout(() => resolve("silence"), Math.min(stream.patience, LONGEST_MS));
+      stream.succeed = () => resolve("successor");
+      const came = (message: IteratorResult<SubscribeResponse>) => {
+        stream.next = undefined;
+        resolve(message);
+      };
+      next.then(came, reject);
+    });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The options of a call with this token, which does not take for ever. */
+export function callOptions(token: string, signal?: AbortSignal): CallOptions {
+  return { headers: authorization(token), timeoutMs: CALL_MS, ...(signal && { signal }) };
+}
+
+function authorization(token: string): HeadersInit {
   return { authorization: `Bearer ${token}` };
 }

@@ -1,6 +1,9 @@
 // What an error means for who waits: over soon, a new token, or the end.
 
+import { fromBinary } from "@bufbuild/protobuf";
+import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { ReconnectSchema } from "./gen/doorbell/v1/notifications_pb.js";
 
 /** How to go on after an error. */
 export type Cure =
@@ -24,4 +27,20 @@ export function cureOf(error: unknown): Cure {
     default:
       return "wait";
   }
+}
+
+/** How long the service asks to wait, in milliseconds: the `google.rpc.RetryInfo` of
+ * an error, and nothing where it has none. */
+export function retryDelayOf(error: unknown): number {
+  for (const detail of ConnectError.from(error).details) {
+    if (!("type" in detail) || detail.type !== "google.rpc.RetryInfo") continue;
+    try {
+      // On the wire it is what `Reconnect` is: a duration, numbered 1.
+      const { after } = fromBinary(ReconnectSchema, detail.value);
+      return after ? durationMs(after) : 0;
+    } catch {
+      return 0;
+    }
+  }
+  return 0;
 }

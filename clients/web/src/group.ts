@@ -18,7 +18,9 @@ export type Word =
   /** A notification is new: announce it. */
   | { readonly kind: "ring"; readonly id: string }
   /** Somebody scrolled: load a page. */
-  | { readonly kind: "more" };
+  | { readonly kind: "more" }
+  /** Somebody would not wait: try again now. */
+  | { readonly kind: "retry" };
 
 /** What a member of a group is told. */
 export interface Member {

@@ -1,6 +1,6 @@
-// Whose inbox a token opens, read from its claims without verifying them: it only
-// decides what is shared between tabs and kept in the browser. The service decides
-// what is served.
+// Whose inbox a token opens and until when, read from its claims without verifying
+// them: it only decides what is shared between tabs and kept in the browser, and when
+// to ask for another token. The service decides what is served.
 
 /** Claims as Doorbell names them unless it is told otherwise. */
 export interface ClaimNames {
@@ -16,6 +16,12 @@ export function identityOf(token: string, claims: ClaimNames): string | undefine
   return typeof organization === "string" && typeof user === "string"
     ? JSON.stringify([organization, user])
     : undefined;
+}
+
+/** When a token ends, in milliseconds since 1970; 0 where it does not say. */
+export function expiryOf(token: string): number {
+  const expiry = claimsOf(token)?.["exp"];
+  return typeof expiry === "number" ? 1000 * expiry : 0;
 }
 
 /** The claims of a JWT (RFC 7519). */

@@ -1,23 +1,31 @@
 // The inbox of one user, for a page: what is shown, and what can be done with it.
 
 import { timestampNow } from "@bufbuild/protobuf/wkt";
-import { ConnectError, createClient, type Client, type Transport } from "@connectrpc/connect";
+import {
+  ConnectError,
+  createClient,
+  type CallOptions,
+  type Client,
+  type Transport,
+} from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
-import { authorization, Connection, type Status } from "./connection.js";
+import { callOptions, Connection, type Status } from "./connection.js";
 import { cureOf } from "./error.js";
 import { Fold, type State } from "./fold.js";
 import { NotificationService, type Notification } from "./gen/doorbell/v1/notifications_pb.js";
 import { Group, type Browser, type Word } from "./group.js";
 import { identityOf, type ClaimNames } from "./identity.js";
 import { decode, encode, Kept } from "./kept.js";
+import { TokenSource } from "./token.js";
 
 /** What an inbox is made from. */
 export interface InboxOptions {
   /** Where the service is: `https://doorbell.example.com`. */
   readonly baseUrl: string;
   /**
-   * Answers with a token of the user. It is asked again before the last one ends,
-   * and when one was refused; `fresh` then says that the last will not do.
+   * Answers with a token of the user, within half a minute. It is asked again before
+   * the last one ends, and when one was refused; `fresh` then says that the last will
+   * not do.
    */
   readonly getToken: (fresh: boolean) => string | Promise<string>;
   /** How many notifications a page has; 20, at most 100. */
@@ -62,7 +70,8 @@ export interface Inbox {
   start(): void;
   /** Ends the stream, and leaves the other tabs to themselves. */
   stop(): void;
-  /** Calls `listener` after each change; answers what ends that. */
+  /** Calls `listener` after a change, at once or, of several, within 50 ms; answers
+   * what ends that. */
   subscribe(listener: () => void): () => void;
   /** The inbox now: the same object until something changes. */
   getSnapshot(): Snapshot;
@@ -85,6 +94,10 @@ const MOST_MARKED = 500;
 const KEEP_MS = 200;
 /** Another tab has so long to load a page. */
 const MORE_MS = 10_000;
+/** What comes within so long after a change is told as one. */
+const GATHER_MS = 50;
+/** The most rows that one call answers with. */
+const LONGEST_PAGE = 100;
 
 /** Makes an inbox; `start` begins. */
 export function createInbox(options: InboxOptions): Inbox {
@@ -97,6 +110,7 @@ class LiveInbox implements Inbox {
   readonly #listeners = new Set<() => void>();
   readonly #announcers = new Set<(notification: Notification) => void>();
   readonly #fold = new Fold();
+  readonly #tokens: TokenSource;
   readonly #connection: Connection;
   /** Marked here, and not yet known to be marked there: `undefined` until the
    * service answered, then the revision of its answer. */
@@ -107,7 +121,13 @@ class LiveInbox implements Inbox {
   #isLoadingMore = false;
   /** To be announced, once the list has them. */
   readonly #rings: Notification[] = [];
-  #isEntering = false;
+  /** Announced here, and not yet in the other tabs. */
+  #untold: Notification[] = [];
+  #gathering: ReturnType<typeof setTimeout> | undefined;
+  /** Whether something changed since it was last told. */
+  #isBehind = false;
+  /** From taking its place among the tabs to giving it up. */
+  #place: AbortController | undefined;
   #identity: string | undefined;
   #kept: Kept | undefined;
   #keeping: ReturnType<typeof setTimeout> | undefined;
@@ -117,19 +137,19 @@ class LiveInbox implements Inbox {
   #hiding: ReturnType<typeof setTimeout> | undefined;
   #started: AbortController | undefined;
   #document: Document | undefined;
-  #token: string | undefined;
 
   constructor(options: InboxOptions) {
     this.#options = options;
     const transport = options.transport ?? createGrpcWebTransport({ baseUrl: options.baseUrl });
     this.#client = createClient(NotificationService, transport);
+    this.#tokens = new TokenSource(options.getToken, (token) => this.#identify(token));
     this.#connection = new Connection({
       client: this.#client,
       fold: this.#fold,
       pageSize: options.pageSize ?? 20,
       pollMs: options.pollInterval ?? 60_000,
       random: options.random ?? Math.random,
-      token: (fresh) => this.#getToken(fresh),
+      token: (fresh) => this.#tokens.get(fresh),
       isOnline: () => globalThis.navigator?.onLine ?? true,
       changed: (status, error) => this.#changed(status, error),
       ring: (notification) => this.#rings.push(notification),
@@ -151,6 +171,9 @@ class LiveInbox implements Inbox {
     // A page that may come back from the browser's cache holds nothing meanwhile.
     listen(window, "pagehide", () => this.#suspend());
     listen(window, "pageshow", () => this.#resume());
+    // Nor does one that the browser freezes in the background.
+    listen(document, "freeze", () => this.#suspend());
+    listen(document, "resume", () => this.#resume());
     this.#set("connecting");
     this.#resume();
   }
@@ -158,6 +181,7 @@ class LiveInbox implements Inbox {
   stop(): void {
     this.#started?.abort();
     this.#started = undefined;
+    this.#tokens.forget();
     this.#suspend();
     this.#set("idle");
   }
@@ -221,8 +245,9 @@ class LiveInbox implements Inbox {
   }
 
   retry(): void {
-    if (this.#status === "failed" && this.#started) {
-      this.#token = undefined;
+    if (!this.#leads) this.#group?.say({ kind: "retry" });
+    else if (this.#status === "failed") {
+      this.#tokens.forget();
       this.#suspend();
       this.#resume();
     } else this.#connection.retry();
@@ -232,17 +257,12 @@ class LiveInbox implements Inbox {
 
   #view(): Snapshot {
     const fold = this.#fold;
-    let unanswered = 0;
     const readAt = timestampNow();
-    const notifications = fold.rows.map((row) => {
-      if (row.readAt || !this.#marking.has(row.id)) return row;
-      if (this.#marking.get(row.id) === undefined) unanswered += 1;
-      return { ...row, readAt };
-    });
+    const isMarked = (row: Notification) => !row.readAt && this.#marking.has(row.id);
     return {
-      notifications,
-      // The service's count, but for what it was not told yet.
-      unreadCount: Math.max(0, fold.unreadCount - unanswered),
+      notifications: fold.rows.map((row) => (isMarked(row) ? { ...row, readAt } : row)),
+      // The service's, which the answer to a mark brings: nothing is reckoned here.
+      unreadCount: fold.unreadCount,
       revision: fold.revision,
       status: this.#status,
       error: this.#error,
@@ -254,13 +274,17 @@ class LiveInbox implements Inbox {
 
   /** Something changed. */
   #update(): void {
+    this.#outdate();
+    for (const listener of this.#listeners) safely(listener);
+  }
+
+  #outdate(): void {
     const { position = 0n } = this.#fold;
     for (const [id, revision] of this.#marking) {
       // The stream has delivered it: the row says so itself, or is gone.
       if (revision !== undefined && position >= revision) this.#marking.delete(id);
     }
     this.#snapshot = undefined;
-    for (const listener of this.#listeners) listener();
   }
 
   #set(status: Status, error?: unknown): void {
@@ -270,20 +294,40 @@ class LiveInbox implements Inbox {
   }
 
   #announce(notification: Notification): void {
-    for (const announce of this.#announcers) announce(notification);
+    for (const announce of this.#announcers) safely(() => announce(notification));
   }
 
   // The one tab that holds the stream.
 
   /** The connection changed the fold or its own status. */
   #changed(status: Status, error?: unknown): void {
-    this.#set(status, error);
-    this.#tell();
+    this.#status = status;
+    this.#error = error;
+    this.#outdate();
     for (const notification of this.#rings.splice(0)) {
-      this.#group?.say({ kind: "ring", id: notification.id });
+      this.#untold.push(notification);
       this.#announce(notification);
     }
+    this.#isBehind = true;
+    if (this.#gathering === undefined) this.#gather();
     this.#keeping ??= setTimeout(() => this.#keep(), KEEP_MS);
+  }
+
+  /** Tells what changed, and then waits: a replay is thousands of messages. */
+  #gather(): void {
+    this.#gathering = undefined;
+    if (!this.#isBehind) return;
+    this.#gathering = setTimeout(() => this.#gather(), GATHER_MS);
+    this.#tellAll();
+  }
+
+  /** Tells everybody, here and in the other tabs. */
+  #tellAll(): void {
+    if (!this.#isBehind) return;
+    this.#isBehind = false;
+    this.#tell();
+    for (const { id } of this.#untold.splice(0)) this.#group?.say({ kind: "ring", id });
+    this.#update();
   }
 
   #keep(): void {
@@ -302,25 +346,27 @@ class LiveInbox implements Inbox {
     this.#group.say({ kind: "state", state: this.#encoded(), status: this.#status });
   }
 
+  /** Loads older ones, until there is one or no more. */
   async #loadPage(): Promise<void> {
     const fold = this.#fold;
-    const { life, nextPageToken } = fold;
-    const limit = this.#options.pageSize ?? 20;
-    if (!nextPageToken) {
-      // The list was shortened when it was kept: it begins anew.
-      const page = await this.#call((options) => this.#client.getRecent({ limit }, options));
-      if (fold.life === life) fold.load(page);
-    } else {
+    const { length } = fold.rows;
+    do {
+      const { life, nextPageToken: pageToken } = fold;
+      // A list that was shortened when it was kept knows no token for what follows:
+      // it begins at the top, and soon comes to what it does not have.
+      const limit = pageToken ? (this.#options.pageSize ?? 20) : LONGEST_PAGE;
       fold.beginPage();
       try {
-        const request = { limit, pageToken: nextPageToken };
-        const page = await this.#call((options) => this.#client.getRecent(request, options));
-        fold.addPage(page, life);
+        const page = await this.#call((options) =>
+          this.#client.getRecent({ limit, pageToken }, options),
+        );
+        if (!fold.addPage(page, life)) break;
       } finally {
         fold.endPage();
       }
-    }
+    } while (fold.rows.length === length && fold.nextPageToken);
     this.#tell();
+    this.#update();
   }
 
   /** The list is the group's: who holds the stream loads the page. */
@@ -341,13 +387,6 @@ class LiveInbox implements Inbox {
   }
 
   // Whose inbox it is, and which tab leads.
-
-  async #getToken(fresh: boolean): Promise<string> {
-    const token = await this.#options.getToken(fresh);
-    this.#token = token;
-    this.#identify(token);
-    return token;
-  }
 
   /** A token of somebody else: nothing of the former user stays. */
   #identify(token: string): void {
@@ -378,22 +417,19 @@ class LiveInbox implements Inbox {
 
   /** Takes its place among the tabs, or begins alone where there is no such thing. */
   #resume(): void {
-    const { signal } = this.#started ?? {};
-    if (!signal || signal.aborted || this.#isEntering || this.#leads || this.#group) return;
-    this.#isEntering = true;
-    void this.#enter(signal).finally(() => {
-      this.#isEntering = false;
-    });
+    if (!this.#started || this.#place) return;
+    this.#place = new AbortController();
+    void this.#enter(this.#place.signal);
   }
 
   async #enter(signal: AbortSignal): Promise<void> {
     try {
-      await this.#getToken(false);
+      await this.#tokens.get(false);
     } catch (error) {
       // The connection asks for it again, and waits as it does for the service.
-      this.#set("reconnecting", error);
+      if (!signal.aborted) this.#set("reconnecting", error);
     }
-    if (signal.aborted || this.#leads || this.#group) return;
+    if (signal.aborted) return;
     if (this.#identity !== undefined && (this.#options.shareTabs ?? true)) {
       const name = `doorbell:${this.#options.baseUrl}:${this.#identity}`;
       const member = {
@@ -407,8 +443,13 @@ class LiveInbox implements Inbox {
 
   #suspend(): void {
     clearTimeout(this.#hiding);
-    this.#keep();
+    this.#place?.abort();
+    this.#place = undefined;
     this.#connection.stop();
+    this.#keep();
+    this.#tellAll();
+    clearTimeout(this.#gathering);
+    this.#gathering = undefined;
     this.#leads = false;
     this.#group?.leave();
     this.#group = undefined;
@@ -466,6 +507,9 @@ class LiveInbox implements Inbox {
       }
       case "more":
         if (this.#leads) void this.#loadPage().catch(() => this.#tell());
+        break;
+      case "retry":
+        if (this.#leads) this.retry();
     }
   }
 
@@ -476,15 +520,22 @@ class LiveInbox implements Inbox {
   }
 
   /** A call with the token there is, and once more with another where it is refused. */
-  async #call<T>(call: (options: { headers: HeadersInit }) => Promise<T>): Promise<T> {
-    const token = this.#token ?? (await this.#getToken(false));
+  async #call<T>(call: (options: CallOptions) => Promise<T>): Promise<T> {
     try {
-      return await call({ headers: authorization(token) });
+      return await call(callOptions(await this.#tokens.get(false)));
     } catch (error) {
       if (cureOf(error) !== "token") throw ConnectError.from(error);
-      const fresh = await this.#getToken(true);
-      return await call({ headers: authorization(fresh) });
+      return await call(callOptions(await this.#tokens.get(true)));
     }
+  }
+}
+
+/** Calls what the page gave: an error in it is the page's, and ends no stream. */
+function safely(call: () => void): void {
+  try {
+    call();
+  } catch (error) {
+    console.error(error);
   }
 }
 

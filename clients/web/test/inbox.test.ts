@@ -62,6 +62,7 @@ test("loads, goes live, and announces only what is new", async () => {
 test("a snapshot is the same object until something changes", async () => {
   const inbox = open();
   await pass();
+  await pass(100);
   const before = inbox.getSnapshot();
   expect(inbox.getSnapshot()).toBe(before);
   const heard = vi.fn();
@@ -76,6 +77,27 @@ test("a snapshot is the same object until something changes", async () => {
   service.send("newer");
   await pass();
   expect(heard).not.toHaveBeenCalled();
+});
+
+test("a listener that throws ends no stream", async () => {
+  const complain = vi.spyOn(console, "error").mockImplementation(() => undefined);
+  const inbox = open();
+  inbox.subscribe(() => {
+    throw new Error("the page's own");
+  });
+  inbox.onNotification(() => {
+    throw new Error("the page's own");
+  });
+  const heard = vi.fn();
+  inbox.onNotification(heard);
+  await pass();
+  service.send("new");
+  await pass(100);
+  expect(heard).toHaveBeenCalledOnce();
+  expect(inbox.getSnapshot().status).toBe("live");
+  expect(service.calls.length).toBe(2);
+  expect(complain).toHaveBeenCalled();
+  complain.mockRestore();
 });
 
 test("resumes where it was cut, and announces nothing that was missed", async () => {
@@ -144,24 +166,212 @@ test("a token is renewed before it ends, and the streams overlap", async () => {
   expect(titles(inbox)).toEqual(["after"]);
 });
 
-test("a token that is refused is replaced once; refused again, it is the end", async () => {
+test("a token that is refused is replaced at once, and seldom for ever", async () => {
   service.accepted = "the good one";
   const inbox = open({ getToken: (fresh) => (fresh ? "the good one" : "an old one") });
   await pass();
   expect(inbox.getSnapshot().status).toBe("live");
 
+  // Four that are refused in a row did not just come late.
+  inbox.stop();
   service.accepted = "another";
+  service.calls.length = 0;
   const other = open();
   await pass();
+  expect(service.calls.length).toBe(2);
+  expect(other.getSnapshot().status).toBe("reconnecting");
+  await pass(60_000);
   expect(other.getSnapshot().status).toBe("failed");
   expect(ConnectError.from(other.getSnapshot().error).code).toBe(Code.Unauthenticated);
-  const calls = service.calls.length;
-  await pass(60_000);
-  expect(service.calls.filter((call) => call === "getRecent").length).toBeLessThan(calls + 1);
+  expect(service.calls.length).toBe(5);
   service.accepted = undefined;
   other.retry();
   await pass();
   expect(other.getSnapshot().status).toBe("live");
+});
+
+test("a token is asked for once, and again when it ends soon or was refused", async () => {
+  const asked: boolean[] = [];
+  const getToken = (fresh: boolean) => {
+    asked.push(fresh);
+    return token("ann", Date.now() + 120_000);
+  };
+  service.tokenLife = 120_000;
+  service.heartbeatSeconds = 3600;
+  const inbox = open({ getToken });
+  await pass();
+  service.cut();
+  await pass(1000);
+  await inbox.markRead([service.send("one").id]);
+  await pass();
+  expect(asked).toEqual([false]);
+  await pass(89_500);
+  expect(asked).toEqual([false, true]);
+  service.cut(new ConnectError("revoked", Code.Unauthenticated));
+  await pass();
+  expect(asked).toEqual([false, true, true]);
+  expect(inbox.getSnapshot().status).toBe("live");
+});
+
+test("a token that does not come leaves a good stream alone", async () => {
+  service.tokenLife = 60_000;
+  service.heartbeatSeconds = 3600;
+  let hangs = false;
+  let asked = 0;
+  const getToken = () => {
+    asked += 1;
+    return hangs ? new Promise<string>(() => undefined) : token("ann");
+  };
+  const inbox = open({ getToken });
+  await pass();
+  hangs = true;
+  asked = 0;
+  await pass(31_000);
+  expect(asked).toBe(1);
+  service.send("meanwhile");
+  await pass();
+  expect(titles(inbox)).toEqual(["meanwhile"]);
+  // It is given up after half a minute, and asked for again.
+  await pass(31_000);
+  expect(asked).toBe(2);
+  expect(inbox.getSnapshot().status).toBe("live");
+  hangs = false;
+  await pass(31_000);
+  expect(service.mostFollowers).toBe(2);
+  expect(service.followers.size).toBe(1);
+});
+
+test("a stream falls silent while its renewal hangs, and is noticed", async () => {
+  service.tokenLife = 60_000;
+  service.heartbeatSeconds = 20;
+  let hangs = false;
+  const inbox = open({
+    getToken: (fresh) =>
+      hangs && fresh ? new Promise<string>(() => undefined) : token("ann", Date.now() + 60_000),
+  });
+  await pass();
+  hangs = true;
+  service.calls.length = 0;
+  await pass(42_000);
+  expect(service.calls).toEqual(["subscribe after 0"]);
+  expect(service.followers.size).toBe(1);
+  expect(inbox.getSnapshot().status).toBe("live");
+});
+
+test("a clock that is ahead does not renew without end", async () => {
+  service.tokenLife = -60_000;
+  open();
+  await pass();
+  await pass(10_000);
+  expect(service.calls).toEqual(["getRecent", "subscribe after 0"]);
+});
+
+test("stopped and started again before the first token came, it begins", async () => {
+  const inbox = open();
+  inbox.stop();
+  inbox.start();
+  await pass();
+  expect(inbox.getSnapshot().status).toBe("live");
+  expect(service.followers.size).toBe(1);
+});
+
+test("a token that comes after the stop is nobody's", async () => {
+  const answers: ((token: string) => void)[] = [];
+  const inbox = open({ getToken: () => new Promise((answer) => answers.push(answer)) });
+  await pass();
+  inbox.stop();
+  inbox.start();
+  await pass();
+  expect(answers.length).toBe(2);
+  const [anns, bobs] = ["ann", "bob"].map((user) => token(user, Date.now() + 3_600_000));
+  answers[1]!(bobs!);
+  await pass();
+  service.accepted = bobs;
+  answers[0]!(anns!);
+  await pass();
+  expect(inbox.getSnapshot().status).toBe("live");
+  service.send("for bob");
+  await pass();
+  expect(titles(inbox)).toEqual(["for bob"]);
+});
+
+test("streams that end right after they began come ever later", async () => {
+  open();
+  await pass();
+  service.calls.length = 0;
+  for (let second = 0; second < 60; second += 1) {
+    await pass(1000);
+    service.cut();
+  }
+  // The waits are half of 500 ms, of 1 s, of 2 s, …, and end within a minute.
+  expect(service.calls.length).toBeLessThan(12);
+  // Once one has lasted, the next failure is a first one.
+  await pass(60_000);
+  service.calls.length = 0;
+  service.cut();
+  await pass(300);
+  expect(service.calls.length).toBe(1);
+});
+
+test("a service that resets again and again is asked ever later", async () => {
+  open();
+  await pass();
+  service.calls.length = 0;
+  const reset = { case: "reset" as const, value: { epoch: service.epoch } };
+  service.say({ event: reset });
+  await pass();
+  expect(service.calls).toEqual(["getRecent", "subscribe after 0"]);
+  for (let tenth = 0; tenth < 100; tenth += 1) {
+    service.say({ event: reset });
+    await pass(100);
+  }
+  expect(service.calls.length).toBeLessThan(2 * 8);
+});
+
+test("who is refused for load waits as it is asked to", async () => {
+  service.failure = new ConnectError("busy", Code.ResourceExhausted);
+  // Its first field, a duration, of which the first field is 20 seconds.
+  const value = Uint8Array.of(0x0a, 2, 0x08, 20);
+  service.failure.details.push({ type: "google.rpc.RetryInfo", value });
+  open();
+  await pass();
+  expect(service.calls.length).toBe(1);
+  await pass(20_200);
+  expect(service.calls.length).toBe(1);
+  await pass(100);
+  expect(service.calls.length).toBe(2);
+});
+
+test("a call that is never answered ends", async () => {
+  const one = service.send("one");
+  const inbox = open();
+  await pass();
+  service.isMute = true;
+  const marked = inbox.markRead([one.id]);
+  const failed = expect(marked).rejects.toThrow(/deadline/);
+  expect(inbox.getSnapshot().notifications[0]?.readAt).toBeDefined();
+  await pass(15_100);
+  await failed;
+  expect(inbox.getSnapshot().notifications[0]?.readAt).toBeUndefined();
+});
+
+test("a replay of thousands is told in few words", async () => {
+  const browser = newBrowser();
+  const tabs = [await Tab.open(browser), await Tab.open(browser)];
+  await pass(1000);
+  const heard = tabs.map(({ inbox }) => {
+    const listener = vi.fn();
+    inbox.subscribe(listener);
+    return listener;
+  });
+  service.cut();
+  await pass();
+  for (let number = 1; number <= 3000; number += 1) service.send(`number ${number}`);
+  Channel.said = 0;
+  await pass(2000);
+  for (const { inbox } of tabs) expect(inbox.getSnapshot().notifications.length).toBe(3000);
+  expect(Channel.said).toBeLessThan(50);
+  for (const listener of heard) expect(listener.mock.calls.length).toBeLessThan(50);
 });
 
 test("what is not allowed is the end at once", async () => {
@@ -210,21 +420,22 @@ test("the service says when to come back", async () => {
   expect(service.calls.length).toBe(3);
 });
 
-test("marking shows at once, and is taken back where it fails", async () => {
+test("marking shows at once, the count with the answer, and nothing stays of a failure", async () => {
   const first = service.send("one");
   service.send("two");
   const inbox = open();
   await pass();
   const marked = inbox.markRead([first.id]);
-  expect(inbox.getSnapshot().unreadCount).toBe(1);
   expect(inbox.getSnapshot().notifications[1]?.readAt).toBeDefined();
+  expect(inbox.getSnapshot().unreadCount).toBe(2);
   await marked;
+  expect(inbox.getSnapshot().unreadCount).toBe(1);
   await pass();
   expect(inbox.getSnapshot()).toMatchObject({ unreadCount: 1, revision: 3n });
 
   service.failure = new ConnectError("away", Code.Unavailable);
   const failed = inbox.markRead([service.rows[1]!.id]);
-  expect(inbox.getSnapshot().unreadCount).toBe(0);
+  expect(inbox.getSnapshot().notifications[0]?.readAt).toBeDefined();
   await expect(failed).rejects.toThrow("away");
   expect(inbox.getSnapshot().unreadCount).toBe(1);
   expect(inbox.getSnapshot().notifications[0]?.readAt).toBeUndefined();
@@ -302,6 +513,7 @@ test("a reload shows the inbox at once, and resumes", async () => {
   tab.inbox.stop();
   service.send("meanwhile");
   service.calls.length = 0;
+  service.failure = new ConnectError("away", Code.Unavailable);
   const again = createInbox({
     baseUrl: "http://doorbell.test",
     getToken: () => token("ann"),
@@ -309,12 +521,35 @@ test("a reload shows the inbox at once, and resumes", async () => {
   });
   opened.push(again);
   again.start();
-  await Promise.resolve();
-  await Promise.resolve();
+  await pass();
   expect(titles(again)).toEqual(["kept"]);
-  await pass(100);
+  service.failure = undefined;
+  await pass(500);
   expect(titles(again)).toEqual(["meanwhile", "kept"]);
-  expect(service.calls).toEqual(["subscribe after 1"]);
+  expect(new Set(service.calls)).toEqual(new Set(["subscribe after 1"]));
+});
+
+test("a long list is kept in part, and grows again where one scrolls", async () => {
+  const browser = newBrowser();
+  for (let number = 1; number <= 170; number += 1) service.send(`number ${number}`);
+  const tab = await Tab.open(browser);
+  await pass(500);
+  for (let page = 2; page <= 7; page += 1) await tab.inbox.loadMore();
+  expect(titles(tab.inbox).length).toBe(140);
+  await pass(500);
+  tab.inbox.stop();
+  for (let number = 171; number <= 290; number += 1) service.send(`number ${number}`);
+  const { inbox } = await Tab.open(browser);
+  await pass(500);
+  const before = titles(inbox).length;
+  expect(before).toBe(100 + 120);
+  const newest = Array.from({ length: 290 }, (_, at) => `number ${290 - at}`);
+  await inbox.loadMore();
+  const after = titles(inbox).length;
+  expect(after).toBeGreaterThan(before);
+  expect(titles(inbox)).toEqual(newest.slice(0, after));
+  while (inbox.getSnapshot().hasMore) await inbox.loadMore();
+  expect(titles(inbox)).toEqual(newest);
 });
 
 test("another user sees nothing of the former, and nothing of it stays", async () => {
@@ -436,6 +671,42 @@ test("hidden, the stream is given up and a poll a minute stays; shown, it resume
   expect(service.followers.size).toBe(1);
   expect(second.inbox.getSnapshot().status).toBe("live");
   expect(announced).not.toHaveBeenCalled();
+});
+
+test("a tab that the browser freezes hands the stream on", async () => {
+  const browser = newBrowser();
+  const first = await Tab.open(browser);
+  await pass(500);
+  const second = await Tab.open(browser);
+  await pass(500);
+  service.calls.length = 0;
+  first.enter(browser);
+  first.document.dispatchEvent(new Event("freeze"));
+  await pass(100);
+  expect(service.calls).toEqual(["subscribe after 0"]);
+  service.send("while it is frozen");
+  await pass(100);
+  expect(titles(second.inbox)).toEqual(["while it is frozen"]);
+  expect(titles(first.inbox)).toEqual([]);
+  first.document.dispatchEvent(new Event("resume"));
+  await pass(500);
+  expect(titles(first.inbox)).toEqual(["while it is frozen"]);
+  expect(service.followers.size).toBe(1);
+});
+
+test("any tab can say to try again now", async () => {
+  const browser = newBrowser();
+  const tabs = [await Tab.open(browser), await Tab.open(browser)];
+  await pass(1000);
+  service.failure = new ConnectError("no", Code.PermissionDenied);
+  service.cut();
+  await pass(1000);
+  for (const { inbox } of tabs) expect(inbox.getSnapshot().status).toBe("failed");
+  service.failure = undefined;
+  tabs[1]!.inbox.retry();
+  await pass(1000);
+  for (const { inbox } of tabs) expect(inbox.getSnapshot().status).toBe("live");
+  expect(service.followers.size).toBe(1);
 });
 
 test("where the browser has no locks each tab is on its own", async () => {

@@ -31,6 +31,8 @@ export class Service {
   tokenLife = 3_600_000;
   /** Tokens that are accepted; all where there is none. */
   accepted: string | undefined;
+  /** Whether it marks nothing, and answers no mark. */
+  isMute = false;
   /** What every call fails with. */
   failure: ConnectError | undefined;
   /** A follower that has more to take lags. */
@@ -105,8 +107,9 @@ export class Service {
             nextPageToken: more && last ? String(last.sequence) : "",
           };
         },
-        markRead: (request, context) => {
+        markRead: async (request, context) => {
           this.#admit("markRead", context);
+          if (this.isMute) await new Promise(() => undefined);
           const markedCount = this.mark(request.notificationIds);
           return { ...this.#head(), markedCount };
         },

@@ -65,15 +65,19 @@ export class Shelf implements Storage {
   }
 }
 
-/** A token that names a user, as any issuer makes it; nobody here verifies it. */
-export function token(user: string, organization = "acme"): string {
+/** A token that names a user, as any issuer makes it; nobody here verifies it. Where
+ * it says when it ends, that is in milliseconds. */
+export function token(user: string, ends?: number): string {
+  const expiry = ends === undefined ? {} : { exp: Math.floor(ends / 1000) };
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  return `${part({ alg: "none" })}.${part({ organizationId: organization, userId: user })}.x`;
+  return `${part({ alg: "none" })}.${part({ organizationId: "acme", userId: user, ...expiry })}.x`;
 }
 
 /** `BroadcastChannel`: to all others of the name, a moment later. */
 export class Channel {
   static readonly #open = new Set<Channel>();
+  /** How often anything was said. */
+  static said = 0;
   onmessage: ((event: { data: unknown }) => void) | null = null;
   readonly name: string;
 
@@ -84,6 +88,7 @@ export class Channel {
 
   postMessage(message: unknown): void {
     const data: unknown = structuredClone(message);
+    Channel.said += 1;
     for (const other of Channel.#open) {
       if (other === this || other.name !== this.name) continue;
       queueMicrotask(() => {
