@@ -4,8 +4,9 @@
 //! What is wrong with the service is returned as a finding, so that the oracle can
 //! see that deliberate bugs are found; what is wrong with a test panics.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorbell::{
     bus::{self, Bus, nats::Nats as NatsBus},
     clock::Timestamp,
@@ -22,8 +23,10 @@ use doorbell::{
     },
     random::SeededRandom,
 };
+use nkeys::KeyPair;
 use prost::Message as _;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+use serde_json::{Value, json};
 use tokio::{
     task::{JoinSet, block_in_place},
     time::{Instant, sleep, timeout},
@@ -31,6 +34,7 @@ use tokio::{
 use tonic::Streaming;
 
 use crate::{
+    calls::page,
     engines::{self, Break, Nats, PgBouncer, Postgres, Proxy},
     history::Check,
     load::{Load, Survived},
@@ -697,7 +701,7 @@ async fn without_nats_sends_go_on_and_streams_heal_within_a_heartbeat() {
     block_in_place(|| cluster.nats.kill());
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let ready = block_in_place(|| http_get(pages, "/readyz"));
+        let ready = page(pages, "/readyz").await;
         assert!(ready.starts_with("HTTP/1.1 200 "), "{ready}");
         if ready.contains("NATS is away") {
             break;
@@ -705,7 +709,7 @@ async fn without_nats_sends_go_on_and_streams_heal_within_a_heartbeat() {
         assert!(Instant::now() < deadline, "{ready}");
         sleep(Duration::from_millis(50)).await;
     }
-    let metrics = block_in_place(|| http_get(pages, "/metrics"));
+    let metrics = page(pages, "/metrics").await;
     assert!(
         metrics.contains("\ndoorbell_bus_connected 0\n"),
         "{metrics}"
@@ -804,7 +808,7 @@ async fn a_second_node_without_nats_is_refused_and_the_lock_comes_back() {
     let ready = async |expected: &str| {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let answer = block_in_place(|| http_get(pages, "/readyz"));
+            let answer = page(pages, "/readyz").await;
             if answer.contains(expected) {
                 return;
             }
@@ -843,16 +847,6 @@ async fn a_second_node_without_nats_is_refused_and_the_lock_comes_back() {
     sender.send_in_app(request("still", None)).await.unwrap();
     drop(thief);
     ready("200").await;
-}
-
-fn http_get(address: std::net::SocketAddr, path: &str) -> String {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -1037,6 +1031,82 @@ async fn the_way_to_nats_is_encrypted_and_takes_a_password() {
         stranger.trouble().is_some(),
         "it does not know the password"
     );
+}
+
+/// What `issuer` says of `subject`
+/// (<https://docs.nats.io/running-a-nats-service/nats_admin/security/jwt>).
+fn nats_token(issuer: &KeyPair, subject: &KeyPair, what: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let claims = json!({
+        "jti": subject.public_key(),
+        "iat": 1_700_000_000,
+        "iss": issuer.public_key(),
+        "sub": subject.public_key(),
+        "name": "a test",
+        "nats": what,
+    });
+    let header = json!({"typ": "JWT", "alg": "ed25519-nkey"});
+    let signed = format!("{}.{}", part(&header), part(&claims));
+    let signature = issuer.sign(signed.as_bytes()).unwrap();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_credentials_file_opens_nats() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let file = directory.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let (operator, account) = (KeyPair::new_operator(), KeyPair::new_account());
+    let of_the_operator = nats_token(
+        &operator,
+        &operator,
+        &json!({"type": "operator", "version": 2}),
+    );
+    let limits = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1,
+        "wildcards": true, "conn": -1, "leaf": -1,
+    });
+    let of_the_account = nats_token(
+        &operator,
+        &account,
+        &json!({"type": "account", "version": 2, "limits": limits}),
+    );
+    let config = format!(
+        "operator: {of_the_operator}\nresolver: MEMORY\nresolver_preload: {{ {}: {of_the_account} }}\n",
+        account.public_key()
+    );
+    let config = file("nats.conf", config);
+    let credentials = |name: &str, account: &KeyPair| {
+        let user = KeyPair::new_user();
+        let what = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1});
+        let token = nats_token(account, &user, &what);
+        let seed = user.seed().unwrap();
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        );
+        file(name, text)
+    };
+    let nats = block_in_place(|| Nats::start_with(&["-c", config.to_str().unwrap()]));
+    let node = async |credentials: PathBuf, seed| {
+        let settings = BusSettings {
+            nats_url: Some(nats.url().into()),
+            nats_creds_file: Some(credentials),
+            ..BusSettings::default()
+        };
+        let hub = bus::hub(&FeedSettings::default());
+        let random = Arc::new(SeededRandom::new(seed));
+        Bus::Nats(NatsBus::open(&settings, hub, random).await.unwrap())
+    };
+    let one = node(credentials("one", &account), 1).await;
+    let other = node(credentials("other", &account), 2).await;
+    assert!(reaches(&one, &other).await);
+    let stranger = node(credentials("stranger", &KeyPair::new_account()), 3).await;
+    sleep(Duration::from_millis(500)).await;
+    assert!(stranger.trouble().is_some(), "no operator vouches for it");
 }
 
 #[test]

@@ -532,6 +532,18 @@ async fn run(case: Case, settings: FeedSettings, postgres: Option<&str>) -> Resu
     result
 }
 
+/// The inboxes of a store, at a quiet pace.
+fn inbox(store: Arc<dyn Store>, settings: FeedSettings) -> Arc<Inbox> {
+    Inbox::new(
+        store,
+        Bus::local(&settings),
+        Arc::new(WildClock::default()),
+        Arc::new(SeededRandom::new(1)),
+        settings,
+        &WriterSettings::default(),
+    )
+}
+
 /// What is read between two pages of a heal comes a second time: for the badge.
 #[tokio::test]
 async fn a_row_that_changes_during_a_heal_rings_once() {
@@ -541,14 +553,7 @@ async fn a_row_that_changes_during_a_heal_rings_once() {
         replay_page: 2,
         ..FeedSettings::default()
     };
-    let inbox = Inbox::new(
-        Arc::new(support::sqlite(&directory).await),
-        Bus::local(&settings),
-        Arc::new(WildClock::default()),
-        Arc::new(SeededRandom::new(1)),
-        settings,
-        &WriterSettings::default(),
-    );
+    let inbox = inbox(Arc::new(support::sqlite(&directory).await), settings);
     let never = Timestamp::from_seconds(i64::MAX);
     let mut feed = inbox
         .subscribe(&key(0), Resume::default(), never)
@@ -598,14 +603,7 @@ pub async fn misses_nothing_beside_a_read() -> Result<(), String> {
             heartbeat_interval: Duration::from_secs(3600).into(),
             ..FeedSettings::default()
         };
-        let inbox = Inbox::new(
-            Arc::new(store),
-            Bus::local(&settings),
-            Arc::new(WildClock::default()),
-            Arc::new(SeededRandom::new(1)),
-            settings,
-            &WriterSettings::default(),
-        );
+        let inbox = inbox(Arc::new(store), settings);
         send(&inbox, "before").await;
         let resume = Resume {
             after_revision: replays.then_some(Revision::ZERO),
@@ -653,14 +651,8 @@ async fn a_change_beside_a_read_is_seen() {
 #[tokio::test]
 async fn a_feed_that_is_drained_before_its_first_message_only_ends() {
     let directory = tempfile::tempdir().unwrap();
-    let inbox = Inbox::new(
-        Arc::new(support::sqlite(&directory).await),
-        Bus::local(&FeedSettings::default()),
-        Arc::new(WildClock::default()),
-        Arc::new(SeededRandom::new(1)),
-        FeedSettings::default(),
-        &WriterSettings::default(),
-    );
+    let store = Arc::new(support::sqlite(&directory).await);
+    let inbox = inbox(store, FeedSettings::default());
     let never = Timestamp::from_seconds(i64::MAX);
     let mut feed = inbox
         .subscribe(&key(0), Resume::default(), never)
@@ -677,14 +669,8 @@ async fn a_feed_that_is_drained_before_its_first_message_only_ends() {
 #[tokio::test]
 async fn a_feed_that_nobody_polls_keeps_no_reader_from_others() {
     let directory = tempfile::tempdir().unwrap();
-    let inbox = Inbox::new(
-        Arc::new(support::sqlite(&directory).await),
-        Bus::local(&FeedSettings::default()),
-        Arc::new(WildClock::default()),
-        Arc::new(SeededRandom::new(1)),
-        FeedSettings::default(),
-        &WriterSettings::default(),
-    );
+    let store = Arc::new(support::sqlite(&directory).await);
+    let inbox = inbox(store, FeedSettings::default());
     send(&inbox, "a").await;
     let never = Timestamp::from_seconds(i64::MAX);
     let resume = Resume {

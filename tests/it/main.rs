@@ -22,6 +22,7 @@ mod foreign;
 mod fuzzed;
 mod history;
 mod isolation;
+mod keys;
 mod load;
 #[cfg(feature = "sabotage")]
 mod oracle;

@@ -735,6 +735,39 @@ async fn streams_of_a_user_and_of_an_organization_are_capped() {
     .await;
 }
 
+/// Without file descriptors it accepts nobody, serves who is there, and goes on
+/// once others gave theirs back.
+#[tokio::test]
+async fn want_of_file_descriptors_passes() {
+    let mut setup = Setup::new();
+    setup.wrapper = ["sh", "-c", "ulimit -n 96 && exec \"$@\"", "sh"]
+        .map(String::from)
+        .to_vec();
+    let server = setup.start();
+    let mut before = Inbox::new(&server, "acme", "ann").await;
+    let mut crowd = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    while !server.log().contains("cannot accept connections") {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        crowd.push(TcpStream::connect(server.setup.listen).await.unwrap());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    before.send("meanwhile").await;
+    let reader = &mut before.reader;
+    let head = reader.get_unread_count(GetUnreadCountRequest {}).await;
+    assert_eq!(head.unwrap().into_inner().unread_count, 1);
+    // Those that wait to be accepted are accepted when the crowd leaves.
+    let server = Arc::new(server);
+    let after = tokio::spawn({
+        let server = server.clone();
+        async move { server.user("acme", "ann").await }
+    });
+    drop(crowd);
+    let mut after = timeout(PATIENCE, after).await.unwrap().unwrap();
+    let head = after.get_unread_count(GetUnreadCountRequest {}).await;
+    assert_eq!(head.unwrap().into_inner().unread_count, 1);
+}
+
 #[tokio::test]
 async fn streams_of_a_connection_are_capped() {
     const MOST: u32 = 3;

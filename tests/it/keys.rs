@@ -1,0 +1,112 @@
+//! Keys that somebody else publishes, as the service fetches them.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use doorbell::{
+    clock::{Clock as _, SystemClock},
+    proto::GetUnreadCountRequest,
+};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rustls::{ServerConfig, crypto::aws_lc_rs};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    task::block_in_place,
+    time::{Instant, sleep},
+};
+use tokio_rustls::TlsAcceptor;
+use tonic::{Code, Status};
+
+use crate::server::{PATIENCE, Server, Setup};
+
+/// Who answers every request with these keys.
+async fn publish(certified: &rcgen::CertifiedKey<rcgen::KeyPair>, keys: String) -> SocketAddr {
+    let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
+    let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key.into())
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{keys}",
+        keys.len()
+    );
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (acceptor, answer) = (acceptor.clone(), answer.clone());
+            tokio::spawn(async move {
+                // Who does not trust the certificate goes away here.
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.shutdown().await;
+            });
+        }
+    });
+    address
+}
+
+async fn call(server: &Server, token: &str) -> Result<(), Status> {
+    let mut client = server.client(token).await;
+    let answer = client.get_unread_count(GetUnreadCountRequest {}).await;
+    answer.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_come_over_tls_from_whom_this_machine_trusts() {
+    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let stranger = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let signing = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let keys = json!({"keys": [{
+        "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": "a",
+        "x": URL_SAFE_NO_PAD.encode(signing.public_key_raw()),
+    }]});
+    let publisher = publish(&certified, keys.to_string()).await;
+    let header = Header {
+        kid: Some("a".into()),
+        ..Header::new(Algorithm::EdDSA)
+    };
+    let claims = json!({
+        "organizationId": "acme", "userId": "ann",
+        "exp": SystemClock.now().as_micros() / 1_000_000 + 3600,
+    });
+    let key = EncodingKey::from_ed_pem(signing.serialize_pem().as_bytes()).unwrap();
+    let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+    let trusting = |root: &rcgen::Certificate| {
+        let mut setup = Setup::new().with("JWKS", format!("https://{publisher}/keys"));
+        let file = setup.directory.path().join("root.pem");
+        std::fs::write(&file, root.pem()).unwrap();
+        // Where rustls-native-certs looks before it looks at the system.
+        let file = file.to_str().unwrap().to_owned();
+        setup.variables.insert("SSL_CERT_FILE".into(), file);
+        block_in_place(|| setup.start())
+    };
+
+    let server = trusting(&certified.cert);
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(status) = call(&server, &token).await {
+        assert!(Instant::now() < deadline, "{status}: {}", server.log());
+        sleep(Duration::from_millis(50)).await;
+    }
+
+    let server = trusting(&stranger.cert);
+    let deadline = Instant::now() + PATIENCE;
+    while !server.log().contains("certificate") {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        sleep(Duration::from_millis(50)).await;
+    }
+    let status = call(&server, &token).await.unwrap_err();
+    let refusals = [Code::Unauthenticated, Code::Unavailable];
+    assert!(refusals.contains(&status.code()), "{status}");
+}
