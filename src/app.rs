@@ -102,9 +102,9 @@ impl App {
             Some(_) => Sharing::Shared,
         };
         let store = store::open(&config.store, sharing, &*random).await?;
-        let bus = match sharing {
-            Sharing::Alone => Bus::local(&config.feed),
-            Sharing::Shared => {
+        let bus = match config.bus.nats_url {
+            None => Bus::local(&config.feed),
+            Some(_) => {
                 let hub = bus::hub(&config.feed);
                 Bus::Nats(Nats::open(&config.bus, hub, random.clone()).await?)
             }

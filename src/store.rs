@@ -303,13 +303,15 @@ pub fn new_epoch(random: &dyn Random) -> Epoch {
     Epoch::new(&Uuid::from_bytes(bytes).simple().to_string())
 }
 
-/// Whether other processes work on a store as well.
+/// How a process works on a store that others may use as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// This one alone.
+    /// A node without a bus: it and any other refuse each other.
     Alone,
-    /// Others too.
+    /// One of several nodes, which have a bus.
     Shared,
+    /// A tool: it works beside whoever there is.
+    Beside,
 }
 
 /// The migrations of an engine: names and texts, numbered from 1.

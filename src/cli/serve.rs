@@ -88,7 +88,7 @@ pub async fn migrate(args: MigrateArgs) -> Result<(), Failure> {
         .check()
         .map_err(|error| Failure::Refused(error.to_string()))?;
     make_data_dir(&args.store)?;
-    let store = store::open(&args.store, Sharing::Shared, &SystemRandom).await?;
+    let store = store::open(&args.store, Sharing::Beside, &SystemRandom).await?;
     tracing::info!("the schema is up to date");
     if args.new_epoch {
         store.renew_epoch(&store::new_epoch(&SystemRandom)).await?;

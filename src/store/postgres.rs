@@ -9,7 +9,7 @@
 //! `synchronous_commit = on` is set in each transaction that writes: it holds
 //! through a pooler as well.
 
-mod sole;
+mod lock;
 
 use std::{
     borrow::Cow,
@@ -43,7 +43,7 @@ use crate::{
     random::Random,
     sabotage::{self, Sabotage},
 };
-use sole::SoleLock;
+use lock::{Mode, NodeLock};
 
 /// As `server_version_num` says it.
 const OLDEST_POSTGRES: u32 = 150_000;
@@ -172,12 +172,12 @@ pub struct Postgres {
     patience: Duration,
     /// The most that it may take to learn what became of a commit.
     resolve_within: Duration,
-    sole: Option<SoleLock>,
+    lock: Option<NodeLock>,
 }
 
 impl Postgres {
     /// Connects to the Postgres that `settings` name and brings its schema up to
-    /// date. [`Sharing::Alone`]: refused where another process works on it alone.
+    /// date; refused where other processes do not allow `sharing`.
     pub async fn open(
         settings: &StoreSettings,
         sharing: Sharing,
@@ -203,12 +203,17 @@ impl Postgres {
             .map_err(cannot_use)?;
         refuse_unsafe(&mut connection).await.map_err(cannot_use)?;
         drop(connection);
-        let sole = match sharing {
-            Sharing::Alone => {
-                let lock = SoleLock::take(direct.clone(), connect_timeout);
+        let mode = match sharing {
+            Sharing::Alone => Some(Mode::Exclusive),
+            Sharing::Shared => Some(Mode::Shared),
+            Sharing::Beside => None,
+        };
+        let lock = match mode {
+            Some(mode) => {
+                let lock = NodeLock::take(mode, direct.clone(), connect_timeout);
                 Some(lock.await.map_err(cannot_use)?)
             }
-            Sharing::Shared => None,
+            None => None,
         };
         let database = pool(&direct, 1, connect_timeout)
             .await
@@ -251,7 +256,7 @@ impl Postgres {
             begin_reading: format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {millis}"),
             patience: statement_timeout + GRACE,
             resolve_within: connect_timeout + statement_timeout,
-            sole,
+            lock,
         })
     }
 
@@ -953,8 +958,8 @@ impl Store for Postgres {
     }
 
     async fn check(&self) -> Result<(), Error> {
-        if let Some(sole) = &self.sole {
-            sole.check()?;
+        if let Some(lock) = &self.lock {
+            lock.check()?;
         }
         let is_read_only = self.read(|connection| {
             let query = self.query(CHECK);

@@ -790,6 +790,27 @@ async fn a_new_epoch_makes_clients_of_a_restored_database_load_anew() {
     );
 }
 
+/// Whoever forgot the bus on one node of several is told so at its start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_nats_is_refused_beside_nodes_that_have_it() {
+    let cluster = Cluster::start(2, &[]).await;
+    let name = engines::database_of(&cluster.database);
+    let database = engines::url(cluster.postgres.address, name);
+    let mut forgetful = Setup::new().with("DATABASE_URL", &database).spawn();
+    let status = block_in_place(|| forgetful.wait(PATIENCE));
+    assert_eq!(status.code(), Some(2));
+    let log = forgetful.log();
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(log.contains("DOORBELL_NATS_URL"), "{log}");
+    // A tool is none of them.
+    let migrated = std::process::Command::new(crate::server::DOORBELL)
+        .arg("migrate")
+        .env("DOORBELL_DATABASE_URL", &database)
+        .output()
+        .unwrap();
+    assert!(migrated.status.success(), "{migrated:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_node_without_nats_is_refused_and_the_lock_comes_back() {
     let database = Postgres::shared().create_database().await;

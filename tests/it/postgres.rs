@@ -181,10 +181,15 @@ async fn who_is_alone_refuses_a_second_and_leaves_the_lock() {
     first.check().await.unwrap();
     let problem = refused(&url, Sharing::Alone).await;
     assert!(
-        problem.contains("another doorbell works on it alone"),
+        problem.contains("another doorbell works on it; several need DOORBELL_NATS_URL"),
         "{problem}"
     );
     assert_eq!(problem.lines().count(), 1);
+    let problem = refused(&url, Sharing::Shared).await;
+    assert!(
+        problem.contains("another doorbell works on it without DOORBELL_NATS_URL"),
+        "{problem}"
+    );
     first.close().await;
     drop(first);
     // Its connection is closed a moment later.

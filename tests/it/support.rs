@@ -44,7 +44,7 @@ pub async fn sqlite(directory: &TempDir) -> Sqlite {
         .expect("the store opens")
 }
 
-/// A store in a Postgres database, as one of several nodes has it.
+/// A store in a Postgres database, beside whoever works on it.
 pub async fn postgres(url: &str) -> Postgres {
     let settings = StoreSettings {
         database_url: Some(url.into()),
@@ -55,7 +55,7 @@ pub async fn postgres(url: &str) -> Postgres {
 
 /// The store that `settings` name.
 pub async fn postgres_with(settings: &StoreSettings) -> Postgres {
-    Postgres::open(settings, Sharing::Shared, &SeededRandom::new(1))
+    Postgres::open(settings, Sharing::Beside, &SeededRandom::new(1))
         .await
         .expect("the store opens")
 }

@@ -1,9 +1,9 @@
-//! The lock of a node that works on its Postgres alone.
+//! The lock that each node holds on its Postgres: alone, or shared with others.
 //!
-//! Without a bus, two nodes on one database would ring each other's streams only
-//! when their rooms are checked. Whoever starts a second one most likely forgot
-//! the bus: an advisory lock refuses it. It is a deterrent and no more: nothing
-//! is wrong in the store if two write.
+//! Without a bus, nodes on one database would ring each other's streams only when
+//! their rooms are checked. Whoever starts a node without a bus beside another
+//! most likely forgot the setting: an advisory lock refuses it. It is a deterrent
+//! and no more: nothing is wrong in the store if two write.
 
 use std::{
     sync::{
@@ -24,35 +24,70 @@ const KEY: i64 = i64::from_be_bytes(*b"doorbell");
 /// How often the connection that holds it is asked whether it lives.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// How it is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// By a node without a bus.
+    Exclusive,
+    /// By nodes that have one.
+    Shared,
+}
+
+impl Mode {
+    const fn statement(self) -> &'static str {
+        match self {
+            Self::Exclusive => "SELECT pg_try_advisory_lock($1)",
+            Self::Shared => "SELECT pg_try_advisory_lock_shared($1)",
+        }
+    }
+
+    /// Why it is not to be had.
+    const fn refusal(self) -> &'static str {
+        match self {
+            Self::Exclusive => {
+                "another doorbell works on it; several need DOORBELL_NATS_URL, on each of them"
+            }
+            Self::Shared => {
+                "another doorbell works on it without DOORBELL_NATS_URL; \
+                 several need it, on each of them"
+            }
+        }
+    }
+}
+
 /// Held as long as its connection lives, and taken again when it is lost.
-pub(super) struct SoleLock {
+pub(super) struct NodeLock {
+    mode: Mode,
     is_held: Arc<AtomicBool>,
     _keeper: AbortOnDropHandle<()>,
 }
 
-impl SoleLock {
-    /// Takes the lock; what is wrong in words where another process has it.
-    pub(super) async fn take(options: PgConnectOptions, within: Duration) -> Result<Self, String> {
+impl NodeLock {
+    /// Takes the lock; what is wrong in words where others do not allow it.
+    pub(super) async fn take(
+        mode: Mode,
+        options: PgConnectOptions,
+        within: Duration,
+    ) -> Result<Self, String> {
         // A machine that vanished must not keep it for hours.
         let options = options.options([
             ("tcp_keepalives_idle", "5"),
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
         ]);
-        let connection = lock(&options, within).await?.ok_or(
-            "another doorbell works on it alone; several need DOORBELL_NATS_URL, on each of them",
-        )?;
+        let connection = lock(mode, &options, within).await?.ok_or(mode.refusal())?;
         let is_held = Arc::new(AtomicBool::new(true));
-        let keeper = tokio::spawn(keep(connection, options, within, is_held.clone()));
+        let keeper = tokio::spawn(keep(mode, connection, options, within, is_held.clone()));
         Ok(Self {
+            mode,
             is_held,
             _keeper: AbortOnDropHandle::new(keeper),
         })
     }
 
-    /// Fails while it is lost.
+    /// Fails while a node that works alone does not have it.
     pub(super) fn check(&self) -> Result<(), Error> {
-        if self.is_held.load(Ordering::Relaxed) {
+        if self.mode == Mode::Shared || self.is_held.load(Ordering::Relaxed) {
             Ok(())
         } else {
             Err(Error::Unavailable(
@@ -62,13 +97,14 @@ impl SoleLock {
     }
 }
 
-/// `None`: another process holds it.
+/// `None`: another process does not allow it.
 async fn lock(
+    mode: Mode,
     options: &PgConnectOptions,
     within: Duration,
 ) -> Result<Option<PgConnection>, String> {
     let mut connection = connect(options, within).await?;
-    let locked = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+    let locked = sqlx::query_scalar(mode.statement())
         .bind(KEY)
         .fetch_one(&mut connection);
     match timeout(within, locked).await {
@@ -80,6 +116,7 @@ async fn lock(
 }
 
 async fn keep(
+    mode: Mode,
     mut connection: PgConnection,
     options: PgConnectOptions,
     within: Duration,
@@ -92,18 +129,21 @@ async fn keep(
             continue;
         }
         is_held.store(false, Ordering::Relaxed);
-        tracing::error!("the lock that keeps a second doorbell away is lost");
+        match mode {
+            Mode::Exclusive => {
+                tracing::error!("the lock that keeps a second doorbell away is lost");
+            }
+            Mode::Shared => tracing::debug!("the lock of the nodes is lost, as its connection is"),
+        }
         connection = loop {
-            match lock(&options, within).await {
+            match lock(mode, &options, within).await {
                 Ok(Some(connection)) => break connection,
-                Ok(None) => tracing::error!(
-                    "another doorbell has taken the database; several need DOORBELL_NATS_URL"
-                ),
+                Ok(None) => tracing::error!("{}", mode.refusal()),
                 Err(error) => tracing::debug!(%error, "the lock cannot be taken yet"),
             }
             sleep(PERIOD).await;
         };
         is_held.store(true, Ordering::Relaxed);
-        tracing::info!("the lock that keeps a second doorbell away is taken again");
+        tracing::info!("the lock of the nodes is taken again");
     }
 }
