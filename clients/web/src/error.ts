@@ -14,19 +14,17 @@ export type Cure =
   /** Nothing that this client could do would help. */
   | "none";
 
-/** What to do about an error of a call. */
+/** What to do about an error of a call. Only the service's own word ends it for good,
+ * which it gives with a reason (`google.rpc.ErrorInfo`): what a proxy answers while the
+ * service is replaced behind it is over soon. */
 export function cureOf(error: unknown): Cure {
-  switch (ConnectError.from(error).code) {
-    case Code.Unauthenticated:
-      return "token";
-    case Code.PermissionDenied:
-    case Code.InvalidArgument:
-    case Code.NotFound:
-    case Code.Unimplemented:
-      return "none";
-    default:
-      return "wait";
-  }
+  const { code, details } = ConnectError.from(error);
+  if (code === Code.Unauthenticated) return "token";
+  const isFinal = code === Code.PermissionDenied || code === Code.InvalidArgument;
+  const hasReason = details.some(
+    (detail) => "type" in detail && detail.type === "google.rpc.ErrorInfo",
+  );
+  return isFinal && hasReason ? "none" : "wait";
 }
 
 /** How long the service asks to wait, in milliseconds: the `google.rpc.RetryInfo` of

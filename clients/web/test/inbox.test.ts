@@ -374,8 +374,27 @@ test("a replay of thousands is told in few words", async () => {
   for (const listener of heard) expect(listener.mock.calls.length).toBeLessThan(50);
 });
 
+/** As the service says it: with a reason. */
+function forbidden(): ConnectError {
+  const error = new ConnectError("no", Code.PermissionDenied);
+  error.details.push({ type: "google.rpc.ErrorInfo", value: new Uint8Array() });
+  return error;
+}
+
+test("what a proxy refuses while the service is away is tried again", async () => {
+  for (const code of [Code.PermissionDenied, Code.Unimplemented, Code.NotFound]) {
+    service.failure = new ConnectError("HTTP 404", code);
+    const inbox = open();
+    await pass();
+    expect(inbox.getSnapshot().status).toBe("reconnecting");
+    service.failure = undefined;
+    await pass(1000);
+    expect(inbox.getSnapshot().status).toBe("live");
+  }
+});
+
 test("what is not allowed is the end at once", async () => {
-  service.failure = new ConnectError("no", Code.PermissionDenied);
+  service.failure = forbidden();
   const inbox = open();
   await pass();
   expect(inbox.getSnapshot().status).toBe("failed");
@@ -698,7 +717,7 @@ test("any tab can say to try again now", async () => {
   const browser = newBrowser();
   const tabs = [await Tab.open(browser), await Tab.open(browser)];
   await pass(1000);
-  service.failure = new ConnectError("no", Code.PermissionDenied);
+  service.failure = forbidden();
   service.cut();
   await pass(1000);
   for (const { inbox } of tabs) expect(inbox.getSnapshot().status).toBe("failed");
