@@ -203,17 +203,11 @@ impl Postgres {
             .map_err(cannot_use)?;
         refuse_unsafe(&mut connection).await.map_err(cannot_use)?;
         drop(connection);
-        let mode = match sharing {
-            Sharing::Alone => Some(Mode::Exclusive),
-            Sharing::Shared => Some(Mode::Shared),
+        let take = |mode| NodeLock::take(mode, direct.clone(), connect_timeout);
+        let lock = match sharing {
+            Sharing::Alone => Some(take(Mode::Exclusive).await.map_err(cannot_use)?),
+            Sharing::Shared => Some(take(Mode::Shared).await.map_err(cannot_use)?),
             Sharing::Beside => None,
-        };
-        let lock = match mode {
-            Some(mode) => {
-                let lock = NodeLock::take(mode, direct.clone(), connect_timeout);
-                Some(lock.await.map_err(cannot_use)?)
-            }
-            None => None,
         };
         let database = pool(&direct, 1, connect_timeout)
             .await

@@ -4,7 +4,7 @@
 //! What is wrong with the service is returned as a finding, so that the oracle can
 //! see that deliberate bugs are found; what is wrong with a test panics.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorbell::{
@@ -550,15 +550,15 @@ async fn one_key_sent_at_once_through_all_nodes_is_one_notification() {
     }
 }
 
-/// A screen of ann, which goes on at another node when its own is drained.
-struct Screen {
+/// Follows ann's inbox, and goes on at another node when its own is drained.
+struct Follower {
     node: usize,
     stream: Streaming<SubscribeResponse>,
     position: u64,
     shown: Vec<String>,
 }
 
-impl Screen {
+impl Follower {
     async fn open(cluster: &Cluster, node: usize) -> Self {
         Self {
             node,
@@ -610,9 +610,9 @@ impl Screen {
 async fn a_rolling_restart_costs_no_stream_a_notification() {
     const NODES: usize = 3;
     let mut cluster = Cluster::with_bug(NODES, "", NO_HEARTBEAT).await;
-    let mut screens = Vec::new();
+    let mut followers = Vec::new();
     for node in 0..NODES {
-        screens.push(Screen::open(&cluster, node).await);
+        followers.push(Follower::open(&cluster, node).await);
     }
     let mut sent = Vec::new();
     for drained in 0..NODES {
@@ -625,17 +625,20 @@ async fn a_rolling_restart_costs_no_stream_a_notification() {
             sender.send_in_app(request(&title, None)).await.unwrap();
             sent.push(title);
         }
-        for screen in screens.iter_mut().filter(|screen| screen.node == drained) {
-            screen.until_drained().await;
-            screen.resume(&cluster, (drained + 2) % NODES).await;
+        for follower in followers
+            .iter_mut()
+            .filter(|follower| follower.node == drained)
+        {
+            follower.until_drained().await;
+            follower.resume(&cluster, (drained + 2) % NODES).await;
         }
         block_in_place(|| cluster.start_again(drained, true));
     }
-    for screen in &mut screens {
-        while screen.shown.len() < sent.len() {
-            screen.take().await.unwrap();
+    for follower in &mut followers {
+        while follower.shown.len() < sent.len() {
+            follower.take().await.unwrap();
         }
-        assert_eq!(screen.shown, sent, "on node {}", screen.node);
+        assert_eq!(follower.shown, sent, "on node {}", follower.node);
     }
 }
 
@@ -1018,31 +1021,30 @@ async fn reaches(one: &Bus, other: &Bus) -> bool {
     came.await.is_ok()
 }
 
+/// A node's end of NATS. The seed tells it from others.
+async fn on_nats(settings: &BusSettings, seed: u64) -> Bus {
+    let hub = bus::hub(&FeedSettings::default());
+    let random = Arc::new(SeededRandom::new(seed));
+    Bus::Nats(NatsBus::open(settings, hub, random).await.unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_way_to_nats_is_encrypted_and_takes_a_password() {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: String| {
-        let file = directory.path().join(name);
-        std::fs::write(&file, text).unwrap();
-        file
-    };
-    let certificate = file("cert.pem", made.cert.pem());
-    let key = file("key.pem", made.signing_key.serialize_pem());
-    let (certificate_path, key_path) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    let certificate = support::write(&directory, "cert.pem", &made.cert.pem());
+    let key = support::write(&directory, "key.pem", &made.signing_key.serialize_pem());
     let nats = block_in_place(|| {
-        let tls = ["--tls", "--tlscert", certificate_path, "--tlskey", key_path];
+        let tls = ["--tls", "--tlscert", &certificate, "--tlskey", &key];
         Nats::start_with(&[&tls[..], &["--user", "bell", "--pass", "hunter2"]].concat())
     });
     let node = async |login: &str, seed| {
         let settings = BusSettings {
             nats_url: Some(format!("tls://{login}@{}", nats.address).into()),
-            nats_ca_file: Some(certificate.clone()),
+            nats_ca_file: Some(certificate.clone().into()),
             ..BusSettings::default()
         };
-        let hub = bus::hub(&FeedSettings::default());
-        let random = Arc::new(SeededRandom::new(seed));
-        Bus::Nats(NatsBus::open(&settings, hub, random).await.unwrap())
+        on_nats(&settings, seed).await
     };
     let (one, other) = (node("bell:hunter2", 1).await, node("bell:hunter2", 2).await);
     assert!(reaches(&one, &other).await);
@@ -1075,11 +1077,6 @@ fn nats_token(issuer: &KeyPair, subject: &KeyPair, what: &Value) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_credentials_file_opens_nats() {
     let directory = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: String| {
-        let file = directory.path().join(name);
-        std::fs::write(&file, text).unwrap();
-        file
-    };
     let (operator, account) = (KeyPair::new_operator(), KeyPair::new_account());
     let of_the_operator = nats_token(
         &operator,
@@ -1099,7 +1096,7 @@ async fn a_credentials_file_opens_nats() {
         "operator: {of_the_operator}\nresolver: MEMORY\nresolver_preload: {{ {}: {of_the_account} }}\n",
         account.public_key()
     );
-    let config = file("nats.conf", config);
+    let config = support::write(&directory, "nats.conf", &config);
     let credentials = |name: &str, account: &KeyPair| {
         let user = KeyPair::new_user();
         let what = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1});
@@ -1109,18 +1106,16 @@ async fn a_credentials_file_opens_nats() {
             "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n\
              -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
         );
-        file(name, text)
+        support::write(&directory, name, &text)
     };
-    let nats = block_in_place(|| Nats::start_with(&["-c", config.to_str().unwrap()]));
-    let node = async |credentials: PathBuf, seed| {
+    let nats = block_in_place(|| Nats::start_with(&["-c", &config]));
+    let node = async |credentials: String, seed| {
         let settings = BusSettings {
             nats_url: Some(nats.url().into()),
-            nats_creds_file: Some(credentials),
+            nats_creds_file: Some(credentials.into()),
             ..BusSettings::default()
         };
-        let hub = bus::hub(&FeedSettings::default());
-        let random = Arc::new(SeededRandom::new(seed));
-        Bus::Nats(NatsBus::open(&settings, hub, random).await.unwrap())
+        on_nats(&settings, seed).await
     };
     let one = node(credentials("one", &account), 1).await;
     let other = node(credentials("other", &account), 2).await;

@@ -20,10 +20,10 @@ use doorbell::{
 };
 use serde_json::Value;
 use sqlx::{Connection as _, SqliteConnection};
-use tempfile::TempDir;
 
-use crate::server::{
-    DOORBELL, PATIENCE, SECRET, Server, Setup, free_port, sender_token, user_token,
+use crate::{
+    server::{DOORBELL, PATIENCE, SECRET, Server, Setup, free_port, sender_token, user_token},
+    support,
 };
 
 /// A command, without the settings of whoever runs the tests.
@@ -828,24 +828,15 @@ fn certificate() -> (String, String) {
     )
 }
 
-fn write(directory: &TempDir, name: &str, text: &str) -> String {
-    let path = directory.path().join(name);
-    // At once: who reads meanwhile sees the old or the new.
-    let draft = directory.path().join("draft");
-    fs::write(&draft, text).unwrap();
-    fs::rename(draft, &path).unwrap();
-    path.display().to_string()
-}
-
 #[test]
 fn certificates_are_read_anew_at_a_hangup_and_watch_trusts_a_file() {
     let directory = tempfile::tempdir().unwrap();
     let (old, old_key) = certificate();
     let server = Setup::new()
-        .with("TLS_CERT_FILE", write(&directory, "cert", &old))
-        .with("TLS_KEY_FILE", write(&directory, "key", &old_key))
+        .with("TLS_CERT_FILE", support::write(&directory, "cert", &old))
+        .with("TLS_KEY_FILE", support::write(&directory, "key", &old_key))
         .start();
-    let old_ca = write(&directory, "old-ca", &old);
+    let old_ca = support::write(&directory, "old-ca", &old);
     let url = server.url().replace("http://", "https://");
     let ann = user_token("acme", "ann");
     let over_tls = |ca: &str, words: &[&str]| {
@@ -870,7 +861,7 @@ fn certificates_are_read_anew_at_a_hangup_and_watch_trusts_a_file() {
             std::thread::sleep(Duration::from_millis(5));
         }
     };
-    write(&directory, "key", "no key");
+    support::write(&directory, "key", "no key");
     for _ in 0..3 {
         let before = reports();
         server.signal("HUP");
@@ -879,13 +870,13 @@ fn certificates_are_read_anew_at_a_hangup_and_watch_trusts_a_file() {
     assert_eq!(done(over_tls(&old_ca, &["unread"])), "0 unread\n");
 
     let (new, new_key) = certificate();
-    write(&directory, "cert", &new);
-    write(&directory, "key", &new_key);
+    support::write(&directory, "cert", &new);
+    support::write(&directory, "key", &new_key);
     server.signal("HUP");
     wait("reload", &|| {
         server.log().contains("TLS certificate reloaded")
     });
-    let new_ca = write(&directory, "new-ca", &new);
+    let new_ca = support::write(&directory, "new-ca", &new);
     assert_eq!(done(over_tls(&new_ca, &["unread"])), "0 unread\n");
     let problem = failed(over_tls(&old_ca, &["unread"]), 1);
     assert!(problem.to_lowercase().contains("certificate"), "{problem}");

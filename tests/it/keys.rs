@@ -1,6 +1,6 @@
 //! Keys that somebody else publishes, as the service fetches them.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorbell::{
@@ -15,12 +15,15 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
     task::block_in_place,
-    time::{Instant, sleep},
 };
 use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Status};
 
-use crate::server::{PATIENCE, Server, Setup};
+use crate::{
+    calls::eventually,
+    server::{Server, Setup},
+    support,
+};
 
 /// Who answers every request with these keys.
 async fn publish(certified: &rcgen::CertifiedKey<rcgen::KeyPair>, keys: String) -> SocketAddr {
@@ -85,27 +88,23 @@ async fn keys_come_over_tls_from_whom_this_machine_trusts() {
     let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
     let trusting = |root: &rcgen::Certificate| {
         let mut setup = Setup::new().with("JWKS", format!("https://{publisher}/keys"));
-        let file = setup.directory.path().join("root.pem");
-        std::fs::write(&file, root.pem()).unwrap();
         // Where rustls-native-certs looks before it looks at the system.
-        let file = file.to_str().unwrap().to_owned();
+        let file = support::write(&setup.directory, "root.pem", &root.pem());
         setup.variables.insert("SSL_CERT_FILE".into(), file);
         block_in_place(|| setup.start())
     };
 
     let server = trusting(&certified.cert);
-    let deadline = Instant::now() + PATIENCE;
-    while let Err(status) = call(&server, &token).await {
-        assert!(Instant::now() < deadline, "{status}: {}", server.log());
-        sleep(Duration::from_millis(50)).await;
-    }
+    eventually("the keys are there", async || {
+        call(&server, &token).await.is_ok()
+    })
+    .await;
 
     let server = trusting(&stranger.cert);
-    let deadline = Instant::now() + PATIENCE;
-    while !server.log().contains("certificate") {
-        assert!(Instant::now() < deadline, "{}", server.log());
-        sleep(Duration::from_millis(50)).await;
-    }
+    eventually("the certificate is refused", async || {
+        server.log().contains("certificate")
+    })
+    .await;
     let status = call(&server, &token).await.unwrap_err();
     let refusals = [Code::Unauthenticated, Code::Unavailable];
     assert!(refusals.contains(&status.code()), "{status}");

@@ -33,6 +33,16 @@ impl Clock for WildClock {
     }
 }
 
+/// Writes a file and answers with its path.
+pub fn write(directory: &TempDir, name: &str, text: &str) -> String {
+    let path = directory.path().join(name);
+    // At once: who reads meanwhile sees the old or the new.
+    let draft = directory.path().join("draft");
+    std::fs::write(&draft, text).unwrap();
+    std::fs::rename(draft, &path).unwrap();
+    path.display().to_string()
+}
+
 /// A new SQLite store in a directory of its own.
 pub async fn sqlite(directory: &TempDir) -> Sqlite {
     let url = format!(

@@ -15,7 +15,7 @@ import type {
   NotificationService,
   SubscribeResponse,
 } from "./gen/doorbell/v1/notifications_pb.js";
-import { LONGEST_MS, sleep } from "./wait.js";
+import { LONGEST_TIMER_MS, sleep } from "./wait.js";
 
 /** How the connection is. */
 export type Status =
@@ -134,7 +134,7 @@ export class Connection {
     while (!signal.aborted) {
       if (!host.isOnline()) {
         host.changed("offline");
-        await this.#pause(LONGEST_MS, signal);
+        await this.#pause(LONGEST_TIMER_MS, signal);
         continue;
       }
       this.#began = undefined;
@@ -319,7 +319,7 @@ async function take(
   let timer: ReturnType<typeof setTimeout> | undefined;
   try {
     return await new Promise((resolve, reject) => {
-      timer = setTimeout(() => resolve("silence"), Math.min(stream.patience, LONGEST_MS));
+      timer = setTimeout(() => resolve("silence"), Math.min(stream.patience, LONGEST_TIMER_MS));
       stream.succeed = () => resolve("successor");
       const came = (message: IteratorResult<SubscribeResponse>) => {
         stream.next = undefined;

@@ -366,7 +366,6 @@ class LiveInbox implements Inbox {
       }
     } while (fold.rows.length === length && fold.nextPageToken);
     this.#tell();
-    this.#update();
   }
 
   /** The list is the group's: who holds the stream loads the page. */
@@ -506,7 +505,10 @@ class LiveInbox implements Inbox {
         break;
       }
       case "more":
-        if (this.#leads) void this.#loadPage().catch(() => this.#tell());
+        if (this.#leads) {
+          const loaded = this.#loadPage().catch(() => this.#tell());
+          void loaded.then(() => this.#update());
+        }
         break;
       case "retry":
         if (this.#leads) this.retry();

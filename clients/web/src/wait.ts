@@ -1,7 +1,7 @@
 // Waiting that ends: after a time, by a signal, or with an answer.
 
 /** A timer takes no more than 31 bits. */
-export const LONGEST_MS = 2 ** 31 - 1;
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Resolves after so many milliseconds, or once the signal is aborted. */
 export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
@@ -12,7 +12,7 @@ export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
       signal.removeEventListener("abort", end);
       done();
     };
-    const timer = setTimeout(end, Math.min(ms, LONGEST_MS));
+    const timer = setTimeout(end, Math.min(ms, LONGEST_TIMER_MS));
     signal.addEventListener("abort", end);
   });
 }

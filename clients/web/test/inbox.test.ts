@@ -295,6 +295,21 @@ test("a token that comes after the stop is nobody's", async () => {
   expect(titles(inbox)).toEqual(["for bob"]);
 });
 
+test("stopped and started for somebody else, nothing of the former user stays", async () => {
+  service.send("for ann");
+  let user = "ann";
+  const inbox = open({ getToken: () => token(user, Date.now() + 3_600_000) });
+  await pass();
+  expect(titles(inbox)).toEqual(["for ann"]);
+  inbox.stop();
+  user = "bob";
+  service.failure = new ConnectError("away", Code.Unavailable);
+  inbox.start();
+  await pass();
+  expect(inbox.getSnapshot()).toMatchObject({ isLoaded: false, unreadCount: 0 });
+  expect(titles(inbox)).toEqual([]);
+});
+
 test("streams that end right after they began come ever later", async () => {
   open();
   await pass();
