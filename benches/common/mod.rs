@@ -50,6 +50,8 @@ use tonic::{
 /// The engines as the tests start them.
 #[path = "../../tests/it/engines.rs"]
 pub mod engines;
+#[path = "../../tests/it/process.rs"]
+mod process;
 #[path = "../../tests/it/programs.rs"]
 mod programs;
 #[path = "../../tests/it/server.rs"]

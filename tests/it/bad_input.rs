@@ -22,7 +22,8 @@ use crate::{
         Answer, SERVICE, Way, eventually, exchange, frame, lying_frame, mark, metric, refusal,
         resident_kib, send,
     },
-    server::{PATIENCE, Server, Setup, free_port, sender_token, user_token},
+    process::PATIENCE,
+    server::{Server, Setup, free_port, sender_token, user_token},
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -27,7 +27,8 @@ use uuid::Uuid;
 
 use crate::{
     history::{Entry, History},
-    server::{Client, PATIENCE, SECRET, Server},
+    process::PATIENCE,
+    server::{Client, SECRET, Server},
 };
 
 /// The path of a method is this and its name.

@@ -4,7 +4,7 @@
 //! What is wrong with the service is returned as a finding, so that the oracle can
 //! see that deliberate bugs are found; what is wrong with a test panics.
 
-use std::{sync::Arc, time::Duration};
+use std::{process::Command, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorbell::{
@@ -38,7 +38,8 @@ use crate::{
     engines::{self, Break, Nats, PgBouncer, Postgres, Proxy},
     history::Check,
     load::{Load, Survived},
-    server::{Client, PATIENCE, Server, Setup},
+    process::{PATIENCE, run},
+    server::{Client, DOORBELL, Server, Setup, free_port},
     support::{self, WildClock},
 };
 
@@ -697,7 +698,7 @@ async fn what_a_node_cannot_read_is_a_gap_that_it_heals() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_nats_sends_go_on_and_streams_heal_within_a_heartbeat() {
     let mut cluster = Cluster::with_bug(2, "", "1s").await;
-    let pages = crate::server::free_port();
+    let pages = free_port();
     let setup = cluster.nodes.remove(1).kill().with("METRICS_LISTEN", pages);
     cluster.nodes.push(block_in_place(|| setup.start()));
     let mut stream = live(&cluster.nodes[1]).await;
@@ -766,12 +767,11 @@ async fn a_new_epoch_makes_clients_of_a_restored_database_load_anew() {
         sender.send_in_app(request(title, None)).await.unwrap();
     }
     let mut running = live(&second).await;
-    let migrated = std::process::Command::new(crate::server::DOORBELL)
+    let mut migrate = Command::new(DOORBELL);
+    migrate
         .args(["migrate", "--new-epoch"])
-        .env("DOORBELL_DATABASE_URL", &restored)
-        .output()
-        .unwrap();
-    assert!(migrated.status.success(), "{migrated:?}");
+        .env("DOORBELL_DATABASE_URL", &restored);
+    block_in_place(|| run(&mut migrate)).ok();
     // A stream that is open hears of it, without a restart of its node.
     let told = next(&mut running).await.unwrap();
     let Some(Event::Reset(reset)) = told.event else {
@@ -806,18 +806,17 @@ async fn a_node_without_nats_is_refused_beside_nodes_that_have_it() {
     assert_eq!(log.lines().count(), 1, "{log}");
     assert!(log.contains("DOORBELL_NATS_URL"), "{log}");
     // A tool is none of them.
-    let migrated = std::process::Command::new(crate::server::DOORBELL)
+    let mut migrate = Command::new(DOORBELL);
+    migrate
         .arg("migrate")
-        .env("DOORBELL_DATABASE_URL", &database)
-        .output()
-        .unwrap();
-    assert!(migrated.status.success(), "{migrated:?}");
+        .env("DOORBELL_DATABASE_URL", &database);
+    block_in_place(|| run(&mut migrate)).ok();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_node_without_nats_is_refused_and_the_lock_comes_back() {
     let database = Postgres::shared().create_database().await;
-    let pages = crate::server::free_port();
+    let pages = free_port();
     let setup = Setup::new()
         .with("DATABASE_URL", &database)
         .with("METRICS_LISTEN", pages);

@@ -4,12 +4,10 @@
 use std::{
     collections::BTreeSet,
     env, fs,
-    io::Read,
     net::{SocketAddr, TcpListener},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -22,7 +20,8 @@ use serde_json::Value;
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::{
-    server::{DOORBELL, PATIENCE, SECRET, Server, Setup, free_port, sender_token, user_token},
+    process::{PATIENCE, Running, run},
+    server::{DOORBELL, SECRET, Server, Setup, free_port, sender_token, user_token},
     support,
 };
 
@@ -42,117 +41,6 @@ fn doorbell(words: &[&str]) -> Command {
     command
 }
 
-/// A command that runs, and what it wrote until now. Dropping it kills it.
-struct Running {
-    child: Child,
-    out: Arc<Mutex<String>>,
-    err: Arc<Mutex<String>>,
-    readers: Vec<std::thread::JoinHandle<()>>,
-}
-
-/// How a command ended.
-#[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        command.stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (out, err) = (Arc::default(), Arc::default());
-        let readers = vec![
-            collect(child.stdout.take().unwrap(), &out),
-            collect(child.stderr.take().unwrap(), &err),
-        ];
-        Self {
-            child,
-            out,
-            err,
-            readers,
-        }
-    }
-
-    fn out(&self) -> String {
-        self.out.lock().unwrap().clone()
-    }
-
-    /// Waits until what it wrote says so.
-    fn wait_for<T>(&self, what: &str, found: impl Fn(&str) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(found) = found(&self.out()) {
-                return found;
-            }
-            let err = self.err.lock().unwrap().clone();
-            assert!(Instant::now() < deadline, "no {what}: {}{err}", self.out());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// The events of `watch --json` until now.
-    fn events(&self) -> Vec<Value> {
-        events(&self.out())
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").args(["-s", name, &pid]).status();
-        assert!(status.unwrap().success());
-    }
-
-    fn end(mut self) -> Ended {
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            let err = self.err.lock().unwrap().clone();
-            assert!(
-                Instant::now() < deadline,
-                "it does not end: {}{err}",
-                self.out()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        for reader in self.readers.drain(..) {
-            reader.join().unwrap();
-        }
-        let err = self.err.lock().unwrap().clone();
-        Ended {
-            code: status.code(),
-            out: self.out(),
-            err,
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn collect(
-    mut from: impl Read + Send + 'static,
-    to: &Arc<Mutex<String>>,
-) -> std::thread::JoinHandle<()> {
-    let to = to.clone();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let mut buffer = [0; 4096];
-        while let Ok(read @ 1..) = from.read(&mut buffer) {
-            bytes.extend_from_slice(&buffer[..read]);
-            // A character may be cut by the end of the buffer.
-            *to.lock().unwrap() = String::from_utf8_lossy(&bytes).into_owned();
-        }
-    })
-}
-
 /// Whole lines only: the last one may still be written.
 fn events(out: &str) -> Vec<Value> {
     out.split_inclusive('\n')
@@ -161,20 +49,16 @@ fn events(out: &str) -> Vec<Value> {
         .collect()
 }
 
-fn run(command: Command) -> Ended {
-    Running::start(command).end()
-}
-
 /// Runs what must go well, and answers what it wrote.
-fn done(command: Command) -> String {
-    let ended = run(command);
+fn done(mut command: Command) -> String {
+    let ended = run(&mut command);
     assert!(ended.code == Some(0) && ended.err.is_empty(), "{ended:?}");
     ended.out
 }
 
 /// Runs what must not go well: it says why in one line.
-fn failed(command: Command, code: i32) -> String {
-    let ended = run(command);
+fn failed(mut command: Command, code: i32) -> String {
+    let ended = run(&mut command);
     assert_eq!(ended.code, Some(code), "{ended:?}");
     assert!(ended.out.is_empty(), "{ended:?}");
     assert_eq!(ended.err.lines().count(), 1, "{ended:?}");
@@ -408,7 +292,7 @@ fn migrate_makes_what_serve_then_uses() {
     let migrate = || {
         let mut command = doorbell(&["migrate"]);
         command.env("DOORBELL_DATA_DIR", &below);
-        let ended = run(command);
+        let ended = run(&mut command);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(ended.err.contains("the schema is up to date"), "{ended:?}");
     };
@@ -497,10 +381,8 @@ fn dev(data_dir: &Path, listen: SocketAddr) -> (Running, String) {
         .arg0("doorbell")
         .env("DOORBELL_DATA_DIR", data_dir)
         .env("DOORBELL_LISTEN", listen.to_string());
-    let dev = Running::start(command);
-    let welcome = dev.wait_for("welcome", |out| {
-        out.ends_with("--token \"$BOB\"\n").then(|| out.to_owned())
-    });
+    let dev = Running::start(&mut command);
+    let welcome = dev.wait_for("welcome", |out| out.ends_with("--token \"$BOB\"\n"));
     (dev, welcome)
 }
 
@@ -548,9 +430,9 @@ fn dev_says_what_to_paste_and_its_tokens_outlive_a_restart() {
     let mut watch = own("watch").to_owned();
     // So that the shell is the command, and the signal comes to it.
     watch.insert_str(0, "exec ");
-    let watch = Running::start(pasted(&welcome, &watch));
+    let watch = Running::start(&mut pasted(&welcome, &watch));
     let shown = |what: &str| {
-        watch.wait_for(what, |out| out.contains(what).then_some(()));
+        watch.wait_for(what, |out| out.contains(what));
     };
     shown("connected");
     let sent = done(pasted(&welcome, own("send")));
@@ -710,14 +592,12 @@ fn shown(events: &[Value]) -> (BTreeSet<String>, Vec<String>) {
 #[tokio::test]
 async fn watch_survives_a_kill_misses_nothing_and_ends_well() {
     let server = Setup::new().start();
-    let watch = Running::start(against(
+    let watch = Running::start(&mut against(
         &server,
         &user_token("acme", "ann"),
         &["watch", "--json"],
     ));
-    watch.wait_for("connection", |out| {
-        out.contains("\"connected\"").then_some(())
-    });
+    watch.wait_for("connection", |out| out.contains("\"connected\""));
     let mut sent = BTreeSet::new();
     let send = async |server: &Server, titles: &[&str]| {
         let mut ids = Vec::new();
@@ -733,14 +613,12 @@ async fn watch_survives_a_kill_misses_nothing_and_ends_well() {
         ids
     };
     let has = |sent: &BTreeSet<String>| {
-        watch.wait_for("all that was sent", |out| {
-            (shown(&events(out)).0 == *sent).then_some(())
-        });
+        watch.wait_for("all that was sent", |out| shown(&events(out)).0 == *sent);
     };
     sent.extend(send(&server, &["one", "two"]).await);
     has(&sent);
     let setup = server.kill();
-    watch.wait_for("cut", |out| out.contains("\"disconnected\"").then_some(()));
+    watch.wait_for("cut", |out| out.contains("\"disconnected\""));
     // They come to the store while the watch is away, or just back.
     let server = setup.start();
     sent.extend(send(&server, &["three", "four", "five"]).await);
@@ -749,11 +627,11 @@ async fn watch_survives_a_kill_misses_nothing_and_ends_well() {
     let read = [&["read"], &ids[..2]].concat();
     done(against(&server, &user_token("acme", "ann"), &read));
     watch.wait_for("badge", |out| {
-        let last = events(out).pop()?;
-        (last["unread_count"] == 3 && last["revision"] == 6).then_some(())
+        let is_right = |last: Value| last["unread_count"] == 3 && last["revision"] == 6;
+        events(out).pop().is_some_and(is_right)
     });
 
-    let seen = watch.events();
+    let seen = events(&watch.out());
     let positions: Vec<_> = seen
         .iter()
         .filter_map(|event| event["position"].as_u64())
@@ -808,7 +686,7 @@ fn healthcheck_tells_whether_it_serves() {
     // It drains: calls are served, and health says that no more should come.
     server.signal("TERM");
     let deadline = Instant::now() + PATIENCE;
-    while run(check(server.url())).code == Some(0) {
+    while run(&mut check(server.url())).code == Some(0) {
         assert!(Instant::now() < deadline, "{}", server.log());
     }
     let problem = failed(check(server.url()), 1);
@@ -846,10 +724,8 @@ fn certificates_are_read_anew_at_a_hangup_and_watch_trusts_a_file() {
             .env("DOORBELL_CA_FILE", ca);
         command
     };
-    let watch = Running::start(over_tls(&old_ca, &["watch", "--json"]));
-    watch.wait_for("connection", |out| {
-        out.contains("\"connected\"").then_some(())
-    });
+    let watch = Running::start(&mut over_tls(&old_ca, &["watch", "--json"]));
+    watch.wait_for("connection", |out| out.contains("\"connected\""));
     done(over_tls(&old_ca, &["healthcheck"]));
 
     // What cannot serve is reported, at every hangup anew, and the old stays.
@@ -898,11 +774,7 @@ fn certificates_are_read_anew_at_a_hangup_and_watch_trusts_a_file() {
     );
     send.env("DOORBELL_TOKEN", sender_token("acme"));
     done(send);
-    watch.wait_for("ring", |out| out.contains("\"ring\":true").then_some(()));
-    assert!(
-        watch
-            .events()
-            .iter()
-            .all(|event| event["event"] != "disconnected")
-    );
+    watch.wait_for("ring", |out| out.contains("\"ring\":true"));
+    let seen = events(&watch.out());
+    assert!(seen.iter().all(|event| event["event"] != "disconnected"));
 }

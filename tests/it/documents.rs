@@ -17,7 +17,8 @@ use prost_types::{
 use serde_json::Value;
 
 use crate::{
-    programs::{Running, paste},
+    process::{PATIENCE, Running, objects},
+    programs::paste,
     server::{DOORBELL, Setup, sender_token, user_token},
 };
 
@@ -459,13 +460,6 @@ fn same(text: &str) -> String {
     out
 }
 
-fn objects(text: &str) -> Vec<Value> {
-    serde_json::Deserializer::from_str(text)
-        .into_iter()
-        .map_while(Result::ok)
-        .collect()
-}
-
 /// Waits until a program has printed this, beginning where it was left off.
 fn expect(program: &Running, from: &mut usize, answer: &Block, what: &str) {
     let expected = same(&answer.text);
@@ -476,14 +470,14 @@ fn expect(program: &Running, from: &mut usize, answer: &Block, what: &str) {
             _ => printed.len() >= expected.len(),
         }
     };
-    let printed = program.until(has);
-    let printed = same(&printed[*from..]);
+    let all = program.wait_for(what, has);
+    let printed = same(&all[*from..]);
     if answer.language == "json" {
         assert_eq!(objects(&printed), objects(&expected), "{what}");
     } else {
         assert_eq!(printed, expected, "{what}");
     }
-    *from = program.text().len();
+    *from = all.len();
 }
 
 /// Pastes each block of the shell that is followed by an answer, and compares. An
@@ -522,10 +516,10 @@ fn follow(document: &str, from: &str, to: &str) {
             if lines.lines().count() == 1 {
                 lines.insert_str(0, "exec ");
             }
-            let running = Running::new(&mut paste(&tokens, &format!("{{ {lines} }} 2>&1")));
+            let running = Running::start(&mut paste(&tokens, &format!("{{ {lines} }} 2>&1")));
             open.push((running, 0));
         } else {
-            open.retain_mut(|(running, _)| running.is_open());
+            open.retain_mut(|(running, _)| running.ended().is_none());
         }
         let at = if before.language == "sh" {
             open.len() - 1
@@ -637,7 +631,7 @@ async fn a_store_is_backed_up_and_restored_as_the_guide_says() {
     assert_eq!(now.epoch, reset.epoch);
 
     server.signal("TERM");
-    let status = server.wait(crate::server::PATIENCE);
+    let status = server.wait(PATIENCE);
     assert!(status.success(), "{status}");
     // What a clean end leaves can be copied as one file.
     assert!(!server.data_dir().join("doorbell.db-wal").exists());

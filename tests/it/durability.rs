@@ -17,7 +17,8 @@ use uuid::Uuid;
 use crate::{
     history::{Check, Row},
     load::{INBOXES, Load, Phase, Survived},
-    server::{PATIENCE, Server, Setup},
+    process::PATIENCE,
+    server::{Server, Setup},
 };
 
 /// How often the ordinary run kills. For a long night, raise it.

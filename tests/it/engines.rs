@@ -30,10 +30,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{
-    programs::nats_server,
-    server::{PATIENCE, free_port},
-};
+use super::{process::PATIENCE, programs::nats_server, server::free_port};
 
 const INSTALL: &str = "run `./test --prepare` first";
 

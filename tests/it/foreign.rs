@@ -13,7 +13,8 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use crate::{
-    programs::{Ran, Running, buf, grpcurl_binary, of_the_checkout, paste, run},
+    process::{Ended, Running, run},
+    programs::{buf, grpcurl_binary, of_the_checkout, paste},
     server::{DOORBELL, SECRET, Server, Setup, free_port, sender_token, user_token},
 };
 
@@ -37,7 +38,7 @@ fn grpcurl(server: &Server, token: &str, message: &Value, what: &str) -> Command
     command
 }
 
-fn call(server: &Server, token: &str, message: &Value, method: &str) -> Ran {
+fn call(server: &Server, token: &str, message: &Value, method: &str) -> Ended {
     run(&mut grpcurl(
         server,
         token,
@@ -151,7 +152,7 @@ fn grpcurl_sees_a_live_event_and_resumes() {
     let sender = sender_token("*");
     let method = format!("{SERVICE}/Subscribe");
 
-    let live = Running::new(&mut grpcurl(&server, &alice, &Value::Null, &method));
+    let live = Running::start(&mut grpcurl(&server, &alice, &Value::Null, &method));
     let connected = &live.messages(1)[0];
     let epoch = connected["connected"]["epoch"].clone();
     assert_eq!(connected["connected"]["heartbeatInterval"], "25s");
@@ -171,7 +172,7 @@ fn grpcurl_sees_a_live_event_and_resumes() {
     second["idempotency_key"] = "greeting-2".into();
     let second = call(&server, &sender, &second, "SendInApp").json();
     let resume = json!({"after_revision": 1, "epoch": epoch});
-    let resumed = Running::new(&mut grpcurl(&server, &alice, &resume, &method));
+    let resumed = Running::start(&mut grpcurl(&server, &alice, &resume, &method));
     let messages = resumed.messages(3);
     assert_eq!(messages[0]["position"], "1");
     assert_eq!(messages[1]["notification"], second["notification"]);
@@ -262,14 +263,14 @@ struct Dev {
 }
 
 fn dev(directory: &Path, listen: SocketAddr) -> Dev {
-    let running = Running::new(
+    let running = Running::start(
         Command::new(DOORBELL)
             .arg("dev")
             .env("DOORBELL_DATA_DIR", directory)
             .env("DOORBELL_LISTEN", listen.to_string()),
     );
     let last = "--token \"$BOB\"\n";
-    let text = running.until(|text| text.ends_with(last));
+    let text = running.wait_for("last line", |text| text.ends_with(last));
     let blocks: Vec<_> = text.split("\n\n").collect();
     let lines = |block: &str| -> Vec<String> {
         let lines = block.lines().map(|line| {
@@ -320,13 +321,13 @@ fn the_lines_that_dev_prints_can_be_pasted() {
     let screens: Vec<_> = welcome
         .step("Watch")
         .iter()
-        .map(|line| Running::new(&mut welcome.paste(&format!("exec {line}"))))
+        .map(|line| Running::start(&mut welcome.paste(&format!("exec {line}"))))
         .collect();
     let [grpcurl, watch] = &screens[..] else {
         panic!("{} lines to watch", screens.len())
     };
     grpcurl.messages(1);
-    watch.until(|text| text.contains("connected"));
+    watch.wait_for("connection", |text| text.contains("connected"));
 
     let each = |title: &str| -> Vec<String> {
         let lines = welcome.step(title).iter();
@@ -343,7 +344,7 @@ fn the_lines_that_dev_prints_can_be_pasted() {
     );
     assert_eq!(grpcurl.messages(3)[2]["position"], "2");
     let rung = |text: &str| text.lines().filter(|line| line.starts_with("* ")).count();
-    watch.until(|text| rung(text) == 2);
+    watch.wait_for("two rings", |text| rung(text) == 2);
 
     let unread = each("How many");
     assert!(unread[0].contains("\"unreadCount\": 2"), "{}", unread[0]);
@@ -365,13 +366,13 @@ fn the_lines_that_dev_prints_can_be_pasted() {
     // The pasted tokens, and the watch, outlive a restart.
     let Dev { running, welcome } = started;
     drop(running);
-    watch.until(|text| text.contains("disconnected"));
+    watch.wait_for("cut", |text| text.contains("disconnected"));
     let again = dev(directory.path(), listen);
     let count = run(&mut welcome.paste(&welcome.step("How many")[1])).ok();
     assert_eq!(count, "1 unread\n");
     let send = &welcome.step("ring it")[1];
     run(&mut welcome.paste(send)).ok();
-    watch.until(|text| rung(text) == 3);
+    watch.wait_for("third ring", |text| rung(text) == 3);
     drop(again);
 }
 
@@ -596,13 +597,11 @@ async fn a_page_reads_the_answer_and_the_status_in_binary_and_in_text() {
 #[test]
 fn a_wildcard_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let refused = Command::new(DOORBELL)
+    let refused = run(Command::new(DOORBELL)
         .args(["serve", "--cors-origins", "*"])
         .env("DOORBELL_DATA_DIR", directory.path())
-        .env("DOORBELL_JWT_SECRET", SECRET)
-        .output()
-        .unwrap();
-    assert_eq!(refused.status.code(), Some(2));
-    let text = String::from_utf8(refused.stderr).unwrap();
+        .env("DOORBELL_JWT_SECRET", SECRET));
+    assert_eq!(refused.code, Some(2));
+    let text = refused.err;
     assert!(text.contains("`*` is not accepted"), "{text}");
 }

@@ -25,7 +25,8 @@ use crate::{
         rest, send, signed,
     },
     history::{Screen, Seen},
-    server::{Client, PATIENCE, Server, Setup, free_port, sender_token, user_token},
+    process::PATIENCE,
+    server::{Client, Server, Setup, free_port, sender_token, user_token},
 };
 
 /// What a caller may name that is somebody's.

@@ -36,7 +36,8 @@ use uuid::Uuid;
 
 use crate::{
     history::{Check, History, Ledger, Row, Screen, Seen, SeenEvent, Sent},
-    server::{Bearer, Client, PATIENCE, sender_token, user_token},
+    process::PATIENCE,
+    server::{Bearer, Client, sender_token, user_token},
 };
 
 /// Two tenants have a user of the same name.

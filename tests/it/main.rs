@@ -27,6 +27,7 @@ mod load;
 #[cfg(feature = "sabotage")]
 mod oracle;
 mod postgres;
+mod process;
 mod programs;
 mod rpcs;
 mod server;

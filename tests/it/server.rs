@@ -1,11 +1,10 @@
 //! The real binary as a child process, and clients for it.
 
 use std::{
-    collections::BTreeMap,
-    io::{BufRead as _, BufReader},
-    net::SocketAddr,
+    collections::{BTreeMap, BTreeSet},
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -27,12 +26,12 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+use super::process::{PATIENCE, Running};
+
 /// The binary under test.
 pub const DOORBELL: &str = env!("CARGO_BIN_EXE_doorbell");
 /// What signs the tokens of a server under test.
 pub const SECRET: &str = "a secret of the tests, which is long enough";
-/// How long a server may take to listen, and a condition to come true.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server to be started. Its settings are variables, as an operator sets them.
 #[derive(Clone)]
@@ -69,7 +68,7 @@ impl Setup {
         let mut server = self.spawn();
         let deadline = Instant::now() + PATIENCE;
         while !server.log().contains("\"message\":\"listening\"") {
-            if let Some(status) = server.child.try_wait().unwrap() {
+            if let Some(status) = server.running.ended() {
                 panic!("the server ended with {status}: {}", server.log());
             }
             assert!(
@@ -89,48 +88,33 @@ impl Setup {
             .iter()
             .map(String::as_str)
             .chain([DOORBELL, "serve"]);
-        let mut child = Command::new(words.next().unwrap())
-            .args(words)
-            .env("DOORBELL_DATA_DIR", self.directory.path())
-            .env("DOORBELL_LISTEN", self.listen.to_string())
-            .env("DOORBELL_JWT_SECRET", SECRET)
-            .env("DOORBELL_DRAIN_DELAY", "0s")
-            .envs(&self.variables)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn({
-            let log = log.clone();
-            move || {
-                for line in stderr.lines().map_while(Result::ok) {
-                    let mut log = log.lock().unwrap();
-                    log.push_str(&line);
-                    log.push('\n');
-                }
-            }
-        });
+        let running = Running::start(
+            Command::new(words.next().unwrap())
+                .args(words)
+                .env("DOORBELL_DATA_DIR", self.directory.path())
+                .env("DOORBELL_LISTEN", self.listen.to_string())
+                .env("DOORBELL_JWT_SECRET", SECRET)
+                .env("DOORBELL_DRAIN_DELAY", "0s")
+                .envs(&self.variables),
+        );
         Server {
-            child,
+            running,
             setup: self.clone(),
-            log,
         }
     }
 }
 
-/// A loopback address that is free now, below the ephemeral range: nothing takes
-/// it while the server is away.
+/// A loopback address that is free now and given out once, below the ephemeral
+/// range: nothing takes it before the server listens, or while it is away.
 pub fn free_port() -> SocketAddr {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut bytes = [0; 2];
     loop {
         use doorbell::random::{Random as _, SystemRandom};
         SystemRandom.fill(&mut bytes);
         let port = 10_000 + u16::from_le_bytes(bytes) % 22_000;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        if std::net::TcpListener::bind(address).is_ok() {
+        if GIVEN.lock().unwrap().insert(port) && TcpListener::bind(address).is_ok() {
             return address;
         }
     }
@@ -138,9 +122,8 @@ pub fn free_port() -> SocketAddr {
 
 /// A running server; dropping it kills it.
 pub struct Server {
-    child: Child,
+    running: Running,
     pub setup: Setup,
-    log: Arc<Mutex<String>>,
 }
 
 impl Server {
@@ -149,7 +132,7 @@ impl Server {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.running.pid()
     }
 
     pub fn data_dir(&self) -> &Path {
@@ -162,40 +145,23 @@ impl Server {
 
     /// All that it logged until now.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.running.err()
     }
 
     /// SIGKILL.
     pub fn kill(mut self) -> Setup {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.setup.clone()
+        self.running.kill();
+        self.setup
     }
 
     /// Sends a signal by its name: `TERM`, `HUP`, `STOP`.
     pub fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let status = Command::new("kill")
-            .args(["-s", name, &pid])
-            .status()
-            .unwrap();
-        assert!(status.success());
+        self.running.signal(name);
     }
 
     /// Waits for its end.
     pub fn wait(&mut self, patience: Duration) -> ExitStatus {
-        let deadline = Instant::now() + patience;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "the server does not end: {}",
-                self.log()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.running.wait(patience)
     }
 
     /// A client with this token, on a connection of its own.
@@ -215,13 +181,6 @@ impl Server {
     /// A client that may send into any organization.
     pub async fn sender(&self) -> Client {
         self.client(&sender_token("*")).await
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

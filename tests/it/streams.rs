@@ -32,7 +32,8 @@ use crate::{
         resident_kib, rest, send, signed,
     },
     history::{Screen, Seen},
-    server::{Bearer, Client, PATIENCE, Server, Setup, free_port, user_token},
+    process::PATIENCE,
+    server::{Bearer, Client, Server, Setup, free_port, user_token},
 };
 
 /// A client whose windows are the least that HTTP/2 begins with: what it does
