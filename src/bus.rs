@@ -62,9 +62,13 @@ impl Bus {
         Ok(subscription)
     }
 
-    /// Notes that events of `inbox` may have been lost.
+    /// Notes that events of `inbox` may have been lost: its rooms, on all nodes, are
+    /// compared with the store. Never waits.
     pub fn doubt(&self, inbox: &InboxKey) {
         self.hub().doubt(Doubt::Inbox(inbox.clone()));
+        if let Self::Nats(nats) = self {
+            nats.doubt(inbox);
+        }
     }
 
     /// What is wrong with the way to the other nodes.

@@ -133,6 +133,9 @@ pub struct Committed {
     pub outcomes: Vec<Outcome>,
     /// What is to be published, a run for each inbox that changed.
     pub runs: Vec<(InboxKey, Run)>,
+    /// Inboxes that changed in a way that is not known any more: whoever shows them
+    /// has to look.
+    pub untold: Vec<InboxKey>,
 }
 
 /// The state of an inbox at one moment.

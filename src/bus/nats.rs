@@ -206,6 +206,13 @@ impl Nats {
         outbox.changed.notify_one();
     }
 
+    /// Has the other nodes compare their rooms of `inbox` with the store. Never
+    /// waits.
+    pub fn doubt(&self, inbox: &InboxKey) {
+        // A payload without events says just that.
+        self.publish(inbox, Arc::default());
+    }
+
     /// Sees that events of an organization come, and returns when they do, or
     /// after a moment: then the rooms are checked when they do.
     ///

@@ -99,7 +99,7 @@ struct MarkedRead {
     read_at: i64,
 }
 
-/// The payload for `run`.
+/// The payload for `run`; where that is empty, the payload for "look into the store".
 pub(super) fn encode(node: Uuid, inbox: &InboxKey, run: &Run) -> Vec<u8> {
     let mut envelope = Envelope {
         version: VERSION,

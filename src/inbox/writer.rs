@@ -220,13 +220,20 @@ impl Lane {
     /// Publishes in the order of the commit, before anybody learns of it: who
     /// was answered can rely on the event being under way.
     async fn publish_and_answer(&self, committed: Committed, answers: Vec<Answer>) {
-        let Committed { outcomes, runs } = committed;
+        let Committed {
+            outcomes,
+            runs,
+            untold,
+        } = committed;
         if sabotage::is(Sabotage::AckBeforeCommit) {
             answer(outcomes, answers);
             let _ = self.store.check().await;
             return self.publish(runs);
         }
         self.publish(runs);
+        for inbox in &untold {
+            self.bus.doubt(inbox);
+        }
         if sabotage::is(Sabotage::PublishBeforeCommit) {
             let _ = self.store.check().await;
         }

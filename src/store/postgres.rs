@@ -1,47 +1,34 @@
 //! The shared store: one Postgres for any number of nodes.
 //!
-//! A batch is one transaction of set-based statements. It locks the heads of its
-//! inboxes first, in the order of their keys, so that transactions of several
-//! nodes wait for one another and never in a circle; a head row that is missing
-//! is made before, in a transaction that holds nothing else. READ COMMITTED is
-//! enough: what a batch reads after the locks is what it will change.
-//!
-//! `synchronous_commit = on` is set in each transaction that writes: it holds
-//! through a pooler as well.
+//! `commit` writes batches, here is the rest: opening, with what a server must be
+//! like, and reading. A page and its head are one statement, and so of one moment.
 
+mod commit;
 mod lock;
 
-use std::{
-    borrow::Cow,
-    collections::BTreeSet,
-    str::FromStr as _,
-    time::{Duration, Instant},
-};
+use std::{str::FromStr as _, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
 use sqlx::{
-    AssertSqlSafe, Connection as _, PgConnection, Postgres as Engine, Row as _, Transaction,
+    AssertSqlSafe, Connection as _, PgConnection, Postgres as Engine, Row as _,
     migrate::{MigrateError, Migrator},
     pool::PoolOptions,
     postgres::{PgArguments, PgConnectOptions, PgPool},
     query::Query,
 };
-use tokio::time::{sleep, timeout};
-use uuid::Uuid;
+use tokio::time::timeout;
 
 use super::{
     Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Sharing, Snapshot,
     Store,
-    plan::{self, Before, Plan},
-    rows::{self, Columns, columns, integer},
+    rows::{self, columns, integer},
 };
 use crate::{
     clock::Timestamp,
     config::StoreSettings,
-    model::{Data, Epoch, InboxKey, Notification, Revision},
+    model::{Epoch, InboxKey, Notification, Revision},
     random::Random,
-    sabotage::{self, Sabotage},
 };
 use lock::{Mode, NodeLock};
 
@@ -53,60 +40,8 @@ const GRACE: Duration = Duration::from_secs(1);
 const MIGRATE_TIMEOUT: Duration = Duration::from_secs(300);
 /// A connection that was idle for longer is asked whether it lives.
 const IDLE_UNASKED: Duration = Duration::from_secs(1);
-/// Between two attempts to learn what became of a commit.
-const RESOLVE_PAUSE: Duration = Duration::from_millis(50);
 
 type PgQuery = Query<'static, Engine, PgArguments>;
-
-/// Locks the heads in the order of their keys.
-const LOCK_HEADS: &str = "SELECT i.organization_id, i.user_id, i.revision, i.unread_count, \
-     i.floor, i.last_created_at FROM unnest($1::text[], $2::text[]) \
-     AS w (organization_id, user_id) JOIN inboxes AS i \
-     ON i.organization_id = w.organization_id AND i.user_id = w.user_id \
-     ORDER BY i.organization_id, i.user_id FOR UPDATE OF i";
-
-/// Makes heads in the order of their keys, but those that are there.
-const MAKE_HEADS: &str = "INSERT INTO inboxes (organization_id, user_id) \
-     SELECT w.organization_id, w.user_id FROM unnest($1::text[], $2::text[]) \
-     AS w (organization_id, user_id) \
-     ORDER BY w.organization_id COLLATE \"C\", w.user_id COLLATE \"C\" ON CONFLICT DO NOTHING";
-
-const KEYED: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM unnest($1::text[], $2::text[], $3::text[]) \
-     AS w (organization_id, user_id, idempotency_key) JOIN notifications AS n \
-     ON n.organization_id = w.organization_id AND n.user_id = w.user_id \
-     AND n.idempotency_key = w.idempotency_key"
-);
-
-const UNREAD: &str = "SELECT n.organization_id, n.user_id, n.id \
-     FROM unnest($1::text[], $2::text[], $3::uuid[]) AS w (organization_id, user_id, id) \
-     JOIN notifications AS n ON n.organization_id = w.organization_id \
-     AND n.user_id = w.user_id AND n.id = w.id \
-     WHERE n.read_at IS NULL AND n.archived_at IS NULL";
-
-const MARK: &str = "UPDATE notifications AS n SET revision = m.revision, read_at = m.read_at \
-     FROM unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[], $5::bigint[]) \
-     AS m (organization_id, user_id, id, revision, read_at) \
-     WHERE n.organization_id = m.organization_id AND n.user_id = m.user_id AND n.id = m.id";
-
-/// The new rows and the new heads, in one round trip.
-const WRITE: &str = "WITH made AS (INSERT INTO notifications (organization_id, user_id, \
-     sequence, id, revision, type, title, body, entity_type, entity_id, action_url, data, \
-     sender, idempotency_key, fingerprint, created_at) \
-     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::uuid[], $5::bigint[], \
-     $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], \
-     $13::text[], $14::text[], $15::bytea[], $16::bigint[])) \
-     UPDATE inboxes AS i SET revision = h.revision, unread_count = h.unread_count, \
-     last_created_at = h.last_created_at \
-     FROM unnest($17::text[], $18::text[], $19::bigint[], $20::bigint[], $21::bigint[]) \
-     AS h (organization_id, user_id, revision, unread_count, last_created_at) \
-     WHERE i.organization_id = h.organization_id AND i.user_id = h.user_id";
-
-/// Whether a row has a change of a doubtful commit.
-const IS_WRITTEN: &str = "SELECT count(*) FROM notifications WHERE organization_id = $1 \
-     AND user_id = $2 AND id = $3 AND revision >= $4 AND ($5::bigint IS NULL OR read_at = $5)";
 
 const SNAPSHOTS: &str = "SELECT d.epoch, i.revision AS head_revision, i.unread_count, i.floor, \
      i.last_created_at FROM unnest($1::text[], $2::text[]) WITH ORDINALITY \
@@ -233,6 +168,8 @@ impl Postgres {
                 ("enable_mergejoin", "off"),
                 ("plan_cache_mode", "force_generic_plan"),
                 ("jit", "off"),
+                // What is written by one statement waits for its sync, too.
+                ("synchronous_commit", "on"),
                 ("statement_timeout", &format!("{millis}ms")),
             ])
         };
@@ -488,312 +425,6 @@ fn class(error: &sqlx::Error) -> Option<&str> {
     }
 }
 
-/// What is not known of a commit whose answer never came.
-struct Doubt {
-    /// What it did, if it did.
-    committed: Committed,
-    /// A change that the database has exactly if it did.
-    inbox: InboxKey,
-    id: Uuid,
-    revision: Revision,
-    read_at: Option<Timestamp>,
-}
-
-impl Doubt {
-    /// `None`: the plan changes nothing, and nothing can be in doubt.
-    fn of(plan: Plan) -> Result<Self, Committed> {
-        let committed = plan.committed;
-        if let Some(insert) = plan.inserts.into_iter().next() {
-            return Ok(Self {
-                committed,
-                inbox: insert.inbox,
-                id: insert.notification.id,
-                revision: insert.notification.revision,
-                read_at: None,
-            });
-        }
-        match plan.marks.into_iter().next() {
-            Some(mark) => Ok(Self {
-                committed,
-                inbox: mark.inbox,
-                id: mark.id,
-                revision: mark.revision,
-                read_at: Some(mark.read_at),
-            }),
-            None => Err(committed),
-        }
-    }
-}
-
-/// How far a batch came before its COMMIT.
-enum Step<'c> {
-    /// These inboxes have no head to lock yet.
-    Headless(BTreeSet<InboxKey>),
-    /// A doubtful commit did happen: there is nothing left to do.
-    Settled,
-    /// All is written that the plan says.
-    Written(Plan, Transaction<'c, Engine>),
-}
-
-/// What became of a batch.
-enum Attempt {
-    /// To be made, then to be tried again.
-    Headless(BTreeSet<InboxKey>),
-    Committed(Committed),
-}
-
-impl Postgres {
-    /// Locks the heads of a batch.
-    async fn lock(
-        &self,
-        connection: &mut PgConnection,
-        batch: &[Mutation],
-    ) -> Result<Before, Error> {
-        let (organizations, users) = halves(plan::inboxes(batch).into_iter());
-        let heads = self
-            .query(LOCK_HEADS)
-            .bind(organizations)
-            .bind(users)
-            .fetch_all(connection)
-            .await
-            .map_err(failed)?;
-        let mut before = Before::default();
-        for row in &heads {
-            let inbox = Columns::of(row, "inboxes").inbox()?;
-            before.heads.insert(inbox, rows::head(row, "revision")?);
-        }
-        Ok(before)
-    }
-
-    async fn make_heads(
-        &self,
-        connection: &mut PgConnection,
-        inboxes: &BTreeSet<InboxKey>,
-    ) -> Result<(), Error> {
-        let begin = AssertSqlSafe(self.begin_making_heads.clone());
-        let mut transaction = connection.begin_with(begin).await.map_err(unavailable)?;
-        let (organizations, users) = halves(inboxes.iter());
-        self.query(MAKE_HEADS)
-            .bind(organizations)
-            .bind(users)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        transaction.commit().await.map_err(unavailable)
-    }
-
-    /// Loads what else `batch` touches; its heads are locked.
-    async fn load(
-        &self,
-        connection: &mut PgConnection,
-        batch: &[Mutation],
-        before: &mut Before,
-    ) -> Result<(), Error> {
-        let keys = plan::keys(batch);
-        if !keys.is_empty() {
-            let (organizations, users) = halves(keys.iter().map(|(inbox, _)| *inbox));
-            let keys: Vec<&str> = keys.iter().map(|(_, key)| *key).collect();
-            let query = self.query(KEYED).bind(organizations).bind(users).bind(keys);
-            for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
-                let (inbox, key, keyed) = rows::keyed(&row)?;
-                before.keyed.entry(inbox).or_default().insert(key, keyed);
-            }
-        }
-
-        let ids = plan::ids(batch);
-        if !ids.is_empty() {
-            let (organizations, users) = halves(ids.iter().map(|(inbox, _)| *inbox));
-            let ids: Vec<Uuid> = ids.iter().map(|(_, id)| *id).collect();
-            let query = self.query(UNREAD).bind(organizations).bind(users).bind(ids);
-            for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
-                let columns = Columns::of(&row, "notifications");
-                let unread = before.unread.entry(columns.inbox()?).or_default();
-                unread.insert(columns.id()?);
-            }
-        }
-        Ok(())
-    }
-
-    /// Locks, plans and writes. Once the heads are locked, a commit that was in
-    /// doubt has ended.
-    async fn step<'c>(
-        &self,
-        mut transaction: Transaction<'c, Engine>,
-        batch: &[Mutation],
-        now: Timestamp,
-        doubt: Option<&Doubt>,
-    ) -> Result<Step<'c>, Error> {
-        let mut before = self.lock(&mut transaction, batch).await?;
-        let headless: BTreeSet<InboxKey> = batch
-            .iter()
-            .filter_map(|mutation| match mutation {
-                Mutation::Send(new) => Some(&new.inbox),
-                // An inbox without a head has nothing to mark.
-                Mutation::MarkRead { .. } => None,
-            })
-            .filter(|inbox| !before.heads.contains_key(*inbox))
-            .cloned()
-            .collect();
-        if !headless.is_empty() {
-            transaction.rollback().await.map_err(unavailable)?;
-            return Ok(Step::Headless(headless));
-        }
-        if let Some(doubt) = doubt
-            && self.is_written(&mut transaction, doubt).await?
-        {
-            transaction.rollback().await.map_err(unavailable)?;
-            return Ok(Step::Settled);
-        }
-        self.load(&mut transaction, batch, &mut before).await?;
-        let plan = plan::plan(batch, before, now);
-        self.write(&mut transaction, &plan).await?;
-        Ok(Step::Written(plan, transaction))
-    }
-
-    /// Writes what the plan says.
-    async fn write(&self, connection: &mut PgConnection, plan: &Plan) -> Result<(), Error> {
-        if !plan.marks.is_empty() {
-            let marks = &plan.marks;
-            let (organizations, users) = halves(marks.iter().map(|mark| &mark.inbox));
-            self.query(MARK)
-                .bind(organizations)
-                .bind(users)
-                .bind(column(marks, |mark| mark.id))
-                .bind(column(marks, |mark| integer(mark.revision)))
-                .bind(column(marks, |mark| mark.read_at.as_micros()))
-                .execute(&mut *connection)
-                .await
-                .map_err(failed)?;
-        }
-        if !plan.heads.is_empty() {
-            let written = self.bind_write(plan).execute(&mut *connection).await;
-            let heads = written.map_err(failed)?.rows_affected();
-            if heads != plan.heads.len() as u64 {
-                return Err(Error::Inconsistent {
-                    table: "inboxes",
-                    column: "revision",
-                    row: format!("{heads} of {}", plan.heads.len()),
-                    problem: "a head that was locked is gone".into(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn bind_write(&self, plan: &Plan) -> PgQuery {
-        let rows = &plan.inserts;
-        let (organizations, users) = halves(rows.iter().map(|row| &row.inbox));
-        let key = |row: &plan::Insert| row.keyed.as_ref().map(|(key, _)| key.clone());
-        let fingerprint = |row: &plan::Insert| row.keyed.as_ref().map(|(_, print)| print.to_vec());
-        macro_rules! of {
-            ($row:ident => $value:expr) => {
-                rows.iter()
-                    .map(|insert| {
-                        let $row = &insert.notification;
-                        $value
-                    })
-                    .collect::<Vec<_>>()
-            };
-        }
-        let query = self
-            .query(WRITE)
-            .bind(organizations)
-            .bind(users)
-            .bind(of!(row => integer(row.sequence)))
-            .bind(of!(row => row.id))
-            .bind(of!(row => integer(row.revision)))
-            .bind(of!(row => row.content.kind.as_str()))
-            .bind(of!(row => row.content.title.as_str()))
-            .bind(of!(row => row.content.body.as_deref()))
-            .bind(of!(row => row.content.entity_type.as_deref()))
-            .bind(of!(row => row.content.entity_id.as_deref()))
-            .bind(of!(row => row.content.action_url.as_deref()))
-            .bind(of!(row => row.content.data.as_ref().map(Data::as_str)))
-            .bind(of!(row => &*row.sender))
-            .bind(column(rows, key))
-            .bind(column(rows, fingerprint))
-            .bind(of!(row => row.created_at.as_micros()));
-        let (organizations, users) = halves(plan.heads.keys());
-        let heads: Vec<_> = plan.heads.values().collect();
-        query
-            .bind(organizations)
-            .bind(users)
-            .bind(column(&heads, |head| integer(head.revision)))
-            .bind(column(&heads, |head| i64::from(head.unread_count)))
-            .bind(column(&heads, |head| head.last_created_at.as_micros()))
-    }
-
-    async fn is_written(
-        &self,
-        connection: &mut PgConnection,
-        doubt: &Doubt,
-    ) -> Result<bool, Error> {
-        let row = self
-            .query(IS_WRITTEN)
-            .bind(doubt.inbox.organization_id.as_str())
-            .bind(doubt.inbox.user_id.as_str())
-            .bind(doubt.id)
-            .bind(integer(doubt.revision))
-            .bind(doubt.read_at.map(Timestamp::as_micros))
-            .fetch_one(connection)
-            .await
-            .map_err(failed)?;
-        let count: i64 = row.try_get(0).map_err(failed)?;
-        Ok(count > 0)
-    }
-
-    /// One attempt at a batch. While `doubt` holds something afterwards, it is
-    /// not known whether that commit happened.
-    async fn attempt(
-        &self,
-        connection: &mut PgConnection,
-        batch: &[Mutation],
-        now: Timestamp,
-        doubt: &mut Option<Doubt>,
-    ) -> Result<Attempt, Error> {
-        let step = timeout(self.patience, async {
-            let begin = AssertSqlSafe(self.begin.clone());
-            let transaction = connection.begin_with(begin).await.map_err(unavailable)?;
-            self.step(transaction, batch, now, doubt.as_ref()).await
-        });
-        let (plan, transaction) = match step.await.unwrap_or_else(|_| Err(too_late()))? {
-            Step::Headless(inboxes) => return Ok(Attempt::Headless(inboxes)),
-            Step::Settled => {
-                let settled = doubt.take().ok_or_else(too_late)?;
-                return Ok(Attempt::Committed(settled.committed));
-            }
-            Step::Written(plan, transaction) => (plan, transaction),
-        };
-        let unsettled = match Doubt::of(plan) {
-            Ok(unsettled) => unsettled,
-            Err(committed) => {
-                transaction.rollback().await.map_err(unavailable)?;
-                return Ok(Attempt::Committed(committed));
-            }
-        };
-        let error = match timeout(self.patience, transaction.commit()).await {
-            Ok(Ok(())) => {
-                *doubt = None;
-                return Ok(Attempt::Committed(unsettled.committed));
-            }
-            // The server's word: serialization, or a constraint at the end.
-            Ok(Err(error)) if matches!(class(&error), Some("23" | "40")) => {
-                *doubt = None;
-                return Err(failed(error));
-            }
-            Ok(Err(error)) => unavailable(error),
-            Err(_) => too_late(),
-        };
-        *doubt = Some(unsettled);
-        Err(error)
-    }
-}
-
-/// A column of values, for an array.
-fn column<T, V>(rows: &[T], value: impl Fn(&T) -> V) -> Vec<V> {
-    rows.iter().map(value).collect()
-}
-
 /// The two columns of keys.
 fn halves<'k>(keys: impl Iterator<Item = &'k InboxKey>) -> (Vec<&'k str>, Vec<&'k str>) {
     keys.map(|key| (key.organization_id.as_str(), key.user_id.as_str()))
@@ -803,48 +434,7 @@ fn halves<'k>(keys: impl Iterator<Item = &'k InboxKey>) -> (Vec<&'k str>, Vec<&'
 #[async_trait]
 impl Store for Postgres {
     async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
-        if sabotage::is(Sabotage::AckBeforeCommit) || sabotage::is(Sabotage::PublishBeforeCommit) {
-            return self.commit_later(batch, now).await;
-        }
-        let mut batch = Cow::Borrowed(batch);
-        let (mut doubt, mut give_up, mut dead) = (None, None, 0);
-        loop {
-            let error = match self.writers.acquire().await {
-                Err(error) => unavailable(error),
-                Ok(mut connection) => {
-                    let attempt = match self.attempt(&mut connection, &batch, now, &mut doubt).await
-                    {
-                        Ok(Attempt::Committed(committed)) => return Ok(committed),
-                        Ok(Attempt::Headless(inboxes)) => {
-                            self.make_heads(&mut connection, &inboxes).await
-                        }
-                        Err(error) => Err(error),
-                    };
-                    let Err(error) = attempt else { continue };
-                    // Whatever it waits for, nobody waits for it any longer.
-                    drop(connection.detach());
-                    // As many as there are may have died in the pool.
-                    dead += 1;
-                    if doubt.is_none() && is_dead(&error) && dead <= self.lanes {
-                        continue;
-                    }
-                    error
-                }
-            };
-            if doubt.is_none() {
-                return Err(error);
-            }
-            if sabotage::is(Sabotage::RetryWithFreshIds) {
-                doubt = None;
-                batch = Cow::Owned(with_fresh_ids(&batch));
-            }
-            let give_up = *give_up.get_or_insert_with(|| Instant::now() + self.resolve_within);
-            if Instant::now() >= give_up {
-                return Err(Error::InDoubt(error.into()));
-            }
-            tracing::warn!(%error, "it is not known whether a commit happened; asking");
-            sleep(RESOLVE_PAUSE).await;
-        }
+        self.write_batch(batch, now).await
     }
 
     async fn heads(&self, inboxes: &[InboxKey]) -> Result<Vec<Snapshot>, Error> {
@@ -975,38 +565,4 @@ impl Store for Postgres {
         self.readers.close().await;
         self.writers.close().await;
     }
-}
-
-/// The deliberate bugs, see [`sabotage`].
-impl Postgres {
-    async fn commit_later(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
-        loop {
-            let begin = AssertSqlSafe(self.begin.clone());
-            let transaction = self.writers.begin_with(begin).await.map_err(unavailable)?;
-            match self.step(transaction, batch, now, None).await? {
-                Step::Headless(inboxes) => {
-                    let mut connection = self.writers.acquire().await.map_err(unavailable)?;
-                    self.make_heads(&mut connection, &inboxes).await?;
-                }
-                Step::Settled => return Err(too_late()),
-                Step::Written(plan, transaction) => {
-                    tokio::spawn(async {
-                        sleep(Duration::from_millis(20)).await;
-                        transaction.commit().await
-                    });
-                    return Ok(plan.committed);
-                }
-            }
-        }
-    }
-}
-
-fn with_fresh_ids(batch: &[Mutation]) -> Vec<Mutation> {
-    let mut batch = batch.to_vec();
-    for mutation in &mut batch {
-        if let Mutation::Send(new) = mutation {
-            new.id = Uuid::from_u128(new.id.as_u128() ^ 1);
-        }
-    }
-    batch
 }

@@ -6,6 +6,7 @@
 //! with the line that installs it.
 
 use std::{
+    collections::HashSet,
     fs,
     io::Read as _,
     net::SocketAddr,
@@ -465,7 +466,7 @@ impl PgBouncer {
     }
 }
 
-/// Which COMMITs a proxy breaks.
+/// How a proxy breaks a commit: a COMMIT, or a statement that is one by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Break {
     /// It does not reach the server.
@@ -570,6 +571,7 @@ async fn requests(
 ) {
     let mut waiting = Vec::new();
     let mut is_first = true;
+    let mut sends = HashSet::new();
     let mut chunk = vec![0; 16 * 1024];
     loop {
         let Ok(count @ 1..) = client.read(&mut chunk).await else {
@@ -594,7 +596,7 @@ async fn requests(
                 break;
             }
             let message: Vec<u8> = waiting.drain(..length).collect();
-            let is_commit = !is_first && message[0] == b'Q' && message[5..].starts_with(b"COMMIT");
+            let is_commit = !is_first && commits_by(&message, &mut sends);
             is_first = false;
             if is_commit {
                 let _ = commits.held.subscribe().wait_for(|held| !held).await;
@@ -615,6 +617,26 @@ async fn requests(
                 return;
             }
         }
+    }
+}
+
+/// Whether a message commits: it is a COMMIT, or binds a prepared statement that
+/// locks heads and writes at once, of which `sends` keeps the names.
+fn commits_by(message: &[u8], sends: &mut HashSet<Vec<u8>>) -> bool {
+    let mut texts = message[5..].split(|byte| *byte == 0);
+    let (first, second) = (texts.next(), texts.next());
+    match message[0] {
+        b'Q' => message[5..].starts_with(b"COMMIT"),
+        b'P' => {
+            let statement = String::from_utf8_lossy(second.unwrap_or_default());
+            if statement.contains("FOR UPDATE") && statement.contains("INSERT INTO") {
+                sends.insert(first.unwrap_or_default().to_vec());
+            }
+            false
+        }
+        // After the name of the portal.
+        b'B' => sends.contains(second.unwrap_or_default()),
+        _ => false,
     }
 }
 

@@ -1,21 +1,27 @@
 //! What only the shared store can go through: other nodes, a server that goes
 //! away, schemas of other versions, settings that would lose data.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use doorbell::{
     clock::Timestamp,
     config::StoreSettings,
     model::{Content, InboxKey, NewNotification, Revision},
     random::SeededRandom,
-    store::{Mutation, Outcome, Sharing, Store, postgres::Postgres as PostgresStore},
+    store::{
+        Cursor, Mutation, Outcome, PageLimit, Sharing, Store, postgres::Postgres as PostgresStore,
+    },
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::task::{JoinSet, block_in_place};
 use uuid::Uuid;
 
 use crate::{
-    engines::{self, Postgres},
+    engines::{self, Postgres, Proxy},
+    process::PATIENCE,
     support,
 };
 
@@ -105,6 +111,14 @@ async fn batches_of_several_nodes_meet_without_deadlock() {
         assert_eq!(head.revision, Revision::new(*created));
         assert_eq!(u64::from(head.unread_count), *created);
         assert_eq!(*created, u64::from(KEYS), "each key was used, once");
+        let page = PageLimit {
+            rows: 100,
+            bytes: usize::MAX,
+        };
+        let all = Cursor::after(Revision::default());
+        let changes = store.changes(&user(number), all, page).await.unwrap();
+        let sequences: Vec<_> = changes.rows.iter().map(|row| row.sequence.get()).collect();
+        assert_eq!(sequences, (1..=*created).collect::<Vec<_>>());
     }
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(engines::number(&url, deadlocks).await, 0);
@@ -291,20 +305,137 @@ async fn a_server_that_does_not_sync_is_refused() {
     assert!(problem.contains("fsync is off"), "{problem}");
 }
 
+/// A store that waits 300 ms for a statement.
+async fn impatient(url: &str) -> PostgresStore {
+    let settings = StoreSettings {
+        database_url: Some(url.into()),
+        database_statement_timeout: Duration::from_millis(300).into(),
+        ..StoreSettings::default()
+    };
+    PostgresStore::open(&settings, Sharing::Shared, &SeededRandom::new(1))
+        .await
+        .unwrap()
+}
+
+/// Waits until what a query counts is this many.
+async fn until(url: &str, query: &str, count: i64) {
+    let deadline = Instant::now() + PATIENCE;
+    while engines::number(url, query).await != count {
+        assert!(Instant::now() < deadline, "not {count}: {query}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The answer to a batch of sends is lost while it waits for a head. Later it is
+/// found: its events are told where nothing came after them, and where something
+/// did, the inbox is named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sends_whose_answer_is_lost_are_told_if_their_counts_are_known() {
+    use sqlx::Connection as _;
+    let url = Postgres::shared().create_database().await;
+    let proxy = Proxy::start(Postgres::shared().address).await;
+    let near = Arc::new(support::postgres(&url).await);
+    let far = engines::url(proxy.address, engines::database_of(&url));
+    let far = Arc::new(support::postgres(&far).await);
+    let before: Vec<_> = (1..=2)
+        .map(|number| send(user(number), Uuid::from_u128(number as u128), None))
+        .collect();
+    near.commit(&before, now()).await.unwrap();
+
+    let mut other = sqlx::PgConnection::connect(&url).await.unwrap();
+    let mut held = other.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM inboxes FOR UPDATE")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let batch: Vec<_> = [(1, 10), (2, 20), (1, 11)]
+        .map(|(to, id)| send(user(to), Uuid::from_u128(id), None))
+        .into();
+    let sending = tokio::spawn(async move { far.commit(&batch, now()).await });
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                   AND datname = current_database()";
+    until(&url, waiting, 1).await;
+    proxy.cut();
+    held.rollback().await.unwrap();
+    until(&url, "SELECT count(*) FROM notifications", 5).await;
+    let after = [send(user(2), Uuid::from_u128(21), None)];
+    near.commit(&after, now()).await.unwrap();
+    proxy.mend();
+
+    let committed = sending.await.unwrap().unwrap();
+    let sent: Vec<_> = committed
+        .outcomes
+        .iter()
+        .map(|outcome| match outcome {
+            Outcome::Sent {
+                notification,
+                duplicate: false,
+                head,
+            } => (
+                notification.id.as_u128(),
+                notification.revision.get(),
+                (head.revision.get(), head.unread_count),
+            ),
+            outcome => panic!("{outcome:?}"),
+        })
+        .collect();
+    assert_eq!(
+        sent,
+        [(10, 2, (3, 3)), (20, 2, (3, 3)), (11, 3, (3, 3))],
+        "each once, and the head as it is now"
+    );
+    let [(inbox, run)] = &committed.runs[..] else {
+        panic!("{:?}", committed.runs);
+    };
+    let told: Vec<_> = run
+        .iter()
+        .map(|event| (event.revision.get(), event.unread_count))
+        .collect();
+    assert_eq!((inbox, told), (&user(1), vec![(2, 2), (3, 3)]));
+    assert_eq!(committed.untold, [user(2)]);
+}
+
+/// A statement that comes to the server long after it was given up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sends_that_come_late_write_nothing() {
+    let url = Postgres::shared().create_database().await;
+    let proxy = Proxy::start(Postgres::shared().address).await;
+    let far = engines::url(proxy.address, engines::database_of(&url));
+    let store = Arc::new(impatient(&far).await);
+    let first = [send(user(1), Uuid::from_u128(1), None)];
+    store.commit(&first, now()).await.unwrap();
+
+    proxy.hold_commits(true);
+    let second = [send(user(1), Uuid::from_u128(2), None)];
+    let sending = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(&second, now()).await }
+    });
+    // The transaction that asks what became of it, and has written.
+    let asking = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' \
+                  AND query LIKE 'WITH made%' AND datname = current_database()";
+    until(&url, asking, 1).await;
+    let undone = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()";
+    let undone_before = engines::number(&url, undone).await;
+    proxy.hold_commits(false);
+    sending.await.unwrap().unwrap();
+    // It did come.
+    let deadline = Instant::now() + PATIENCE;
+    while engines::number(&url, undone).await == undone_before {
+        assert!(Instant::now() < deadline, "the statement never came");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let rows = engines::number(&url, "SELECT count(*) FROM notifications").await;
+    let head = store.head(&user(1)).await.unwrap().head;
+    assert_eq!((rows, head.revision.get(), head.unread_count), (2, 2, 2));
+}
+
 /// A statement that hangs is given up, and the store goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_that_somebody_holds_is_not_waited_for_for_ever() {
     use sqlx::Connection as _;
     let url = Postgres::shared().create_database().await;
-    let settings = StoreSettings {
-        database_url: Some(url.as_str().into()),
-        database_statement_timeout: Duration::from_millis(300).into(),
-        ..StoreSettings::default()
-    };
-    let random = SeededRandom::new(1);
-    let store = PostgresStore::open(&settings, Sharing::Shared, &random)
-        .await
-        .unwrap();
+    let store = impatient(&url).await;
     let commit = async |id| {
         let batch = [send(user(1), Uuid::from_u128(id), None)];
         store.commit(&batch, now()).await

@@ -365,6 +365,42 @@ async fn a_send_takes_the_next_revision_and_is_read_back(backend: &mut dyn Backe
     assert_eq!(counts(backend, &neighbour()).await, (0, 0));
 }
 
+async fn a_batch_counts_on_from_the_head_of_each_of_its_inboxes(backend: &mut dyn Backend) {
+    let bob = InboxKey::parse("acme", "bob").unwrap();
+    let inboxes = [ann(), bob, neighbour()];
+    // Their heads, and their times, are not the same.
+    for (count, inbox) in inboxes.iter().enumerate() {
+        let batch: Vec<_> = (0..3 * count as u128)
+            .map(|number| send(inbox.clone(), number))
+            .collect();
+        let now = at(1000 * (1 + count as i64));
+        backend.store().commit(&batch, now).await.unwrap();
+    }
+    let to = [2, 0, 1, 0, 2, 2, 1];
+    let batch: Vec<_> = (10..)
+        .zip(to)
+        .map(|(number, to)| send(inboxes[to].clone(), number))
+        .collect();
+    let committed = commit(backend, &batch).await;
+    for (number, inbox) in inboxes.iter().enumerate() {
+        let of_it = to.iter().zip(&committed.outcomes);
+        let answered: Vec<_> = of_it
+            .filter(|(to, _)| **to == number)
+            .map(|(_, outcome)| sent(outcome).0.clone())
+            .collect();
+        let before = 3 * number as u64;
+        let revisions: Vec<_> = answered.iter().map(|row| row.revision.get()).collect();
+        let expected: Vec<_> = (before + 1..).take(answered.len()).collect();
+        assert_eq!(revisions, expected, "{inbox:?}");
+        assert_eq!(changes(backend, inbox, before).await, answered, "{inbox:?}");
+        let head = head(backend, inbox).await;
+        let last = answered.last().unwrap();
+        assert_eq!(head.revision, last.revision);
+        assert_eq!(u64::from(head.unread_count), last.revision.get());
+        assert_eq!(head.last_created_at, last.created_at);
+    }
+}
+
 async fn a_batch_tells_its_events_by_inbox_in_order(backend: &mut dyn Backend) {
     let batch = [
         send(ann(), 1),
@@ -1000,6 +1036,7 @@ macro_rules! all_cases {
                 a_mark_is_one_change_and_skips_what_it_must,
                 marks_of_one_batch_share_nothing,
                 a_read_is_never_before_its_creation,
+                a_batch_counts_on_from_the_head_of_each_of_its_inboxes,
                 a_batch_is_all_or_nothing,
                 changes_come_in_the_order_of_the_last_change,
                 pages_of_changes_meet_within_a_shared_revision,
