@@ -81,7 +81,8 @@ const SEND: &str = concat!(
      FROM unnest($1::text[], $2::text[], $12::text[]) \
      AS w (organization_id, user_id, idempotency_key) JOIN notifications AS n \
      ON n.organization_id = w.organization_id AND n.user_id = w.user_id \
-     AND n.idempotency_key = w.idempotency_key)), \
+     AND n.idempotency_key = w.idempotency_key \
+     WHERE w.idempotency_key IS NOT NULL)), \
      made AS (INSERT INTO notifications (organization_id, user_id, sequence, revision, \
      created_at, ",
     new_columns!(),
@@ -234,34 +235,37 @@ struct Sends<'b> {
     rows: Vec<&'b NewNotification>,
     /// Of each row: the place of its head, and its own among the rows of its inbox.
     places: Vec<(i64, i64)>,
-    /// In the order of their keys, with the number of their rows.
-    heads: BTreeMap<&'b InboxKey, i64>,
+    /// In the order of their keys.
+    inboxes: Vec<&'b InboxKey>,
+    /// The rows of each inbox.
+    counts: Vec<i64>,
 }
 
 impl<'b> Sends<'b> {
     fn of(batch: &'b [Mutation]) -> Option<Self> {
-        let keys = plan::keys(batch);
-        if keys.iter().collect::<HashSet<_>>().len() < keys.len() {
-            return None;
-        }
         let rows = sends(batch).collect::<Vec<_>>();
-        if rows.len() < batch.len() {
+        let keys = plan::keys(batch);
+        let is_repeated = keys.iter().collect::<HashSet<_>>().len() < keys.len();
+        if rows.len() < batch.len() || is_repeated {
             return None;
         }
-        let mut heads: BTreeMap<_, _> = rows.iter().map(|row| (&row.inbox, 0)).collect();
-        let places: HashMap<_, _> = heads.keys().copied().zip(1..).collect();
+        let mut inboxes: Vec<_> = rows.iter().map(|row| &row.inbox).collect();
+        inboxes.sort_unstable();
+        inboxes.dedup();
+        let mut counts = vec![0; inboxes.len()];
         let places = rows
             .iter()
             .map(|row| {
-                let rows = heads.entry(&row.inbox).or_default();
-                *rows += 1;
-                (places[&row.inbox], *rows)
+                let index = inboxes.partition_point(|inbox| *inbox < &row.inbox);
+                counts[index] += 1;
+                (index as i64 + 1, counts[index])
             })
             .collect();
         Some(Self {
             rows,
             places,
-            heads,
+            inboxes,
+            counts,
         })
     }
 }
@@ -472,21 +476,21 @@ impl Postgres {
         doubt: &mut Option<Doubt>,
     ) -> Result<Option<Attempt>, Error> {
         let rows = column(&sends.rows, |new| NewRow::of_send(new));
-        let (organizations, users) = halves(sends.heads.keys().copied());
+        let (organizations, users) = halves(sends.inboxes.iter().copied());
         let query = NewRow::bind(self.query(SEND), &rows)
             .bind(column(&sends.places, |(head, _)| *head))
             .bind(column(&sends.places, |(_, row)| *row))
             .bind(organizations)
             .bind(users)
-            .bind(sends.heads.values().copied().collect::<Vec<_>>())
+            .bind(&sends.counts)
             .bind(now.as_micros());
         let error = match timeout(self.patience, query.fetch_all(connection)).await {
             Ok(Ok(locked)) => {
                 let before = heads(&locked)?;
-                if locked.len() < sends.heads.len() {
-                    let inboxes = sends.heads.keys().map(|inbox| (*inbox).clone());
-                    let headless = inboxes.filter(|inbox| !before.heads.contains_key(inbox));
-                    return Ok(Some(Attempt::Headless(headless.collect())));
+                if locked.len() < sends.inboxes.len() {
+                    let inboxes = sends.inboxes.iter().copied();
+                    let headless = inboxes.filter(|inbox| !before.heads.contains_key(*inbox));
+                    return Ok(Some(Attempt::Headless(headless.cloned().collect())));
                 }
                 let is_written = locked.first().map(|row| row.try_get("is_written"));
                 if !is_written.transpose().map_err(failed)?.unwrap_or(false) {
