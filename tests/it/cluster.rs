@@ -247,7 +247,7 @@ impl Cluster {
         let broken = self.broken();
         let (struck, spared) = nodes.split_at(faults.len());
         for (fault, node) in faults.iter().zip(struck) {
-            self.begin(*fault, *node, spared);
+            self.begin(*fault, *node, spared).await;
         }
         // A pause up to beyond the time that a statement may take.
         let most = if faults.contains(&PausePostgres) {
@@ -270,18 +270,18 @@ impl Cluster {
         Ok(())
     }
 
-    fn begin(&self, fault: Fault, node: usize, spared: &[usize]) {
+    async fn begin(&self, fault: Fault, node: usize, spared: &[usize]) {
         match fault {
             KillPostgres => block_in_place(|| self.postgres.kill()),
             PausePostgres => self.postgres.pause(),
-            CutPostgres => self.to_postgres[node].cut(),
+            CutPostgres => self.to_postgres[node].cut().await,
             BreakCommits => {
                 for node in spared.iter().chain([&node]) {
                     self.to_postgres[*node].break_commits(&BREAKS);
                 }
             }
             KillNats => block_in_place(|| self.nats.kill()),
-            CutNats => self.to_nats[node].cut(),
+            CutNats => self.to_nats[node].cut().await,
             KillNode => self.nodes[node].signal("KILL"),
             Drain => self.nodes[node].signal("TERM"),
         }
@@ -418,7 +418,7 @@ pub async fn finds_what_was_missed(bug: &str) -> Check {
     sender.send_in_app(request("before", None)).await.unwrap();
     assert_eq!(rung(&mut stream).await?, "before");
     until_left_to_the_bus().await;
-    cluster.to_nats[1].cut();
+    cluster.to_nats[1].cut().await;
     sender
         .send_in_app(request("meanwhile", None))
         .await
@@ -506,7 +506,7 @@ async fn what_stays_in_doubt_is_unavailable_and_a_repeat_tells() {
     while proxy.broken() == 0 {
         sleep(Duration::from_millis(1)).await;
     }
-    proxy.cut();
+    proxy.cut().await;
     let status = timeout(PATIENCE, send).await.unwrap().unwrap().unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
     assert!(status.message().contains("may or may not"), "{status}");

@@ -30,6 +30,7 @@ use tokio::{
     },
     sync::watch,
 };
+use tokio_util::task::TaskTracker;
 
 use super::{process::PATIENCE, programs::nats_server, server::free_port};
 
@@ -495,6 +496,7 @@ struct Commits {
 pub struct Proxy {
     pub address: SocketAddr,
     way: watch::Sender<Way>,
+    connections: TaskTracker,
     commits: Arc<Commits>,
 }
 
@@ -504,9 +506,11 @@ impl Proxy {
         let listener = TcpListener::bind(address).await.unwrap();
         let (way, _) = watch::channel(Way::Open);
         let commits = Arc::<Commits>::default();
+        let connections = TaskTracker::new();
         let proxy = Self {
             address,
             way: way.clone(),
+            connections: connections.clone(),
             commits: commits.clone(),
         };
         tokio::spawn(async move {
@@ -516,7 +520,7 @@ impl Proxy {
                 if *way.borrow() == Way::Cut {
                     continue;
                 }
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     let Ok(server) = TcpStream::connect(target).await else {
                         return;
                     };
@@ -534,9 +538,13 @@ impl Proxy {
         proxy
     }
 
-    /// Ends all connections and takes no new ones.
-    pub fn cut(&self) {
+    /// Ends all connections and takes no new ones; nothing passes any more when
+    /// this returns.
+    pub async fn cut(&self) {
         self.way.send_replace(Way::Cut);
+        self.connections.close();
+        self.connections.wait().await;
+        self.connections.reopen();
     }
 
     /// Takes connections again.
@@ -621,7 +629,7 @@ async fn requests(
 }
 
 /// Whether a message commits: it is a COMMIT, or binds a prepared statement that
-/// locks heads and writes at once, of which `sends` keeps the names.
+/// writes heads and rows at once, of which `sends` keeps the names.
 fn commits_by(message: &[u8], sends: &mut HashSet<Vec<u8>>) -> bool {
     let mut texts = message[5..].split(|byte| *byte == 0);
     let (first, second) = (texts.next(), texts.next());
@@ -629,7 +637,8 @@ fn commits_by(message: &[u8], sends: &mut HashSet<Vec<u8>>) -> bool {
         b'Q' => message[5..].starts_with(b"COMMIT"),
         b'P' => {
             let statement = String::from_utf8_lossy(second.unwrap_or_default());
-            if statement.contains("FOR UPDATE") && statement.contains("INSERT INTO") {
+            let writes = |table| statement.contains(&format!("INSERT INTO {table}"));
+            if writes("inboxes") && writes("notifications") {
                 sends.insert(first.unwrap_or_default().to_vec());
             }
             false

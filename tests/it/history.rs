@@ -231,9 +231,10 @@ impl Ledger {
                 "`{title}` was answered as new twice"
             );
         }
+        // Above it where the commit was in doubt, and others came before it was settled.
         ensure!(
-            sent.duplicate || head.0 == sent.sequence,
-            "`{title}` is new, and its head is {head:?}: {sent:?}"
+            head.0 >= sent.sequence,
+            "`{title}` was answered with a head before it, {head:?}: {sent:?}"
         );
         answers.push(sent);
         Ok(())

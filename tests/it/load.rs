@@ -292,6 +292,10 @@ impl World {
             };
             let head = (response.revision, response.unread_count);
             lock(&place.ledger).sent(&request.title, sent, head)?;
+            // Who writes alone is never in doubt about a commit.
+            if self.urls.len() == 1 && !response.duplicate && head.0 != sent.sequence {
+                return Err(format!("a new send is not the head: {sent:?}, {head:?}"));
+            }
             if !response.duplicate {
                 lock(&place.ids).push(id);
             }

@@ -1,16 +1,16 @@
 //! A batch's commit.
 //!
-//! A batch that only sends is one statement and one round trip: it locks the
-//! heads, counts the revisions up from them, and writes rows and heads. It writes
-//! nothing where a head is missing or an idempotency key was used before. What it
-//! cannot do is a transaction: lock the heads, load what the plan needs, write what
-//! it says.
+//! A batch that only sends is one statement and one round trip: it counts the heads
+//! on, makes those that are missing, and writes the rows. It writes nothing where an
+//! idempotency key was used before. What it cannot do is a transaction: lock the
+//! heads, load what the plan needs, write what it says; a head that is missing there
+//! is made before, in a transaction that holds nothing else.
 //!
-//! Both lock the heads first, in the order of their keys, so that batches of
-//! several nodes wait for one another and never in a circle; a head row that is
-//! missing is made before, in a transaction that holds nothing else. READ COMMITTED
-//! is enough: a lock waits for the latest head, what a transaction reads after the
-//! locks is what it will change, and two who use a key at once meet in its index.
+//! Both take the heads first, in the order of their keys, so that batches of
+//! several nodes wait for one another and never in a circle. READ COMMITTED
+//! is enough: who takes a head waits for its latest row, what a transaction reads
+//! after the locks is what it will change, and two who use a key at once meet in its
+//! index.
 //!
 //! Each commit waits for its sync: `synchronous_commit = on` is set for a
 //! connection, and in each transaction that writes, which holds through a pooler
@@ -64,43 +64,40 @@ macro_rules! new_arrays {
     };
 }
 
-/// Locks the heads in the order of their keys, counts on from them, and writes the
-/// rows and the heads, or nothing. A row names its head by the place among
-/// the heads, and its own place among the rows of its inbox. All begin at 1.
+/// Counts the heads on in the order of their keys, makes those that are missing, and
+/// writes the rows; or writes nothing, where a key was used. A row names its head by
+/// the place in that order, from 1, and tells how many rows of its inbox come after
+/// it.
 const SEND: &str = concat!(
-    "WITH locked AS MATERIALIZED (SELECT i.organization_id, i.user_id, i.revision, \
-     i.unread_count, i.floor, i.last_created_at, w.place, w.sends, \
-     greatest($19, i.last_created_at + 1) AS first_created_at \
-     FROM unnest($16::text[], $17::text[], $18::bigint[]) WITH ORDINALITY \
-     AS w (organization_id, user_id, sends, place) JOIN inboxes AS i \
-     ON i.organization_id = w.organization_id AND i.user_id = w.user_id \
-     ORDER BY i.organization_id, i.user_id FOR UPDATE OF i), \
-     go AS MATERIALIZED (SELECT array_agg(revision ORDER BY place) AS revision, \
-     array_agg(first_created_at ORDER BY place) AS first_created_at FROM locked \
-     HAVING count(*) = cardinality($16) AND NOT EXISTS (SELECT \
-     FROM unnest($1::text[], $2::text[], $12::text[]) \
+    "WITH heads AS (INSERT INTO inboxes AS i (organization_id, user_id, revision, unread_count, \
+     last_created_at) SELECT w.organization_id, w.user_id, w.sends, w.sends, $19 + w.sends - 1 \
+     FROM unnest($16::text[], $17::text[], $18::bigint[]) AS w (organization_id, user_id, sends) \
+     WHERE NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[], $12::text[]) \
      AS w (organization_id, user_id, idempotency_key) JOIN notifications AS n \
      ON n.organization_id = w.organization_id AND n.user_id = w.user_id \
-     AND n.idempotency_key = w.idempotency_key \
-     WHERE w.idempotency_key IS NOT NULL)), \
+     AND n.idempotency_key = w.idempotency_key WHERE w.idempotency_key IS NOT NULL) \
+     ORDER BY w.organization_id COLLATE \"C\", w.user_id COLLATE \"C\" \
+     ON CONFLICT (organization_id, user_id) DO UPDATE SET \
+     revision = i.revision + excluded.revision, \
+     unread_count = i.unread_count + excluded.revision, \
+     last_created_at = greatest($19, i.last_created_at + 1) + excluded.revision - 1 \
+     RETURNING i.organization_id, i.user_id, i.revision, i.unread_count, i.floor, \
+     i.last_created_at), \
+     last AS MATERIALIZED (SELECT array_agg(revision ORDER BY organization_id, user_id) \
+     AS revision, array_agg(last_created_at ORDER BY organization_id, user_id) AS created_at \
+     FROM heads HAVING count(*) > 0), \
      made AS (INSERT INTO notifications (organization_id, user_id, sequence, revision, \
      created_at, ",
     new_columns!(),
-    ") SELECT w.organization_id, w.user_id, go.revision[w.head] + w.place, \
-     go.revision[w.head] + w.place, go.first_created_at[w.head] + w.place - 1, ",
+    ") SELECT w.organization_id, w.user_id, last.revision[w.head] - w.more, \
+     last.revision[w.head] - w.more, last.created_at[w.head] - w.more, ",
     new_columns!(),
-    " FROM go, unnest(",
+    " FROM last, unnest(",
     new_arrays!(),
     ", $14::bigint[], $15::bigint[]) AS w (organization_id, user_id, ",
     new_columns!(),
-    ", head, place)), \
-     kept AS (UPDATE inboxes AS i SET revision = l.revision + l.sends, \
-     unread_count = l.unread_count + l.sends, \
-     last_created_at = l.first_created_at + l.sends - 1 FROM locked AS l \
-     WHERE i.organization_id = l.organization_id AND i.user_id = l.user_id \
-     AND EXISTS (SELECT FROM go)) \
-     SELECT organization_id, user_id, revision, unread_count, floor, last_created_at, \
-     EXISTS (SELECT FROM go) AS is_written FROM locked"
+    ", head, more)) \
+     SELECT organization_id, user_id, revision, unread_count, floor, last_created_at FROM heads"
 );
 
 /// Locks the heads in the order of their keys.
@@ -152,7 +149,8 @@ const WRITE: &str = concat!(
 
 /// Whether a row has a change of a doubtful commit.
 const IS_WRITTEN: &str = "SELECT count(*) FROM notifications WHERE organization_id = $1 \
-     AND user_id = $2 AND id = $3 AND revision >= $4 AND ($5::bigint IS NULL OR read_at = $5)";
+     AND user_id = $2 AND id = $3 AND ($4::bigint IS NULL OR sequence = $4) \
+     AND ($5::bigint IS NULL OR read_at = $5)";
 
 /// The rows of a doubtful commit.
 const SENT: &str = concat!(
@@ -170,7 +168,8 @@ struct Doubt {
     /// A change that the database has exactly if it did.
     inbox: InboxKey,
     id: Uuid,
-    revision: Revision,
+    /// Where the plan put the row: a late [`SEND`] would have put it elsewhere.
+    sequence: Option<Revision>,
     read_at: Option<Timestamp>,
 }
 
@@ -184,7 +183,7 @@ impl Doubt {
                 committed: Some(committed),
                 inbox: insert.inbox,
                 id: insert.notification.id,
-                revision: insert.notification.revision,
+                sequence: Some(insert.notification.sequence),
                 read_at: None,
             });
         }
@@ -193,7 +192,7 @@ impl Doubt {
                 committed: Some(committed),
                 inbox: mark.inbox,
                 id: mark.id,
-                revision: mark.revision,
+                sequence: None,
                 read_at: Some(mark.read_at),
             }),
             None => Err(committed),
@@ -206,7 +205,7 @@ impl Doubt {
             committed: None,
             inbox: new.inbox.clone(),
             id: new.id,
-            revision: Revision::default(),
+            sequence: None,
             read_at: None,
         }
     }
@@ -233,7 +232,8 @@ enum Attempt {
 /// A batch that [`SEND`] can write: it only sends, and each key once.
 struct Sends<'b> {
     rows: Vec<&'b NewNotification>,
-    /// Of each row: the place of its head, and its own among the rows of its inbox.
+    /// Of each row: the place of its head, and how many rows of its inbox come after
+    /// it.
     places: Vec<(i64, i64)>,
     /// In the order of their keys.
     inboxes: Vec<&'b InboxKey>,
@@ -253,20 +253,38 @@ impl<'b> Sends<'b> {
         inboxes.sort_unstable();
         inboxes.dedup();
         let mut counts = vec![0; inboxes.len()];
-        let places = rows
+        let mut places: Vec<_> = rows
             .iter()
+            .rev()
             .map(|row| {
                 let index = inboxes.partition_point(|inbox| *inbox < &row.inbox);
+                let more = counts[index];
                 counts[index] += 1;
-                (index as i64 + 1, counts[index])
+                (index as i64 + 1, more)
             })
             .collect();
+        places.reverse();
         Some(Self {
             rows,
             places,
             inboxes,
             counts,
         })
+    }
+
+    /// What there was before [`SEND`], from the heads that it answered with. What
+    /// [`plan::plan`] then says is what it did.
+    fn before(&self, mut after: Before) -> Before {
+        for (inbox, count) in self.inboxes.iter().zip(&self.counts) {
+            if let Some(head) = after.heads.get_mut(*inbox) {
+                let count = u32::try_from(*count).unwrap_or(u32::MAX);
+                head.revision = Revision::new(head.revision.get() - u64::from(count));
+                head.unread_count -= count;
+                head.last_created_at =
+                    Timestamp::from_micros(head.last_created_at.as_micros() - i64::from(count));
+            }
+        }
+        after
     }
 }
 
@@ -339,7 +357,7 @@ fn column<'r, T, V>(rows: &'r [T], value: impl Fn(&'r T) -> V) -> Vec<V> {
 }
 
 /// Heads by their keys, of rows of an engine.
-fn heads(rows: &[sqlx::postgres::PgRow]) -> Result<Before, Error> {
+fn read_heads(rows: &[sqlx::postgres::PgRow]) -> Result<Before, Error> {
     let mut before = Before::default();
     for row in rows {
         let inbox = Columns::of(row, "inboxes").inbox()?;
@@ -479,23 +497,15 @@ impl Postgres {
         let (organizations, users) = halves(sends.inboxes.iter().copied());
         let query = NewRow::bind(self.query(SEND), &rows)
             .bind(column(&sends.places, |(head, _)| *head))
-            .bind(column(&sends.places, |(_, row)| *row))
+            .bind(column(&sends.places, |(_, more)| *more))
             .bind(organizations)
             .bind(users)
             .bind(&sends.counts)
             .bind(now.as_micros());
         let error = match timeout(self.patience, query.fetch_all(connection)).await {
-            Ok(Ok(locked)) => {
-                let before = heads(&locked)?;
-                if locked.len() < sends.inboxes.len() {
-                    let inboxes = sends.inboxes.iter().copied();
-                    let headless = inboxes.filter(|inbox| !before.heads.contains_key(*inbox));
-                    return Ok(Some(Attempt::Headless(headless.cloned().collect())));
-                }
-                let is_written = locked.first().map(|row| row.try_get("is_written"));
-                if !is_written.transpose().map_err(failed)?.unwrap_or(false) {
-                    return Ok(None);
-                }
+            Ok(Ok(heads)) if heads.is_empty() => return Ok(None),
+            Ok(Ok(heads)) => {
+                let before = sends.before(read_heads(&heads)?);
                 let plan = plan::plan(batch, before, now);
                 return Ok(Some(Attempt::Committed(plan.committed)));
             }
@@ -559,7 +569,7 @@ impl Postgres {
             .fetch_all(connection)
             .await
             .map_err(failed)?;
-        heads(&locked)
+        read_heads(&locked)
     }
 
     async fn make_heads(
@@ -668,7 +678,7 @@ impl Postgres {
             .bind(doubt.inbox.organization_id.as_str())
             .bind(doubt.inbox.user_id.as_str())
             .bind(doubt.id)
-            .bind(integer(doubt.revision))
+            .bind(doubt.sequence.map(integer))
             .bind(doubt.read_at.map(Timestamp::as_micros))
             .fetch_one(connection)
             .await
@@ -678,7 +688,8 @@ impl Postgres {
     }
 
     /// What [`SEND`] did, by its rows, now that its heads are locked again. Where an
-    /// inbox changed since, the unread counts of that moment are gone.
+    /// inbox changed since, the unread counts of that moment are gone: its sends are
+    /// answered with the present head, and its rooms have to look.
     async fn find(
         &self,
         connection: &mut PgConnection,
@@ -694,8 +705,8 @@ impl Postgres {
             let notification = rows::notification(&row)?;
             found.insert((inbox, notification.id), notification);
         }
-        let mut committed = Committed::default();
-        let mut runs: BTreeMap<&InboxKey, Run> = BTreeMap::new();
+        let mut rows = Vec::new();
+        let mut last = HashMap::new();
         for new in sends(batch) {
             let notification = found.remove(&(new.inbox.clone(), new.id));
             let notification = notification.ok_or_else(|| Error::Inconsistent {
@@ -704,28 +715,36 @@ impl Postgres {
                 row: new.id.to_string(),
                 problem: "only a part of its transaction is there".into(),
             })?;
-            let head = before.heads.get(&new.inbox).copied().unwrap_or_default();
-            let since = head.revision.get() - notification.sequence.get();
-            let unread_count = u64::from(head.unread_count).saturating_sub(since);
-            runs.entry(&new.inbox).or_default().push(InboxEvent::new(
-                notification.sequence,
-                u32::try_from(unread_count).unwrap_or(u32::MAX),
-                Change::Created(notification.clone()),
-            ));
+            last.insert(&new.inbox, notification.sequence);
+            rows.push((&new.inbox, notification));
+        }
+        let mut committed = Committed::default();
+        let mut runs: BTreeMap<&InboxKey, Run> = BTreeMap::new();
+        for (inbox, notification) in rows {
+            let mut head = before.heads.get(inbox).copied().unwrap_or_default();
+            if last.get(inbox) == Some(&head.revision) {
+                // What came after this row is of this batch, and unread.
+                let since = head.revision.get() - notification.sequence.get();
+                let since = u32::try_from(since).unwrap_or(u32::MAX);
+                head.revision = notification.sequence;
+                head.unread_count = head.unread_count.saturating_sub(since);
+                head.last_created_at = notification.created_at;
+                runs.entry(inbox).or_default().push(InboxEvent::new(
+                    head.revision,
+                    head.unread_count,
+                    Change::Created(notification.clone()),
+                ));
+            } else if !committed.untold.contains(inbox) {
+                committed.untold.push(inbox.clone());
+            }
             committed.outcomes.push(Outcome::Sent {
                 notification,
                 duplicate: false,
                 head,
             });
         }
-        for (inbox, run) in runs {
-            let last = run.last().map(|event| event.revision);
-            if last == before.heads.get(inbox).map(|head| head.revision) {
-                committed.runs.push((inbox.clone(), run));
-            } else {
-                committed.untold.push(inbox.clone());
-            }
-        }
+        let runs = runs.into_iter().map(|(inbox, run)| (inbox.clone(), run));
+        committed.runs = runs.collect();
         Ok(committed)
     }
 }
