@@ -4,6 +4,7 @@
 //! like, and reading. A page and its head are one statement, and so of one moment.
 
 mod commit;
+mod connections;
 mod lock;
 
 use std::{str::FromStr as _, time::Duration};
@@ -12,9 +13,8 @@ use async_trait::async_trait;
 use futures_util::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, Postgres as Engine, Row as _,
-    migrate::{MigrateError, Migrator},
-    pool::PoolOptions,
-    postgres::{PgArguments, PgConnectOptions, PgPool},
+    migrate::Migrator,
+    postgres::{PgArguments, PgConnectOptions},
     query::Query,
 };
 use tokio::time::timeout;
@@ -30,6 +30,7 @@ use crate::{
     model::{Epoch, InboxKey, Notification, Revision},
     random::Random,
 };
+use connections::Connections;
 use lock::{Mode, NodeLock};
 
 /// As `server_version_num` says it.
@@ -38,8 +39,6 @@ const OLDEST_POSTGRES: u32 = 150_000;
 const GRACE: Duration = Duration::from_secs(1);
 /// Another node that migrates may take this long.
 const MIGRATE_TIMEOUT: Duration = Duration::from_secs(300);
-/// A connection that was idle for longer is asked whether it lives.
-const IDLE_UNASKED: Duration = Duration::from_secs(1);
 
 type PgQuery = Query<'static, Engine, PgArguments>;
 
@@ -96,9 +95,10 @@ const CHECK: &str = "SELECT pg_is_in_recovery() \
 
 /// The store in one Postgres.
 pub struct Postgres {
-    writers: PgPool,
-    readers: PgPool,
+    writers: Connections,
+    readers: Connections,
     lanes: usize,
+    most_readers: usize,
     is_pooled: bool,
     begin: String,
     begin_making_heads: String,
@@ -137,21 +137,17 @@ impl Postgres {
             .await
             .map_err(cannot_use)?;
         refuse_unsafe(&mut connection).await.map_err(cannot_use)?;
-        drop(connection);
         let take = |mode| NodeLock::take(mode, direct.clone(), connect_timeout);
         let lock = match sharing {
             Sharing::Alone => Some(take(Mode::Exclusive).await.map_err(cannot_use)?),
             Sharing::Shared => Some(take(Mode::Shared).await.map_err(cannot_use)?),
             Sharing::Beside => None,
         };
-        let database = pool(&direct, 1, connect_timeout)
-            .await
-            .map_err(cannot_use)?;
-        timeout(MIGRATE_TIMEOUT, prepare(&database, random))
+        timeout(MIGRATE_TIMEOUT, prepare(&mut connection, random))
             .await
             .unwrap_or_else(|_| Err("another process holds the lock of the migrations".into()))
             .map_err(cannot_use)?;
-        database.close().await;
+        drop(connection);
 
         let statement_timeout: Duration = settings.database_statement_timeout.into();
         let is_pooled = settings.database_pooler;
@@ -168,17 +164,23 @@ impl Postgres {
                 ("enable_mergejoin", "off"),
                 ("plan_cache_mode", "force_generic_plan"),
                 ("jit", "off"),
-                // What is written by one statement waits for its sync, too.
+                // What is written by one statement waits for its sync, too, and
+                // takes the latest head that it waited for.
                 ("synchronous_commit", "on"),
+                ("default_transaction_isolation", "read committed"),
                 ("statement_timeout", &format!("{millis}ms")),
             ])
         };
-        let writers = pool(&options, settings.database_writers, connect_timeout).await;
-        let readers = pool(&options, settings.database_readers, connect_timeout).await;
+        let connections = async |most| {
+            let opened =
+                Connections::open(options.clone(), most, connect_timeout, !is_pooled).await;
+            opened.map_err(|error| cannot_use(error.to_string()))
+        };
         Ok(Self {
-            writers: writers.map_err(cannot_use)?,
-            readers: readers.map_err(cannot_use)?,
+            writers: connections(settings.database_writers).await?,
+            readers: connections(settings.database_readers).await?,
             lanes: settings.database_writers,
+            most_readers: settings.database_readers,
             is_pooled,
             begin: begin("on", millis),
             // Nothing was promised of a head that is empty; what commits behind
@@ -195,6 +197,13 @@ impl Postgres {
         sqlx::query(text).persistent(!self.is_pooled)
     }
 
+    /// The outcome of `work`, which a way that swallows an answer does not hold up.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        timeout(self.patience, work)
+            .await
+            .unwrap_or_else(|_| Err(too_late()))
+    }
+
     /// Reads on a connection of its own; on another where that was dead. Cancel
     /// safe.
     async fn read<T>(
@@ -203,30 +212,24 @@ impl Postgres {
     ) -> Result<T, Error> {
         let mut dead = 0;
         loop {
-            let mut connection = self.readers.acquire().await.map_err(unavailable)?;
-            let answer = timeout(self.patience, async {
+            let mut connection = self.readers.take().await?;
+            let answer = self.in_time(async {
                 if !self.is_pooled {
                     return work(&mut connection).await;
                 }
-                let begin = AssertSqlSafe(self.begin_reading.clone());
-                let mut transaction = connection.begin_with(begin).await.map_err(unavailable)?;
-                let answer = work(&mut transaction).await?;
-                transaction.commit().await.map_err(unavailable)?;
+                run(&mut connection, &self.begin_reading).await?;
+                let answer = work(&mut connection).await?;
+                run(&mut connection, "COMMIT").await?;
                 Ok(answer)
             });
             match answer.await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => {
-                    drop(connection.detach());
-                    dead += 1;
-                    if !is_dead(&error) || dead > self.readers.options().get_max_connections() {
-                        return Err(error);
-                    }
+                Ok(answer) => {
+                    connection.keep();
+                    return Ok(answer);
                 }
-                Err(_) => {
-                    drop(connection.detach());
-                    return Err(too_late());
-                }
+                // As many as there are may have died while they were idle.
+                Err(error) if is_dead(&error) && dead < self.most_readers => dead += 1,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -248,9 +251,19 @@ impl Postgres {
 
 fn begin(synchronous_commit: &str, timeout_millis: u128) -> String {
     format!(
-        "BEGIN; SET LOCAL synchronous_commit = {synchronous_commit}; \
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = {synchronous_commit}; \
          SET LOCAL statement_timeout = {timeout_millis}"
     )
+}
+
+/// Runs statements of ours without parameters: where a transaction begins and ends.
+/// One that is not ended goes with its connection.
+async fn run(connection: &mut PgConnection, statements: &str) -> Result<(), Error> {
+    sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(failed)
 }
 
 fn parse(variable: &str, url: &str) -> Result<PgConnectOptions, Error> {
@@ -273,28 +286,6 @@ async fn connect(options: &PgConnectOptions, within: Duration) -> Result<PgConne
             humantime::format_duration(within)
         )),
     }
-}
-
-async fn pool(
-    options: &PgConnectOptions,
-    connections: usize,
-    connect_timeout: Duration,
-) -> Result<PgPool, String> {
-    let pool = PoolOptions::<Engine>::new()
-        .max_connections(u32::try_from(connections).unwrap_or(u32::MAX))
-        .acquire_timeout(connect_timeout)
-        .test_before_acquire(false)
-        .before_acquire(|connection, idle| {
-            async move {
-                if idle.idle_for > IDLE_UNASKED {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            }
-            .boxed()
-        })
-        .connect_with(options.clone());
-    pool.await.map_err(|error| error.to_string())
 }
 
 /// Refuses a server that is too old, or that would lose what was acknowledged.
@@ -348,15 +339,16 @@ fn migrator() -> Migrator {
 
 /// Migrates under the lock of the migrations, refuses a schema that is too new,
 /// and makes the epoch of a new database.
-async fn prepare(database: &PgPool, random: &dyn Random) -> Result<(), String> {
+async fn prepare(database: &mut PgConnection, random: &dyn Random) -> Result<(), String> {
     let migrator = migrator();
+    // What `run` does; with that the compiler does not see that this is `Send`.
     migrator
-        .run(database)
+        .run_direct(None, &mut *database, false)
         .await
-        .map_err(|error: MigrateError| error.to_string())?;
+        .map_err(|error| error.to_string())?;
     sqlx::query("INSERT INTO doorbell (id, epoch) VALUES (1, $1) ON CONFLICT (id) DO NOTHING")
         .bind(super::new_epoch(random).as_str())
-        .execute(database)
+        .execute(&mut *database)
         .await
         .map_err(|error| error.to_string())?;
     let oldest: i64 = sqlx::query_scalar("SELECT oldest_schema FROM doorbell WHERE id = 1")
@@ -374,13 +366,7 @@ async fn prepare(database: &PgPool, random: &dyn Random) -> Result<(), String> {
 }
 
 fn unavailable(error: sqlx::Error) -> Error {
-    match error {
-        sqlx::Error::PoolTimedOut => Error::Unavailable(
-            "no connection to Postgres in time; either it is away, or all connections are busy"
-                .into(),
-        ),
-        error => Error::Unavailable(error.into()),
-    }
+    Error::Unavailable(error.into())
 }
 
 /// Whether the connection was dead: what was asked of it did not happen, or was
@@ -530,15 +516,19 @@ impl Store for Postgres {
     }
 
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
-        let mut connection = self.writers.acquire().await.map_err(unavailable)?;
-        let begin = AssertSqlSafe(self.begin.clone());
-        let mut transaction = connection.begin_with(begin).await.map_err(unavailable)?;
-        self.query("UPDATE doorbell SET epoch = $1 WHERE id = 1")
-            .bind(epoch.as_str())
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        let mut connection = self.writers.take().await?;
+        self.in_time(async {
+            run(&mut connection, &self.begin).await?;
+            self.query("UPDATE doorbell SET epoch = $1 WHERE id = 1")
+                .bind(epoch.as_str())
+                .execute(&mut *connection)
+                .await
+                .map_err(failed)?;
+            run(&mut connection, "COMMIT").await
+        })
+        .await?;
+        connection.keep();
+        Ok(())
     }
 
     async fn check(&self) -> Result<(), Error> {

@@ -434,6 +434,11 @@ pub struct PgBouncer {
 
 impl PgBouncer {
     pub fn start(postgres: &Postgres) -> Self {
+        Self::start_with(postgres, "")
+    }
+
+    /// With this line of its configuration besides.
+    pub fn start_with(postgres: &Postgres, line: &str) -> Self {
         assert!(
             Path::new("/usr/sbin/pgbouncer").exists(),
             "pgbouncer is missing: {INSTALL}"
@@ -446,7 +451,7 @@ impl PgBouncer {
         let text = format!(
             "[databases]\n* = host={host} port={port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\n\
-             pool_mode = transaction\ndefault_pool_size = 4\n",
+             pool_mode = transaction\ndefault_pool_size = 4\n{line}\n",
             address.port(),
             users.display()
         );
@@ -479,6 +484,9 @@ pub enum Break {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     Open,
+    /// Connections stand, and nothing passes: what a machine that vanished looks
+    /// like.
+    Lost,
     Cut,
 }
 
@@ -524,13 +532,20 @@ impl Proxy {
                     let Ok(server) = TcpStream::connect(target).await else {
                         return;
                     };
-                    let (from_client, to_client) = client.into_split();
-                    let (from_server, to_server) = server.into_split();
+                    let (mut from_client, mut to_client) = client.into_split();
+                    let (mut from_server, mut to_server) = server.into_split();
                     let (swallow, swallowing) = watch::channel(false);
+                    let mut lost = way.clone();
+                    let lost = async move { drop(lost.wait_for(|way| *way == Way::Lost).await) };
+                    let cut = async move { drop(way.wait_for(|way| *way == Way::Cut).await) };
+                    tokio::pin!(cut);
                     tokio::select! {
-                        () = requests(from_client, to_server, &commits, &swallow) => {}
-                        () = answers(from_server, to_client, swallowing) => {}
-                        _ = way.wait_for(|way| *way == Way::Cut) => {}
+                        biased;
+                        () = &mut cut => {}
+                        // Once lost it stays so.
+                        () = lost => cut.await,
+                        () = requests(&mut from_client, &mut to_server, &commits, &swallow) => {}
+                        () = answers(&mut from_server, &mut to_client, swallowing) => {}
                     }
                 });
             }
@@ -547,7 +562,12 @@ impl Proxy {
         self.connections.reopen();
     }
 
-    /// Takes connections again.
+    /// From now on all that there is and all that come stand, and nothing passes.
+    pub fn lose(&self) {
+        self.way.send_replace(Way::Lost);
+    }
+
+    /// Takes connections again; those that were lost stay so.
     pub fn mend(&self) {
         self.way.send_replace(Way::Open);
     }
@@ -572,8 +592,8 @@ impl Proxy {
 /// (<https://www.postgresql.org/docs/current/protocol-message-formats.html>);
 /// what is not Postgres passes as it is, as long as no COMMIT is to be broken.
 async fn requests(
-    mut client: OwnedReadHalf,
-    mut server: OwnedWriteHalf,
+    client: &mut OwnedReadHalf,
+    server: &mut OwnedWriteHalf,
     commits: &Commits,
     swallow: &watch::Sender<bool>,
 ) {
@@ -591,7 +611,7 @@ async fn requests(
             if server.write_all(&waiting).await.is_err() {
                 return;
             }
-            let _ = tokio::io::copy(&mut client, &mut server).await;
+            let _ = tokio::io::copy(client, server).await;
             return;
         }
         loop {
@@ -652,8 +672,8 @@ fn commits_by(message: &[u8], sends: &mut HashSet<Vec<u8>>) -> bool {
 /// Passes on what the server answers, until it is to be swallowed: then what
 /// comes next ends the connection.
 async fn answers(
-    mut server: OwnedReadHalf,
-    mut client: OwnedWriteHalf,
+    server: &mut OwnedReadHalf,
+    client: &mut OwnedWriteHalf,
     swallowing: watch::Receiver<bool>,
 ) {
     let mut chunk = vec![0; 16 * 1024];

@@ -20,7 +20,7 @@ use tokio::task::{JoinSet, block_in_place};
 use uuid::Uuid;
 
 use crate::{
-    engines::{self, Postgres, Proxy},
+    engines::{self, PgBouncer, Postgres, Proxy},
     process::PATIENCE,
     support,
 };
@@ -70,6 +70,11 @@ async fn batches_of_several_nodes_meet_without_deadlock() {
     const USERS: usize = 6;
     const KEYS: u32 = 40;
     let url = Postgres::shared().create_database().await;
+    // Whatever the database is set to: who waited for a head takes its latest row.
+    let name = engines::database_of(&url);
+    let strict =
+        format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'");
+    engines::execute(&url, &strict).await;
     let mut tasks = JoinSet::new();
     for node in 0..3 {
         let store = Arc::new(support::postgres(&url).await);
@@ -127,7 +132,7 @@ async fn batches_of_several_nodes_meet_without_deadlock() {
 /// Every connection of the pools is dead, and nobody was told: the next write and
 /// the next read still succeed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_died_in_the_pool_fail_nobody() {
+async fn connections_that_died_while_idle_fail_nobody() {
     let url = Postgres::shared().create_database().await;
     let store = support::postgres(&url).await;
     let commit = async |id| {
@@ -455,6 +460,75 @@ async fn a_lock_that_somebody_holds_is_not_waited_for_for_ever() {
         store.head(&user(1)).await.unwrap().head.revision,
         Revision::new(2)
     );
+}
+
+/// The way to Postgres stands, and nothing comes back: writes that need a head made
+/// or change nothing end as well as others, reads that nobody waits for take no
+/// place along, and all goes on when there is a way again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_that_swallows_holds_nothing_up_for_ever() {
+    let url = Postgres::shared().create_database().await;
+    let proxy = Proxy::start(Postgres::shared().address).await;
+    let far = engines::url(proxy.address, engines::database_of(&url));
+    let settings = StoreSettings {
+        database_url: Some(far.into()),
+        database_connect_timeout: Duration::from_millis(300).into(),
+        database_statement_timeout: Duration::from_millis(300).into(),
+        ..StoreSettings::default()
+    };
+    let store = Arc::new(support::postgres_with(&settings).await);
+    let key = || Some("key".to_owned());
+    let known = [send(user(1), Uuid::from_u128(1), key())];
+    store.commit(&known, now()).await.unwrap();
+    // A key twice is more than one statement, and the second inbox has no head.
+    let twice = |id, to| [id, id + 1].map(|id| send(user(to), Uuid::from_u128(id), key()));
+    let batches = [
+        known.to_vec(),
+        twice(10, 1).into(),
+        twice(20, 2).into(),
+        vec![send(user(3), Uuid::from_u128(30), None)],
+    ];
+    for batch in batches {
+        // All places have a connection that stands.
+        store.heads(&[user(1)]).await.unwrap();
+        proxy.lose();
+        let ended = tokio::time::timeout(PATIENCE, store.commit(&batch, now())).await;
+        let error = ended.expect("it ends").expect_err("nothing came back");
+        assert!(
+            ["unavailable", "in_doubt"].contains(&error.name()),
+            "{error}"
+        );
+        for _ in 0..8 {
+            let user = user(1);
+            let read = tokio::time::timeout(Duration::from_millis(5), store.head(&user));
+            assert!(read.await.is_err(), "nobody answered");
+        }
+        proxy.mend();
+        store.head(&user(1)).await.unwrap();
+        store.commit(&batch, now()).await.unwrap();
+    }
+    let rows = engines::number(&url, "SELECT count(*) FROM notifications").await;
+    assert_eq!(rows, 3);
+}
+
+/// A pooler that drops the settings of a connection would have sends acknowledged
+/// that are not synced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_does_not_keep_its_settings_is_refused() {
+    let url = Postgres::shared().create_database().await;
+    let name = engines::database_of(&url).to_owned();
+    let unsafe_default = format!("ALTER DATABASE {name} SET synchronous_commit = off");
+    engines::execute(&url, &unsafe_default).await;
+    let pooler = block_in_place(|| {
+        let ignore = "ignore_startup_parameters = extra_float_digits,options";
+        PgBouncer::start_with(Postgres::shared(), ignore)
+    });
+    let problem = refused(&engines::url(pooler.address, &name), Sharing::Beside).await;
+    assert!(
+        problem.contains("set DOORBELL_DATABASE_POOLER"),
+        "{problem}"
+    );
+    assert_eq!(problem.lines().count(), 1, "{problem}");
 }
 
 /// A certificate for the loopback, which signs itself, and its key.

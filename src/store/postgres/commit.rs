@@ -23,25 +23,25 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    mem,
     time::{Duration, Instant},
 };
 
-use sqlx::{
-    AssertSqlSafe, Connection as _, PgConnection, Postgres as Engine, Row as _, Transaction,
-};
+use sqlx::PgConnection;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::{PgQuery, Postgres, class, failed, halves, is_dead, too_late, unavailable};
+use super::{PgQuery, Postgres, class, failed, halves, is_dead, run, too_late, unavailable};
 use crate::{
     clock::Timestamp,
     model::{
-        Change, Content, Data, InboxEvent, InboxKey, NewNotification, Notification, Revision, Run,
+        Change, Content, Data, Head, InboxEvent, InboxKey, NewNotification, Notification, Revision,
+        Run,
     },
     sabotage::{self, Sabotage},
     store::{
         Committed, Error, Mutation, Outcome,
-        plan::{self, Before, Fingerprint, Plan},
+        plan::{self, Before, Fingerprint, Mark, Plan},
         rows::{self, Columns, columns, integer},
     },
 };
@@ -147,13 +147,8 @@ const WRITE: &str = concat!(
      WHERE i.organization_id = h.organization_id AND i.user_id = h.user_id"
 );
 
-/// Whether a row has a change of a doubtful commit.
-const IS_WRITTEN: &str = "SELECT count(*) FROM notifications WHERE organization_id = $1 \
-     AND user_id = $2 AND id = $3 AND ($4::bigint IS NULL OR sequence = $4) \
-     AND ($5::bigint IS NULL OR read_at = $5)";
-
-/// The rows of a doubtful commit.
-const SENT: &str = concat!(
+/// What there is of the rows of a doubtful commit.
+const DOUBTFUL: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM unnest($1::text[], $2::text[], $3::uuid[]) AS w (organization_id, user_id, id) \
@@ -161,72 +156,22 @@ const SENT: &str = concat!(
      AND n.user_id = w.user_id AND n.id = w.id"
 );
 
-/// What is not known of a commit whose answer never came.
-struct Doubt {
-    /// What it did, if it did. `None`: it was [`SEND`], and its rows will tell.
-    committed: Option<Committed>,
-    /// A change that the database has exactly if it did.
-    inbox: InboxKey,
-    id: Uuid,
-    /// Where the plan put the row: a late [`SEND`] would have put it elsewhere.
-    sequence: Option<Revision>,
-    read_at: Option<Timestamp>,
-}
-
-impl Doubt {
-    /// Of a plan's COMMIT; the plan's outcome where it changes nothing, and nothing
-    /// can be in doubt.
-    fn of_plan(plan: Plan) -> Result<Self, Committed> {
-        let committed = plan.committed;
-        if let Some(insert) = plan.inserts.into_iter().next() {
-            return Ok(Self {
-                committed: Some(committed),
-                inbox: insert.inbox,
-                id: insert.notification.id,
-                sequence: Some(insert.notification.sequence),
-                read_at: None,
-            });
-        }
-        match plan.marks.into_iter().next() {
-            Some(mark) => Ok(Self {
-                committed: Some(committed),
-                inbox: mark.inbox,
-                id: mark.id,
-                sequence: None,
-                read_at: Some(mark.read_at),
-            }),
-            None => Err(committed),
-        }
-    }
-
-    /// Of [`SEND`], by one of its members.
-    fn of_send(new: &NewNotification) -> Self {
-        Self {
-            committed: None,
-            inbox: new.inbox.clone(),
-            id: new.id,
-            sequence: None,
-            read_at: None,
-        }
-    }
+/// A commit of a batch whose answer never came.
+enum Doubt {
+    /// [`SEND`]. It may even be still to come.
+    Send,
+    /// The COMMIT of what this plan says; [`SEND`] may have been tried before it.
+    Plan(Plan),
 }
 
 /// How far a transaction came before its COMMIT.
-enum Step<'c> {
+enum Step {
     /// These inboxes have no head to lock yet.
     Headless(BTreeSet<InboxKey>),
-    /// A doubtful commit did happen: there is nothing left to do. What it did, if
-    /// the doubt does not say so itself.
-    Settled(Option<Committed>),
+    /// There is nothing to write, or a doubtful commit did it.
+    Settled(Committed),
     /// All is written that the plan says.
-    Written(Plan, Transaction<'c, Engine>),
-}
-
-/// What became of a batch.
-enum Attempt {
-    /// To be made, then to be tried again.
-    Headless(BTreeSet<InboxKey>),
-    Committed(Committed),
+    Written(Plan),
 }
 
 /// A batch that [`SEND`] can write: it only sends, and each key once.
@@ -394,28 +339,16 @@ impl Postgres {
                 doubt = None;
                 batch = Cow::Owned(with_fresh_ids(&batch));
             }
-            let error = match self.writers.acquire().await {
-                Err(error) => unavailable(error),
-                Ok(mut connection) => {
-                    let attempt = match self.attempt(&mut connection, &batch, now, &mut doubt).await
-                    {
-                        Ok(Attempt::Committed(committed)) => return Ok(committed),
-                        Ok(Attempt::Headless(inboxes)) => {
-                            self.make_heads(&mut connection, &inboxes).await
-                        }
-                        Err(error) => Err(error),
-                    };
-                    let Err(error) = attempt else { continue };
-                    // Whatever it waits for, nobody waits for it any longer.
-                    drop(connection.detach());
-                    // As many as there are may have died in the pool.
-                    dead += 1;
-                    if is_dead(&error) && dead <= self.lanes {
-                        continue;
-                    }
-                    error
-                }
+            let error = match self.attempt(&batch, now, &mut doubt).await {
+                Ok(Some(committed)) => return Ok(committed),
+                Ok(None) => continue,
+                Err(error) => error,
             };
+            // As many as there are may have died while they were idle.
+            dead += 1;
+            if is_dead(&error) && dead <= self.lanes {
+                continue;
+            }
             if doubt.is_none() {
                 return Err(error);
             }
@@ -428,58 +361,55 @@ impl Postgres {
         }
     }
 
-    /// One attempt at a batch. While `doubt` holds something afterwards, it is
-    /// not known whether that commit happened.
+    /// One attempt at a batch; `None` where heads had to be made first. While
+    /// `doubt` holds something afterwards, it is not known whether that commit
+    /// happened.
     async fn attempt(
         &self,
-        connection: &mut PgConnection,
         batch: &[Mutation],
         now: Timestamp,
         doubt: &mut Option<Doubt>,
-    ) -> Result<Attempt, Error> {
+    ) -> Result<Option<Committed>, Error> {
+        let mut connection = self.writers.take().await?;
         // What is in doubt takes a look between the locks and the writing.
         if doubt.is_none()
             && !self.is_pooled
             && let Some(sends) = Sends::of(batch)
-            && let Some(attempt) = self.send(connection, &sends, batch, now, doubt).await?
+            && let Some(committed) = self
+                .send(&mut connection, &sends, batch, now, doubt)
+                .await?
         {
-            return Ok(attempt);
+            connection.keep();
+            return Ok(Some(committed));
         }
-        let step = timeout(self.patience, async {
-            let begin = AssertSqlSafe(self.begin.clone());
-            let transaction = connection.begin_with(begin).await.map_err(unavailable)?;
-            self.step(transaction, batch, now, doubt.as_ref()).await
-        });
-        let (plan, transaction) = match step.await.unwrap_or_else(|_| Err(too_late()))? {
-            Step::Headless(inboxes) => return Ok(Attempt::Headless(inboxes)),
-            Step::Settled(found) => {
-                let known = doubt.take().and_then(|doubt| doubt.committed);
-                let committed = known.or(found).ok_or_else(too_late)?;
-                return Ok(Attempt::Committed(committed));
+        let step = self.step(&mut connection, batch, now, doubt);
+        let plan = match self.in_time(step).await? {
+            Step::Headless(inboxes) => {
+                let made = self.make_heads(&mut connection, &inboxes);
+                self.in_time(made).await?;
+                connection.keep();
+                return Ok(None);
             }
-            Step::Written(plan, transaction) => (plan, transaction),
-        };
-        let unsettled = match Doubt::of_plan(plan) {
-            Ok(unsettled) => unsettled,
-            Err(committed) => {
-                transaction.rollback().await.map_err(unavailable)?;
-                return Ok(Attempt::Committed(committed));
+            Step::Settled(committed) => {
+                connection.keep();
+                return Ok(Some(committed));
             }
+            Step::Written(plan) => plan,
         };
-        let error = match timeout(self.patience, transaction.commit()).await {
-            Ok(Ok(())) => {
-                *doubt = None;
-                return Ok(Attempt::Committed(unsettled.committed.unwrap_or_default()));
+        let commit = sqlx::raw_sql("COMMIT").execute(&mut *connection);
+        let error = match timeout(self.patience, commit).await {
+            Ok(Ok(_)) => {
+                connection.keep();
+                return Ok(Some(plan.committed));
             }
             // The server's word: serialization, or a constraint at the end.
             Ok(Err(error)) if matches!(class(&error), Some("23" | "40")) => {
-                *doubt = None;
                 return Err(failed(error));
             }
             Ok(Err(error)) => unavailable(error),
             Err(_) => too_late(),
         };
-        *doubt = Some(unsettled);
+        *doubt = Some(Doubt::Plan(plan));
         Err(error)
     }
 
@@ -492,7 +422,7 @@ impl Postgres {
         batch: &[Mutation],
         now: Timestamp,
         doubt: &mut Option<Doubt>,
-    ) -> Result<Option<Attempt>, Error> {
+    ) -> Result<Option<Committed>, Error> {
         let rows = column(&sends.rows, |new| NewRow::of_send(new));
         let (organizations, users) = halves(sends.inboxes.iter().copied());
         let query = NewRow::bind(self.query(SEND), &rows)
@@ -506,8 +436,7 @@ impl Postgres {
             Ok(Ok(heads)) if heads.is_empty() => return Ok(None),
             Ok(Ok(heads)) => {
                 let before = sends.before(read_heads(&heads)?);
-                let plan = plan::plan(batch, before, now);
-                return Ok(Some(Attempt::Committed(plan.committed)));
+                return Ok(Some(plan::plan(batch, before, now).committed));
             }
             // A key that was used meanwhile, or a member at fault.
             Ok(Err(error)) if matches!(class(&error), Some("22" | "23")) => return Ok(None),
@@ -515,44 +444,45 @@ impl Postgres {
             Ok(Err(error)) => unavailable(error),
             Err(_) => too_late(),
         };
-        *doubt = sends.rows.first().map(|new| Doubt::of_send(new));
+        *doubt = Some(Doubt::Send);
         Err(error)
     }
 
-    /// Locks, plans and writes. Once the heads are locked, a commit that was in
-    /// doubt has ended, or will write nothing.
-    async fn step<'c>(
+    /// Locks, plans and writes. Once the heads are locked, a COMMIT that was in
+    /// doubt has ended, and [`SEND`] has, or will write nothing.
+    async fn step(
         &self,
-        mut transaction: Transaction<'c, Engine>,
+        connection: &mut PgConnection,
         batch: &[Mutation],
         now: Timestamp,
-        doubt: Option<&Doubt>,
-    ) -> Result<Step<'c>, Error> {
-        let mut before = self.lock(&mut transaction, batch).await?;
+        doubt: &mut Option<Doubt>,
+    ) -> Result<Step, Error> {
+        run(connection, &self.begin).await?;
+        let mut before = self.lock(connection, batch).await?;
         // An inbox without a head has nothing to mark.
         let headless: BTreeSet<InboxKey> = sends(batch)
             .map(|new| &new.inbox)
             .filter(|inbox| !before.heads.contains_key(*inbox))
             .cloned()
             .collect();
-        if !headless.is_empty() {
-            transaction.rollback().await.map_err(unavailable)?;
-            return Ok(Step::Headless(headless));
-        }
-        if let Some(doubt) = doubt
-            && self.is_written(&mut transaction, doubt).await?
+        let settled = if !headless.is_empty() {
+            Step::Headless(headless)
+        } else if let Some(doubtful) = doubt
+            && let Some(committed) = self.settle(connection, batch, &before, doubtful).await?
         {
-            let found = match doubt.committed {
-                Some(_) => None,
-                None => Some(self.find(&mut transaction, batch, &before).await?),
-            };
-            transaction.rollback().await.map_err(unavailable)?;
-            return Ok(Step::Settled(found));
-        }
-        self.load(&mut transaction, batch, &mut before).await?;
-        let plan = plan::plan(batch, before, now);
-        self.write(&mut transaction, &plan).await?;
-        Ok(Step::Written(plan, transaction))
+            *doubt = None;
+            Step::Settled(committed)
+        } else {
+            self.load(connection, batch, &mut before).await?;
+            let plan = plan::plan(batch, before, now);
+            if !plan.inserts.is_empty() || !plan.marks.is_empty() {
+                self.write(connection, &plan).await?;
+                return Ok(Step::Written(plan));
+            }
+            Step::Settled(plan.committed)
+        };
+        run(connection, "ROLLBACK").await?;
+        Ok(settled)
     }
 
     /// Locks the heads of a batch.
@@ -577,16 +507,15 @@ impl Postgres {
         connection: &mut PgConnection,
         inboxes: &BTreeSet<InboxKey>,
     ) -> Result<(), Error> {
-        let begin = AssertSqlSafe(self.begin_making_heads.clone());
-        let mut transaction = connection.begin_with(begin).await.map_err(unavailable)?;
+        run(connection, &self.begin_making_heads).await?;
         let (organizations, users) = halves(inboxes.iter());
         self.query(MAKE_HEADS)
             .bind(organizations)
             .bind(users)
-            .execute(&mut *transaction)
+            .execute(&mut *connection)
             .await
             .map_err(failed)?;
-        transaction.commit().await.map_err(unavailable)
+        run(connection, "COMMIT").await
     }
 
     /// Loads what else `batch` touches; its heads are locked.
@@ -668,103 +597,124 @@ impl Postgres {
             .bind(column(&heads, |head| head.last_created_at.as_micros()))
     }
 
-    async fn is_written(
-        &self,
-        connection: &mut PgConnection,
-        doubt: &Doubt,
-    ) -> Result<bool, Error> {
-        let row = self
-            .query(IS_WRITTEN)
-            .bind(doubt.inbox.organization_id.as_str())
-            .bind(doubt.inbox.user_id.as_str())
-            .bind(doubt.id)
-            .bind(doubt.sequence.map(integer))
-            .bind(doubt.read_at.map(Timestamp::as_micros))
-            .fetch_one(connection)
-            .await
-            .map_err(failed)?;
-        let count: i64 = row.try_get(0).map_err(failed)?;
-        Ok(count > 0)
-    }
-
-    /// What [`SEND`] did, by its rows, now that its heads are locked again. Where an
-    /// inbox changed since, the unread counts of that moment are gone: its sends are
-    /// answered with the present head, and its rooms have to look.
-    async fn find(
+    /// What a doubtful commit did, now that its heads are locked again; `None` where
+    /// it did nothing.
+    async fn settle(
         &self,
         connection: &mut PgConnection,
         batch: &[Mutation],
         before: &Before,
-    ) -> Result<Committed, Error> {
-        let (organizations, users) = halves(sends(batch).map(|new| &new.inbox));
-        let ids: Vec<Uuid> = sends(batch).map(|new| new.id).collect();
-        let query = self.query(SENT).bind(organizations).bind(users).bind(ids);
-        let mut found: HashMap<(InboxKey, Uuid), Notification> = HashMap::new();
+        doubt: &mut Doubt,
+    ) -> Result<Option<Committed>, Error> {
+        let marks: &[Mark] = match doubt {
+            Doubt::Send => &[],
+            Doubt::Plan(plan) => &plan.marks,
+        };
+        let sent = sends(batch).map(|new| (&new.inbox, new.id));
+        let marked = marks.iter().map(|mark| (&mark.inbox, mark.id));
+        let wanted: Vec<_> = sent.chain(marked).collect();
+        let (organizations, users) = halves(wanted.iter().map(|(inbox, _)| *inbox));
+        let query = self
+            .query(DOUBTFUL)
+            .bind(organizations)
+            .bind(users)
+            .bind(column(&wanted, |(_, id)| *id));
+        let mut found = Found::new();
         for row in query.fetch_all(connection).await.map_err(failed)? {
             let inbox = Columns::of(&row, "notifications").inbox()?;
             let notification = rows::notification(&row)?;
             found.insert((inbox, notification.id), notification);
         }
-        let mut rows = Vec::new();
-        let mut last = HashMap::new();
-        for new in sends(batch) {
-            let notification = found.remove(&(new.inbox.clone(), new.id));
-            let notification = notification.ok_or_else(|| Error::Inconsistent {
-                table: "notifications",
-                column: "id",
-                row: new.id.to_string(),
-                problem: "only a part of its transaction is there".into(),
-            })?;
-            last.insert(&new.inbox, notification.sequence);
-            rows.push((&new.inbox, notification));
+        if let Doubt::Plan(plan) = doubt
+            && is_written(plan, &found, before)
+        {
+            return Ok(Some(mem::take(&mut plan.committed)));
         }
-        let mut committed = Committed::default();
-        let mut runs: BTreeMap<&InboxKey, Run> = BTreeMap::new();
-        for (inbox, notification) in rows {
-            let mut head = before.heads.get(inbox).copied().unwrap_or_default();
-            if last.get(inbox) == Some(&head.revision) {
-                // What came after this row is of this batch, and unread.
-                let since = head.revision.get() - notification.sequence.get();
-                let since = u32::try_from(since).unwrap_or(u32::MAX);
-                head.revision = notification.sequence;
-                head.unread_count = head.unread_count.saturating_sub(since);
-                head.last_created_at = notification.created_at;
-                runs.entry(inbox).or_default().push(InboxEvent::new(
-                    head.revision,
-                    head.unread_count,
-                    Change::Created(notification.clone()),
-                ));
-            } else if !committed.untold.contains(inbox) {
-                committed.untold.push(inbox.clone());
-            }
-            committed.outcomes.push(Outcome::Sent {
-                notification,
-                duplicate: false,
-                head,
-            });
-        }
-        let runs = runs.into_iter().map(|(inbox, run)| (inbox.clone(), run));
-        committed.runs = runs.collect();
-        Ok(committed)
+        Ok(sent_by(batch, before, &found))
     }
+}
+
+/// Rows by their inboxes and ids.
+type Found = HashMap<(InboxKey, Uuid), Notification>;
+
+/// Whether all is there that a plan says.
+fn is_written(plan: &Plan, found: &Found, now: &Before) -> bool {
+    let row = |inbox: &InboxKey, id| found.get(&(inbox.clone(), id));
+    let has_reached = |(inbox, head): (&InboxKey, &Head)| {
+        let now = now.heads.get(inbox);
+        now.is_some_and(|now| now.revision >= head.revision)
+    };
+    // A statement that came late would have put a row elsewhere, and another node's
+    // mark may be of the same moment.
+    plan.heads.iter().all(has_reached)
+        && plan.inserts.iter().all(|insert| {
+            let there = row(&insert.inbox, insert.notification.id);
+            there.is_some_and(|there| there.sequence == insert.notification.sequence)
+        })
+        && plan.marks.iter().all(|mark| {
+            let there = row(&mark.inbox, mark.id);
+            there.is_some_and(|there| {
+                there.read_at == Some(mark.read_at) && there.revision >= mark.revision
+            })
+        })
+}
+
+/// What [`SEND`] did, by its rows; `None` where it did nothing. Where an inbox changed
+/// since, the unread counts of that moment are gone: its sends are answered with the
+/// present head, and its rooms have to look.
+fn sent_by(batch: &[Mutation], now: &Before, found: &Found) -> Option<Committed> {
+    let mut last = HashMap::new();
+    for mutation in batch {
+        let Mutation::Send(new) = mutation else {
+            return None;
+        };
+        let row = found.get(&(new.inbox.clone(), new.id))?;
+        last.insert(&new.inbox, row.sequence);
+    }
+    let mut committed = Committed::default();
+    let mut runs: BTreeMap<&InboxKey, Run> = BTreeMap::new();
+    for new in sends(batch) {
+        let notification = found.get(&(new.inbox.clone(), new.id))?.clone();
+        let mut head = now.heads.get(&new.inbox).copied().unwrap_or_default();
+        if last.get(&new.inbox) == Some(&head.revision) {
+            // What came after this row is of this batch, and unread.
+            let more = head.revision.get() - notification.sequence.get();
+            let more = u32::try_from(more).unwrap_or(u32::MAX);
+            head.revision = notification.sequence;
+            head.unread_count = head.unread_count.saturating_sub(more);
+            head.last_created_at = notification.created_at;
+            runs.entry(&new.inbox).or_default().push(InboxEvent::new(
+                head.revision,
+                head.unread_count,
+                Change::Created(notification.clone()),
+            ));
+        } else if !committed.untold.contains(&new.inbox) {
+            committed.untold.push(new.inbox.clone());
+        }
+        committed.outcomes.push(Outcome::Sent {
+            notification,
+            duplicate: false,
+            head,
+        });
+    }
+    let runs = runs.into_iter().map(|(inbox, run)| (inbox.clone(), run));
+    committed.runs = runs.collect();
+    Some(committed)
 }
 
 /// The deliberate bugs, see [`sabotage`].
 impl Postgres {
     async fn commit_later(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
         loop {
-            let begin = AssertSqlSafe(self.begin.clone());
-            let transaction = self.writers.begin_with(begin).await.map_err(unavailable)?;
-            match self.step(transaction, batch, now, None).await? {
-                Step::Headless(inboxes) => {
-                    let mut connection = self.writers.acquire().await.map_err(unavailable)?;
-                    self.make_heads(&mut connection, &inboxes).await?;
-                }
+            let mut connection = self.writers.take().await?;
+            match self.step(&mut connection, batch, now, &mut None).await? {
+                Step::Headless(inboxes) => self.make_heads(&mut connection, &inboxes).await?,
                 Step::Settled(_) => return Err(too_late()),
-                Step::Written(plan, transaction) => {
-                    tokio::spawn(async {
+                Step::Written(plan) => {
+                    let mut connection = connection.into_inner();
+                    tokio::spawn(async move {
                         sleep(Duration::from_millis(20)).await;
-                        transaction.commit().await
+                        run(&mut connection, "COMMIT").await
                     });
                     return Ok(plan.committed);
                 }
@@ -781,4 +731,134 @@ fn with_fresh_ids(batch: &[Mutation]) -> Vec<Mutation> {
         }
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_000_000);
+
+    fn inbox(user: &str) -> InboxKey {
+        InboxKey::parse("acme", user).unwrap()
+    }
+
+    fn send(user: &str, id: u128) -> Mutation {
+        Mutation::Send(NewNotification {
+            inbox: inbox(user),
+            id: Uuid::from_u128(id),
+            content: Arc::new(Content {
+                kind: "test".into(),
+                title: "a title".into(),
+                body: None,
+                entity_type: None,
+                entity_id: None,
+                action_url: None,
+                data: None,
+            }),
+            idempotency_key: None,
+            sender: "backend".into(),
+        })
+    }
+
+    fn mark(user: &str, id: u128) -> Mutation {
+        Mutation::MarkRead {
+            inbox: inbox(user),
+            notification_ids: vec![Uuid::from_u128(id)],
+        }
+    }
+
+    /// What batches wrote, one after the other.
+    #[derive(Default)]
+    struct Database {
+        now: Before,
+        found: Found,
+    }
+
+    impl Database {
+        /// What a batch would do.
+        fn plan(&self, batch: &[Mutation]) -> Plan {
+            let mut before = Before::default();
+            before.heads.clone_from(&self.now.heads);
+            for ((inbox, id), row) in &self.found {
+                if row.read_at.is_none() {
+                    before.unread.entry(inbox.clone()).or_default().insert(*id);
+                }
+            }
+            plan::plan(batch, before, NOW)
+        }
+
+        fn write(&mut self, plan: &Plan) {
+            for insert in &plan.inserts {
+                let row = insert.notification.clone();
+                self.found.insert((insert.inbox.clone(), row.id), row);
+            }
+            for mark in &plan.marks {
+                let row = self.found.get_mut(&(mark.inbox.clone(), mark.id)).unwrap();
+                (row.read_at, row.revision) = (Some(mark.read_at), mark.revision);
+            }
+            for (inbox, head) in &plan.heads {
+                self.now.heads.insert(inbox.clone(), *head);
+            }
+        }
+
+        fn does(&mut self, batch: &[Mutation]) {
+            self.write(&self.plan(batch));
+        }
+    }
+
+    /// The plan's COMMIT was lost and undone; then another node wrote to the second
+    /// inbox, and then the statement that was tried before it came late.
+    #[test]
+    fn what_a_late_statement_wrote_is_not_what_was_planned_after_it() {
+        let mut database = Database::default();
+        let batch = [send("ann", 1), send("bob", 2)];
+        let planned = database.plan(&batch);
+        database.does(&[send("bob", 3)]);
+        database.does(&batch);
+        assert!(!is_written(&planned, &database.found, &database.now));
+        let committed = sent_by(&batch, &database.now, &database.found).unwrap();
+        let told: Vec<_> = committed
+            .runs
+            .iter()
+            .flat_map(|(inbox, run)| run.iter().map(|event| (inbox.clone(), event)))
+            .map(|(inbox, event)| (inbox, event.revision.get(), event.unread_count))
+            .collect();
+        assert_eq!(told, [(inbox("ann"), 1, 1), (inbox("bob"), 2, 2)]);
+        assert!(committed.untold.is_empty());
+    }
+
+    #[test]
+    fn a_plan_is_written_when_all_of_it_is_there() {
+        let mut database = Database::default();
+        database.does(&[send("ann", 1), send("bob", 2)]);
+        let planned = database.plan(&[mark("ann", 1), send("bob", 3)]);
+        assert!(!is_written(&planned, &database.found, &database.now));
+        database.write(&planned);
+        assert!(is_written(&planned, &database.found, &database.now));
+        // What comes after it takes nothing away.
+        database.does(&[mark("bob", 3), send("ann", 4)]);
+        assert!(is_written(&planned, &database.found, &database.now));
+    }
+
+    /// Two nodes mark one notification at the same moment.
+    #[test]
+    fn the_mark_of_another_is_not_taken_for_the_plan() {
+        let mut database = Database::default();
+        database.does(&[send("ann", 1), send("bob", 2)]);
+        let planned = database.plan(&[mark("ann", 1), mark("bob", 2)]);
+        database.does(&[mark("ann", 1)]);
+        assert!(!is_written(&planned, &database.found, &database.now));
+    }
+
+    #[test]
+    fn what_was_not_sent_whole_was_not_sent() {
+        let mut database = Database::default();
+        database.does(&[send("ann", 1)]);
+        let batch = [send("ann", 1), send("ann", 2)];
+        assert!(sent_by(&batch, &database.now, &database.found).is_none());
+        assert!(sent_by(&[mark("ann", 1)], &database.now, &database.found).is_none());
+    }
 }
