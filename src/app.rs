@@ -3,11 +3,16 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_web::GrpcWebLayer;
+use tower::Layer as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
@@ -16,8 +21,9 @@ use crate::{
     clock::Clock,
     config::Config,
     grpc::{
-        Service, cors,
-        gate::GateLayer,
+        Service,
+        bound::BoundLayer,
+        cors,
         observe::ObserveLayer,
         repair::RepairLayer,
         server::notification_service_server::{NotificationServiceServer, SERVICE_NAME},
@@ -62,8 +68,11 @@ pub enum Error {
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// A store that takes longer than this does not answer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Of the end of the drain, this much is for closing the store.
+/// After the end of the drain, this much is for what is still queued and for closing
+/// the store.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most bytes of a message that needs no token.
+const MAX_OPEN_MESSAGE_BYTES: usize = 1024;
 
 /// Whether traffic should come here, perhaps with a remark; if not, why.
 type Readiness = Result<Option<&'static str>, &'static str>;
@@ -154,6 +163,7 @@ impl App {
         tokio::spawn(async move { verifier.keep_fresh(fresh).await });
         let monitor = Monitor {
             inbox: self.inbox.clone(),
+            verifier: self.verifier.clone(),
             health: self.health.clone(),
             ready: self.ready.clone(),
         };
@@ -170,15 +180,20 @@ impl App {
             end.clone(),
         );
         tokio::pin!(served);
-        tokio::select! {
-            () = &mut served => {}
+        let told_at = tokio::select! {
+            () = &mut served => Instant::now(),
             () = shutdown => {
+                let told_at = Instant::now();
                 // It would say that all is well.
                 drop(monitor);
                 self.drain(&end, served).await;
+                told_at
             }
-        }
-        let closed = timeout(CLOSE_TIMEOUT, self.inbox.close()).await;
+        };
+        // Who queued a write and went away has the whole time as well.
+        let server = &self.config.server;
+        let within = *server.drain_delay + *server.drain_timeout + CLOSE_TIMEOUT;
+        let closed = timeout_at(told_at + within, self.inbox.close()).await;
         if closed.is_err() {
             tracing::warn!("the store did not close in time; what was committed is kept");
         }
@@ -235,6 +250,7 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 /// Asks the store now and then, and tells health and readiness.
 struct Monitor {
     inbox: Arc<Inbox>,
+    verifier: Arc<auth::TokenVerifier>,
     health: HealthReporter,
     ready: watch::Sender<Readiness>,
 }
@@ -249,6 +265,9 @@ impl Monitor {
 
     async fn check(&self) {
         let readiness = match timeout(CHECK_TIMEOUT, self.inbox.check()).await {
+            Ok(Ok(())) if !self.verifier.has_keys() => {
+                Err("there are no keys to verify tokens with yet")
+            }
             Ok(Ok(())) => Ok(self.inbox.trouble()),
             Ok(Err(error)) => {
                 tracing::error!(%error, "the store does not answer");
@@ -284,14 +303,13 @@ fn router(
     // is above the limit in words.
     let most = config.content.max_request_bytes.saturating_mul(2);
     let service = NotificationServiceServer::new(service).max_decoding_message_size(most);
-    let service = tower::Layer::layer(
-        &auth::Layer::new(verifier.clone(), status::of_auth),
-        service,
-    );
+    let bound = BoundLayer::of_readers(config.server.max_calls_per_user as usize);
+    let service = auth::Layer::new(verifier.clone(), status::of_auth).layer(bound.layer(service));
+    let open = BoundLayer::of_endless();
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
-    let mut routes = Routes::new(service).add_service(
-        tonic_health::pb::health_server::HealthServer::new(health).max_decoding_message_size(most),
-    );
+    let health = tonic_health::pb::health_server::HealthServer::new(health)
+        .max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES);
+    let mut routes = Routes::new(service).add_service(open.layer(health));
     if config.http.reflection {
         let builder = || {
             tonic_reflection::server::Builder::configure()
@@ -300,19 +318,11 @@ fn router(
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let failed = |error: tonic_reflection::server::Error| Error::Internal(error.to_string());
+        let v1 = builder().build_v1().map_err(failed)?;
+        let v1alpha = builder().build_v1alpha().map_err(failed)?;
         routes = routes
-            .add_service(
-                builder()
-                    .build_v1()
-                    .map_err(failed)?
-                    .max_decoding_message_size(most),
-            )
-            .add_service(
-                builder()
-                    .build_v1alpha()
-                    .map_err(failed)?
-                    .max_decoding_message_size(most),
-            );
+            .add_service(open.layer(v1.max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES)))
+            .add_service(open.layer(v1alpha.max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES)));
     }
     let peer = |extensions: &http::Extensions| extensions.get::<Peer>().map(|peer| peer.0);
     let calls = routes
@@ -322,7 +332,6 @@ fn router(
             status::internal().into_http::<axum::body::Body>()
         }))
         .layer(ObserveLayer::new(random, peer))
-        .layer(GateLayer::new())
         .layer(GrpcWebLayer::new())
         .layer(cors::layer(&config.http.cors_origins, local));
     // Beside the layers of the calls: a page is none.

@@ -228,6 +228,12 @@ impl TokenVerifier {
         Ok(verifier)
     }
 
+    /// Whether there is a key to verify a token with; a JWKS may be still to come.
+    pub fn has_keys(&self) -> bool {
+        let ring = self.ring.load();
+        !ring.fixed.is_empty() || ring.published.is_some()
+    }
+
     /// The caller of a token, by the keys that are known; never waits.
     pub fn verify_now(&self, token: &str) -> Result<Arc<Caller>, Error> {
         self.check(token).map_err(Pending::into_error)

@@ -158,6 +158,11 @@ pub struct ServerSettings {
           default_value_t = Self::default().max_streams_per_connection,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_streams_per_connection: u32,
+    /// The most calls of one user at once, streams apart
+    #[arg(long, env = "DOORBELL_MAX_CALLS_PER_USER", value_name = "CALLS",
+          default_value_t = Self::default().max_calls_per_user,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_calls_per_user: u32,
     /// The most bytes of the headers of one request
     #[arg(long, env = "DOORBELL_MAX_HEADER_BYTES", value_name = "BYTES",
           default_value_t = Self::default().max_header_bytes,
@@ -173,11 +178,11 @@ pub struct ServerSettings {
     pub idle_timeout: humantime::Duration,
     /// The other side is asked for a sign of life this often
     #[arg(long, env = "DOORBELL_KEEPALIVE_INTERVAL", value_name = "DURATION",
-          default_value_t = Self::default().keepalive_interval, value_parser = time_limit)]
+          default_value_t = Self::default().keepalive_interval, value_parser = keepalive)]
     pub keepalive_interval: humantime::Duration,
     /// A connection without that sign of life for this long is closed
     #[arg(long, env = "DOORBELL_KEEPALIVE_TIMEOUT", value_name = "DURATION",
-          default_value_t = Self::default().keepalive_timeout, value_parser = time_limit)]
+          default_value_t = Self::default().keepalive_timeout, value_parser = keepalive)]
     pub keepalive_timeout: humantime::Duration,
     /// A server that was told to stop takes calls for this long, so that balancers notice first
     #[arg(long, env = "DOORBELL_DRAIN_DELAY", value_name = "DURATION",
@@ -211,6 +216,7 @@ impl Default for ServerSettings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
             max_connections: 20_000,
             max_streams_per_connection: 1000,
+            max_calls_per_user: 64,
             max_header_bytes: 16 * 1024,
             handshake_timeout: Duration::from_secs(10).into(),
             idle_timeout: Duration::from_secs(5 * 60).into(),
@@ -232,6 +238,15 @@ fn time_limit(text: &str) -> Result<humantime::Duration, String> {
         Ok(duration) if *duration > MOST => Err("must be at most 365 days, as in `10s`".into()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(format!("{error}; write it as in `10s`")),
+    }
+}
+
+/// As [`time_limit`], and no more than the system takes for a connection.
+fn keepalive(text: &str) -> Result<humantime::Duration, String> {
+    const MOST: Duration = Duration::from_secs(60 * 60);
+    match time_limit(text)? {
+        duration if *duration > MOST => Err("must be at most 1h, as in `10s`".into()),
+        duration => Ok(duration),
     }
 }
 
@@ -626,12 +641,18 @@ impl Config {
             writer,
             feed,
             auth: _,
-            server: _,
+            server,
             store,
             bus,
             http: _,
             log: _,
         } = self;
+        if server.tls_cert_file.is_some() != server.tls_key_file.is_some() {
+            return Err(Error::new(
+                "tls-cert-file",
+                "and --tls-key-file (DOORBELL_TLS_KEY_FILE) belong together: set both, or neither",
+            ));
+        }
         // Beyond these bounds a setting does not do what it says, or takes
         // memory that nobody meant to give.
         for (flag, value, allowed) in [

@@ -4,10 +4,10 @@
 //! its right, converts the request (all limits there), and maps the answer or
 //! the error. It decides nothing else.
 
+pub mod bound;
 pub mod convert;
 pub mod cors;
 pub mod encoded;
-pub mod gate;
 pub mod observe;
 pub mod repair;
 pub mod status;

@@ -26,7 +26,6 @@ pub const METHODS: &[&str] = &[
     "GetRecent",
     "Subscribe",
     "Check",
-    "List",
     "Watch",
     "ServerReflectionInfo",
     OTHER,
@@ -91,13 +90,20 @@ pub const REJECTIONS: &[&str] = &[
     "KEYS_UNAVAILABLE",
     "UNKNOWN_METHOD",
     "INTERNAL",
+    "TOO_MANY_CALLS",
     OTHER,
 ];
 
 const OTHER: &str = "other";
 
-/// The one call that lasts: its time is no latency.
+/// The call that is a stream of an inbox.
 pub const STREAM: &str = "Subscribe";
+
+/// Whether a method lasts as long as its client likes, and is no stream of an inbox:
+/// its time says nothing.
+pub fn is_endless(method: &str) -> bool {
+    matches!(method, "Watch" | "ServerReflectionInfo")
+}
 
 /// Upper bounds, in seconds, of what should take milliseconds.
 const LATENCIES: &[f64] = &[
@@ -122,13 +128,22 @@ pub fn method(path: &str) -> &'static str {
         .unwrap_or(OTHER)
 }
 
-/// A call ended with `code`, so long after it began.
-pub fn rpc(method: &'static str, code: &'static str, took: Duration) {
+/// A call ended with `code`.
+pub fn rpc(method: &'static str, code: &'static str) {
     with(|metrics| {
-        let method = index(METHODS, method);
-        metrics.rpc(method, index(CODES, code)).increment(1);
-        metrics.durations[method].record(took);
+        let (method, code) = (index(METHODS, method), index(CODES, code));
+        metrics.rpc(method, code).increment(1);
     });
+}
+
+/// A call that is not endless was answered, so long after it began.
+pub fn answered_after(method: &'static str, took: Duration) {
+    with(|metrics| metrics.durations[index(METHODS, method)].record(took));
+}
+
+/// A stream that was open has ended.
+pub fn stream_lasted(took: Duration) {
+    with(|metrics| metrics.stream_seconds.record(took));
 }
 
 /// A stream was opened; it is counted until the guard is dropped.
@@ -329,6 +344,7 @@ struct Metrics {
     rpcs: Vec<OnceLock<Counter>>,
     /// By method.
     durations: Vec<Histogram>,
+    stream_seconds: Histogram,
     streams: Gauge,
     connections: Gauge,
     connections_accepted: Counter,
@@ -380,19 +396,19 @@ impl Metrics {
                 .collect(),
             durations: METHODS
                 .iter()
-                .map(|method| match *method {
-                    STREAM => recorder.histogram(
-                        "doorbell_stream_duration_seconds",
-                        "How long streams lasted that have ended.",
-                        None,
-                    ),
-                    _ => recorder.histogram(
+                .map(|method| {
+                    recorder.histogram(
                         "doorbell_rpc_duration_seconds",
-                        "From a call's headers to its status, by method; streams apart.",
+                        "From a call's headers to its status, by method; what stays open apart.",
                         Some(Label::from_static_parts("method", method)),
-                    ),
+                    )
                 })
                 .collect(),
+            stream_seconds: recorder.histogram(
+                "doorbell_stream_duration_seconds",
+                "How long streams lasted that have ended.",
+                None,
+            ),
             streams: recorder.gauge("doorbell_streams_open", "Streams that are open."),
             connections: recorder.gauge("doorbell_connections_open", "Connections that are open."),
             connections_accepted: recorder.counter(
@@ -436,7 +452,7 @@ impl Metrics {
             ),
             rejected: recorder.counters(
                 "doorbell_rejected_total",
-                "Calls that were turned away, by reason.",
+                "Calls that were turned away and streams that were ended, by reason.",
                 "reason",
                 REJECTIONS,
             ),
@@ -584,8 +600,10 @@ pub(crate) mod tests {
     #[test]
     fn what_is_said_is_shown() {
         let handle = alone();
-        rpc("SendInApp", "OK", Duration::from_millis(3));
-        rpc("Subscribe", "UNAVAILABLE", Duration::from_secs(30));
+        rpc("SendInApp", "OK");
+        answered_after("SendInApp", Duration::from_millis(3));
+        rpc("Subscribe", "UNAVAILABLE");
+        stream_lasted(Duration::from_secs(30));
         event_delivered("heartbeat");
         delivered_after(Duration::from_millis(1));
         committed(3, Duration::from_millis(2));
@@ -637,8 +655,8 @@ pub(crate) mod tests {
     #[test]
     fn every_metric_has_its_prefix_and_a_help_text() {
         let handle = alone();
-        rpc("SendInApp", "OK", Duration::ZERO);
-        rpc("Subscribe", "OK", Duration::ZERO);
+        rpc("SendInApp", "OK");
+        rpc("Subscribe", "OK");
         delivered_after(Duration::ZERO);
         committed(1, Duration::ZERO);
         let text = handle.render();
@@ -658,7 +676,7 @@ pub(crate) mod tests {
     #[test]
     fn a_label_out_of_its_list_is_other() {
         let handle = alone();
-        rpc("/made/up", "99", Duration::ZERO);
+        rpc("/made/up", "99");
         event_delivered("made up");
         reset("made up");
         rejected("made up");

@@ -140,12 +140,6 @@ impl Revision {
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
-
-    /// The one before it; zero has none and stays.
-    #[must_use]
-    pub const fn before(self) -> Self {
-        Self(self.0.saturating_sub(1))
-    }
 }
 
 impl fmt::Display for Revision {

@@ -50,10 +50,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::{Instant, Sleep},
 };
-use tokio_util::{
-    sync::{CancellationToken, WaitForCancellationFuture},
-    task::TaskTracker,
-};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service as _;
 
 use self::{
@@ -135,16 +132,6 @@ impl Shutdown {
     pub fn cut(&self) {
         self.soft.cancel();
         self.hard.cancel();
-    }
-
-    /// Waits for the first stage.
-    pub fn draining(&self) -> WaitForCancellationFuture<'_> {
-        self.soft.cancelled()
-    }
-
-    /// Whether the first stage was reached.
-    pub fn is_draining(&self) -> bool {
-        self.soft.is_cancelled()
     }
 }
 

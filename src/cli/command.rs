@@ -184,11 +184,25 @@ fn refuse_unknown(
     known: &[String],
     variables: impl IntoIterator<Item = OsString>,
 ) -> Result<(), Failure> {
-    let mut unknown: Vec<_> = variables
+    let names: Vec<_> = variables
         .into_iter()
         .map(|name| name.to_string_lossy().into_owned())
         .filter(|name| name.starts_with(PREFIX))
-        .filter(|name| !known.contains(name) && !is_service_link(name))
+        .collect();
+    // The Services of the namespace that are named `doorbell` or `doorbell-…`.
+    let services: Vec<_> = names
+        .iter()
+        .filter_map(|name| name.strip_suffix("_SERVICE_HOST"))
+        .chain(["DOORBELL"])
+        .collect();
+    let is_link = |name: &str| {
+        services
+            .iter()
+            .any(|service| is_service_link(name, service))
+    };
+    let mut unknown: Vec<_> = names
+        .iter()
+        .filter(|name| !known.contains(name) && !is_link(name))
         .collect();
     unknown.sort_unstable();
     let Some(name) = unknown.first() else {
@@ -206,9 +220,9 @@ fn refuse_unknown(
     )))
 }
 
-/// Whether Kubernetes sets this variable for a Service named `doorbell`: then
-/// it is in the environment of every pod of the namespace, ours too.
-fn is_service_link(name: &str) -> bool {
+/// Whether Kubernetes sets this variable for a Service, which it writes like this:
+/// then it is in the environment of every pod of the namespace, ours too.
+fn is_service_link(name: &str, service: &str) -> bool {
     let is_port = |rest: &str| {
         let mut parts = rest.split('_');
         let is_number = parts.next().is_some_and(|port| port.parse::<u16>().is_ok());
@@ -217,13 +231,14 @@ fn is_service_link(name: &str) -> bool {
             && matches!(parts.next(), None | Some("PROTO" | "PORT" | "ADDR"))
             && parts.next().is_none()
     };
-    matches!(
-        name,
-        "DOORBELL_SERVICE_HOST" | "DOORBELL_SERVICE_PORT" | "DOORBELL_PORT"
-    ) || name
-        .strip_prefix("DOORBELL_SERVICE_PORT_")
-        .is_some_and(|port| !port.is_empty())
-        || name.strip_prefix("DOORBELL_PORT_").is_some_and(is_port)
+    let Some(rest) = name.strip_prefix(service) else {
+        return false;
+    };
+    matches!(rest, "_SERVICE_HOST" | "_SERVICE_PORT" | "_PORT")
+        || rest
+            .strip_prefix("_SERVICE_PORT_")
+            .is_some_and(|port| !port.is_empty())
+        || rest.strip_prefix("_PORT_").is_some_and(is_port)
 }
 
 /// How many letters must be put in, left out or replaced (Levenshtein).
@@ -322,8 +337,9 @@ mod tests {
         for arg in arguments(&command) {
             if let Some(name) = arg.get_env() {
                 let flag = arg.get_long().unwrap();
-                assert_eq!(name.to_str().unwrap(), config::variable(flag));
-                assert!(!is_service_link(name.to_str().unwrap()), "{name:?}");
+                assert_eq!(name.to_string_lossy(), config::variable(flag));
+                let name = name.to_str().unwrap();
+                assert!(!is_service_link(name, "DOORBELL"), "{name}");
                 assert!(arg.get_help().is_some(), "{flag} has no help");
             }
         }
@@ -469,8 +485,23 @@ mod tests {
     #[case("DOORBELL_SERVICE_PORT_", false)]
     #[case("DOORBELL_SERVICE_NAME", false)]
     fn the_service_links_of_kubernetes_are_not_ours(#[case] name: &str, #[case] link: bool) {
-        assert_eq!(is_service_link(name), link);
+        assert_eq!(is_service_link(name, "DOORBELL"), link);
         assert_eq!(parse_line("doorbell serve", &[name]).is_ok(), link);
+    }
+
+    #[test]
+    fn those_of_a_service_beside_it_are_not_ours_either() {
+        let links = [
+            "DOORBELL_NATS_SERVICE_HOST",
+            "DOORBELL_NATS_SERVICE_PORT_CLIENT",
+            "DOORBELL_NATS_PORT",
+            "DOORBELL_NATS_PORT_4222_TCP_ADDR",
+        ];
+        assert!(parse_line("doorbell serve", &links).is_ok());
+        // Without such a Service it is a typing error.
+        assert!(parse_line("doorbell serve", &links[1..]).is_err());
+        let other = ["DOORBELL_NATS_SERVICE_HOST", "DOORBELL_NATS_PORTS"];
+        assert!(parse_line("doorbell serve", &other).is_err());
     }
 
     #[test]

@@ -128,6 +128,8 @@ fn make_secret(data_dir: &Path, file: &Path, random: &dyn Random) -> io::Result<
 pub struct Welcome {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where its certificate is, if it speaks TLS.
+    pub certificate: Option<String>,
     /// Where its data is.
     pub data_dir: String,
     /// How this program was called.
@@ -147,12 +149,14 @@ pub fn welcome(welcome: &Welcome) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
+    let certificate = welcome.certificate.as_deref().map(quoted);
     let own = |command: &str, token: &str, rest: &str| {
         let program = quoted(&welcome.program);
-        // The default of the other commands.
-        let url = match address.to_string().as_str() {
-            "127.0.0.1:50051" => String::new(),
-            address => format!(" --url http://{address}"),
+        let url = match (&certificate, address.to_string().as_str()) {
+            // The default of the other commands.
+            (None, "127.0.0.1:50051") => String::new(),
+            (None, address) => format!(" --url http://{address}"),
+            (Some(file), address) => format!(" --url https://{address} --ca-file {file}"),
         };
         format!("{program} {command}{url} --token \"${token}\"{rest}")
     };
@@ -161,8 +165,12 @@ pub fn welcome(welcome: &Welcome) -> String {
             "" => String::new(),
             message => format!(" -d {message}"),
         };
+        let way = match &certificate {
+            None => "-plaintext".to_owned(),
+            Some(file) => format!("-cacert {file}"),
+        };
         format!(
-            "grpcurl -plaintext -H \"authorization: Bearer ${token}\"{message} \
+            "grpcurl {way} -H \"authorization: Bearer ${token}\"{message} \
              {address} {SERVICE}/{call}"
         )
     };
@@ -248,8 +256,12 @@ pub fn welcome(welcome: &Welcome) -> String {
 /// The link to the live page, with the tokens in the fragment: a browser sends that
 /// to nobody.
 fn live_page(welcome: &Welcome, address: SocketAddr) -> String {
+    let scheme = match welcome.certificate {
+        None => "http",
+        Some(_) => "https",
+    };
     format!(
-        "http://{address}/#sender={}&{}={}&{}-organization={}&{}={}&{}-organization={}",
+        "{scheme}://{address}/#sender={}&{}={}&{}-organization={}&{}={}&{}-organization={}",
         welcome.sender, ALICE.1, welcome.alice, ALICE.1, ALICE.0, BOB.1, welcome.bob, BOB.1, BOB.0
     )
 }
@@ -368,6 +380,7 @@ mod tests {
     fn example() -> Welcome {
         Welcome {
             address: "127.0.0.1:50051".parse().unwrap(),
+            certificate: None,
             data_dir: "doorbell-data".to_owned(),
             program: "target/release/doorbell".to_owned(),
             sender: "s.s.s".to_owned(),
@@ -427,6 +440,18 @@ mod tests {
         assert!(text.contains("'/opt/my tools/doorbell' watch --url http://127.0.0.1:6000 "));
         assert!(text.contains(" 127.0.0.1:6000 doorbell.v1.NotificationService/GetRecent"));
         assert!(!text.contains("0.0.0.0"));
+    }
+
+    #[test]
+    fn with_a_certificate_the_lines_speak_tls() {
+        let text = welcome(&Welcome {
+            certificate: Some("my cert.pem".to_owned()),
+            ..example()
+        });
+        assert!(!text.contains("http://") && !text.contains("-plaintext"));
+        assert!(text.contains("https://127.0.0.1:50051/#sender="));
+        assert!(text.contains("grpcurl -cacert 'my cert.pem' -H "));
+        assert!(text.contains(" watch --url https://127.0.0.1:50051 --ca-file 'my cert.pem' "));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use super::command::Failure;
+use super::{command::Failure, text};
 use crate::config;
 
 /// Whom to ask.
@@ -58,7 +58,7 @@ pub async fn run(args: &HealthcheckArgs) -> Result<(), Failure> {
             Failure::Failed(format!(
                 "{url} did not tell its health: {:?}: {}",
                 status.code(),
-                status.message()
+                text::line(status.message())
             ))
         })?;
         Ok::<_, Failure>(answer.into_inner().status())

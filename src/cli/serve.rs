@@ -2,6 +2,7 @@
 
 use std::{io::Write as _, sync::Arc, time::Duration};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,8 @@ use crate::{
     telemetry,
 };
 
+/// Files that are open beside the connections: the store's, the log and the like.
+const OTHER_FILES: u64 = 64;
 /// How long the tokens that `dev` prints are valid.
 const DEV_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -61,12 +64,15 @@ pub async fn dev(mut config: Config) -> Result<(), Failure> {
     let alice = mint(dev::ALICE.0, Some(dev::ALICE.1), None)?;
     let bob = mint(dev::BOB.0, Some(dev::BOB.1), None)?;
     let data_dir = config.store.data_dir.display().to_string();
+    let certificate = &config.server.tls_cert_file;
+    let certificate = certificate.as_ref().map(|file| file.display().to_string());
     run(config, true, move |address| {
         let program = std::env::args()
             .next()
             .unwrap_or_else(|| "doorbell".to_owned());
         let welcome = Welcome {
             address,
+            certificate,
             data_dir,
             program,
             sender,
@@ -113,19 +119,52 @@ async fn run(
     listening: impl FnOnce(std::net::SocketAddr) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let stop = Stop::listen()?;
+    let open_files = raise_open_files();
+    let max_connections = config.server.max_connections;
     let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) =
         (Arc::new(SystemClock), Arc::new(SystemRandom));
     let address = config.server.listen;
-    let app = App::build(config, clock, random, local).await?;
+    let app = tokio::select! {
+        built = App::build(config, clock, random, local) => built?,
+        () = stop.asked.cancelled() => {
+            tracing::info!("was told to stop before it had started");
+            return Ok(());
+        }
+    };
     let listener = app::listen(address).await?;
     let address = listener.local_addr().unwrap_or(address);
     tracing::info!(%address, "listening");
+    if let Some(open_files) = open_files
+        && open_files < u64::from(max_connections) + OTHER_FILES
+    {
+        tracing::warn!(
+            open_files,
+            max_connections,
+            "fewer files may be open than that many connections need: raise the limit \
+             (ulimit -n, LimitNOFILE), or lower DOORBELL_MAX_CONNECTIONS"
+        );
+    }
     listening(address)?;
     tokio::select! {
         done = app.run(listener, stop.asked.cancelled()) => Ok(done?),
         () = stop.told_again.cancelled() => {
             Err(Failure::Failed("was told to stop twice, and did not drain".to_owned()))
         }
+    }
+}
+
+/// Takes as many file descriptors as the system gives, since each connection needs
+/// one and many systems give a process few until it asks. How many; `None`: without
+/// a limit.
+fn raise_open_files() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => raised.current,
+        Err(_) => limit.current,
     }
 }
 

@@ -1,6 +1,10 @@
 //! `doorbell token`: makes a token for given claims and lifetime.
 
-use std::{io::Write as _, path::PathBuf, time::Duration};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 
@@ -36,16 +40,35 @@ pub struct TokenArgs {
     #[arg(long, env = "DOORBELL_DATA_DIR", value_name = "DIRECTORY",
           default_value_os_t = StoreSettings::default().data_dir)]
     pub data_dir: PathBuf,
+    /// The private key to sign with in place of a secret, as PEM: RSA, P-256 or Ed25519
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["jwt_secret", "jwt_secret_file"])]
+    pub private_key_file: Option<PathBuf>,
+    /// The id of that key in the JWKS (`kid`)
+    #[arg(long, value_name = "ID", requires = "private_key_file")]
+    pub key_id: Option<String>,
     /// What signs it, and what its claims are called.
     #[command(flatten, next_help_heading = "Tokens")]
     pub auth: AuthSettings,
 }
 
-/// Prints a token, signed with the configured secret, else with that of `dev`.
+/// Prints a token, signed with the private key or the secret that is given, else with
+/// that of `dev`.
 pub fn run(mut args: TokenArgs) -> Result<(), Failure> {
-    if args.auth.jwt_secret.is_none() && args.auth.jwt_secret_file.is_none() {
-        args.auth.jwt_secret = Some(dev::read_secret(&args.data_dir)?);
-    }
+    let minter = match &args.private_key_file {
+        Some(file) => by_private_key(file, args.key_id.take(), &args.auth)?,
+        None => {
+            if args.auth.jwt_secret.is_none() && args.auth.jwt_secret_file.is_none() {
+                let secret = dev::read_secret(&args.data_dir).map_err(|error| {
+                    Failure::Refused(format!(
+                        "{error}; to sign with another, give --jwt-secret-file or \
+                         --private-key-file"
+                    ))
+                })?;
+                args.auth.jwt_secret = Some(secret);
+            }
+            minter(&args.auth)?
+        }
+    };
     let grant = Grant {
         organization: args.organization,
         user: args.user,
@@ -53,23 +76,39 @@ pub fn run(mut args: TokenArgs) -> Result<(), Failure> {
         subject: args.subject,
         lifetime: args.lifetime.into(),
     };
-    let token = minter(&args.auth)?
+    let token = minter
         .mint(&grant, SystemClock.now())
         .map_err(|error| Failure::Refused(error.to_string()))?;
     writeln!(std::io::stdout(), "{token}")
         .map_err(|error| Failure::Failed(format!("cannot write the output: {error}")))
 }
 
+fn refused(error: impl std::fmt::Display) -> Failure {
+    Failure::Refused(error.to_string())
+}
+
 /// What signs with the secret of these settings.
 pub(super) fn minter(auth: &AuthSettings) -> Result<Minter, Failure> {
-    let refused = |error: crate::auth::SettingsError| Failure::Refused(error.to_string());
-    let secret = Secret::load(auth).map_err(refused)?.ok_or_else(|| {
-        Failure::Refused("there is no secret to sign tokens with: set --jwt-secret-file".to_owned())
-    })?;
+    let secret = Secret::load(auth).map_err(refused)?;
+    let secret = secret.ok_or_else(|| refused("there is no secret to sign tokens with"))?;
     Ok(Minter::from_secret(
         &secret,
         Rules::new(auth).map_err(refused)?,
     ))
+}
+
+/// What signs with the private key in `file`.
+fn by_private_key(
+    file: &Path,
+    key_id: Option<String>,
+    auth: &AuthSettings,
+) -> Result<Minter, Failure> {
+    let named = |problem: &dyn std::fmt::Display| {
+        refused(format!("--private-key-file {}: {problem}", file.display()))
+    };
+    let pem = std::fs::read(file).map_err(|error| named(&error))?;
+    let rules = Rules::new(auth).map_err(refused)?;
+    Minter::from_private_key(&pem, key_id, rules).map_err(|error| named(&error))
 }
 
 fn lifetime(text: &str) -> Result<humantime::Duration, String> {

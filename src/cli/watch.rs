@@ -174,7 +174,10 @@ impl View {
             // The next `marked_read`, or its absence, tells a script.
             Self::Json => Ok(()),
             Self::Human(human) => {
-                let text = format!("- could not mark as read: {error}");
+                let text = format!(
+                    "- could not mark as read: {}",
+                    text::line(&error.to_string())
+                );
                 human.print(&[text], false, out)
             }
         }

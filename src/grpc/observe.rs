@@ -209,7 +209,12 @@ impl Call {
         }
         let took = self.began.elapsed();
         let name = code_name(code);
-        metrics::rpc(self.method, name, took);
+        metrics::rpc(self.method, name);
+        if self.is_open_stream {
+            metrics::stream_lasted(took);
+        } else if !metrics::is_endless(self.method) {
+            metrics::answered_after(self.method, took);
+        }
         let Some(level) = self.level(code, reason) else {
             return;
         };
@@ -233,14 +238,14 @@ impl Call {
     }
 
     /// What a caller can bring about at will is no line by default: metrics
-    /// count it. A server that drains says so elsewhere.
+    /// count it. A server that drains, or has no keys, says so elsewhere.
     fn level(&self, code: Code, reason: Option<&str>) -> Option<Level> {
+        let is_said = matches!(reason, Some("DRAINING" | "KEYS_UNAVAILABLE"));
         match code {
             Code::Internal | Code::Unknown | Code::DataLoss => Some(Level::ERROR),
-            Code::Unavailable if reason != Some("DRAINING") => Some(Level::WARN),
+            Code::Unavailable if !is_said => Some(Level::WARN),
             _ if self.is_open_stream => Some(Level::INFO),
             Code::Ok => None,
-            Code::PermissionDenied => Some(Level::INFO),
             _ => Some(Level::DEBUG),
         }
     }
@@ -447,7 +452,8 @@ mod tests {
     #[rstest]
     #[case(Code::Unavailable, ErrorReason::StoreUnavailable, Some("WARN"))]
     #[case(Code::Unavailable, ErrorReason::Draining, Some("DEBUG"))]
-    #[case(Code::PermissionDenied, ErrorReason::NotASender, Some("INFO"))]
+    #[case(Code::Unavailable, ErrorReason::KeysUnavailable, Some("DEBUG"))]
+    #[case(Code::PermissionDenied, ErrorReason::NotASender, Some("DEBUG"))]
     #[case(Code::InvalidArgument, ErrorReason::InvalidRequest, Some("DEBUG"))]
     #[case(Code::Unauthenticated, ErrorReason::TokenExpired, Some("DEBUG"))]
     #[tokio::test]
@@ -519,8 +525,8 @@ mod tests {
     async fn a_stream_that_is_refused_was_never_open() {
         let (lines, _guard) = captured("info", LogFormat::Json);
         let answer = || {
-            let reason = ErrorReason::NotAReader;
-            with_headers(&status::new(Code::PermissionDenied, reason, "no"))
+            let reason = ErrorReason::StoreUnavailable;
+            with_headers(&status::new(Code::Unavailable, reason, "no"))
         };
         call(SUBSCRIBE, &[], answer).await;
         assert_eq!(messages(&lines.json()), ["call failed"]);

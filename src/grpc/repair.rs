@@ -124,6 +124,9 @@ fn replacement(found: &Status) -> Option<Status> {
     Some(match found.code() {
         // The client is gone, or it is no error.
         Code::Ok | Code::Cancelled => return None,
+        // The word of the health protocol for a service that it does not know;
+        // nothing else here says it.
+        Code::NotFound => return None,
         Code::OutOfRange => too_large(),
         Code::ResourceExhausted if is_malformed() => too_large(),
         Code::Internal | Code::Unknown | Code::DataLoss if is_malformed() => status::new(

@@ -88,7 +88,7 @@ fn draining() -> Status {
 }
 
 /// What a failed use case is to its caller. What a caller must not see is logged
-/// here.
+/// here; that the store does not answer is said by who asks it now and then.
 pub fn of(error: &inbox::Error) -> Status {
     match error {
         inbox::Error::QueueFull => passing(
@@ -107,7 +107,7 @@ pub fn of(error: &inbox::Error) -> Status {
 }
 
 fn of_store(error: &store::Error) -> Status {
-    tracing::error!(%error, "the store failed");
+    tracing::debug!(%error, "the store failed");
     match error {
         store::Error::Unavailable(_) | store::Error::Open(_) => passing(
             Code::Unavailable,
@@ -120,7 +120,10 @@ fn of_store(error: &store::Error) -> Status {
             "the store went away before it answered: it may or may not have been done; \
              try again in a moment, with the same idempotency_key",
         ),
-        store::Error::Refused(_) | store::Error::Inconsistent { .. } => internal(),
+        store::Error::Refused(_) | store::Error::Inconsistent { .. } => {
+            tracing::error!(%error, "the store holds what it cannot, or refuses what it should take");
+            internal()
+        }
     }
 }
 

@@ -247,10 +247,13 @@ impl Feed {
     pub async fn next(&mut self) -> Option<Result<Message, End>> {
         loop {
             // Before every message, so that none is made after the expiry.
+            if !matches!(self.phase, Phase::Ending(Some(_)) | Phase::Ended)
+                && self.inbox.clock.now() >= self.expires_at
+            {
+                self.end(Some(End::Expired));
+            }
             if !matches!(self.phase, Phase::Ending(_) | Phase::Ended) {
-                if self.inbox.clock.now() >= self.expires_at {
-                    self.end(Some(End::Expired));
-                } else if self.subscription.is_closed() && !self.is_connected {
+                if self.subscription.is_closed() && !self.is_connected {
                     // `connected` comes first, always: then nothing does.
                     self.end(Some(End::Draining));
                 } else if self.subscription.is_closed() {
@@ -399,7 +402,6 @@ impl Feed {
         match timeout_at(self.expiry(), read).await {
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "a stream ends: the store did not answer");
                 self.end(Some(End::Store(error)));
                 None
             }

@@ -102,7 +102,7 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         let queue = self.queue(mutation.inbox());
         // Before it is there, so that the lane never takes it away uncounted.
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        metrics::queue_depth(self.waiting.fetch_add(1, Ordering::Relaxed) + 1);
         queue.try_send(Job { mutation, answer }).map_err(|error| {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             match error {

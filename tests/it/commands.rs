@@ -17,9 +17,11 @@ use doorbell::{
     proto::{GetUnreadCountRequest, SendInAppRequest},
 };
 use serde_json::Value;
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use crate::{
+    calls::eventually,
+    engines::{self, Postgres},
     process::{PATIENCE, Running, run},
     server::{DOORBELL, SECRET, Server, Setup, free_port, sender_token, user_token},
     support,
@@ -484,6 +486,61 @@ fn token(words: &[&str]) -> Command {
 fn claims(token: &str) -> Value {
     let payload = token.trim().split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+/// Where the service verifies with a public key, the private one signs.
+#[tokio::test]
+async fn token_signs_with_a_private_key() {
+    let key = |name: &str| format!("tests/fixtures/auth/{name}");
+    let mut setup = Setup::new().with("JWT_PUBLIC_KEY_FILE", key("ed-a.public.pem"));
+    setup
+        .variables
+        .insert("DOORBELL_JWT_SECRET".into(), String::new());
+    let server = setup.start();
+    let mint = |file: &str| {
+        doorbell(&[
+            "token",
+            "--organization",
+            "acme",
+            "--user",
+            "ann",
+            "--private-key-file",
+            &key(file),
+        ])
+    };
+    let good = done(mint("ed-a.private.pem"));
+    assert_eq!(
+        done(against(&server, good.trim(), &["unread"])),
+        "0 unread\n"
+    );
+    let other = done(mint("ed-b.private.pem"));
+    failed(against(&server, other.trim(), &["unread"]), 1);
+    for file in ["ed-a.public.pem", "missing.pem"] {
+        let problem = failed(mint(file), 2);
+        assert!(problem.contains(file), "{problem}");
+    }
+}
+
+/// A server that waits for something at its start is told to stop, and does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serve_can_be_stopped_while_it_starts() {
+    let url = Postgres::shared().create_database().await;
+    drop(support::postgres(&url).await);
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    let mut held = other.begin().await.unwrap();
+    sqlx::query("LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let mut server = Setup::new().with("DATABASE_URL", &url).spawn();
+    eventually("it waits", async || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                       AND datname = current_database()";
+        engines::number(&url, waiting).await == 1
+    })
+    .await;
+    server.signal("TERM");
+    assert!(server.wait(PATIENCE).success(), "{}", server.log());
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Status};
 
 use crate::{
-    calls::eventually,
-    server::{Server, Setup},
+    calls::{eventually, page},
+    server::{Server, Setup, free_port},
     support,
 };
 
@@ -86,26 +86,45 @@ async fn keys_come_over_tls_from_whom_this_machine_trusts() {
     });
     let key = EncodingKey::from_ed_pem(signing.serialize_pem().as_bytes()).unwrap();
     let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
-    let trusting = |root: &rcgen::Certificate| {
-        let mut setup = Setup::new().with("JWKS", format!("https://{publisher}/keys"));
+    let trusting = |root: &rcgen::Certificate, pages: SocketAddr| {
+        let mut setup = Setup::new()
+            .with("JWKS", format!("https://{publisher}/keys"))
+            .with("METRICS_LISTEN", pages);
+        // The keys are the only ones.
+        setup
+            .variables
+            .insert("DOORBELL_JWT_SECRET".into(), String::new());
         // Where rustls-native-certs looks before it looks at the system.
         let file = support::write(&setup.directory, "root.pem", &root.pem());
         setup.variables.insert("SSL_CERT_FILE".into(), file);
         block_in_place(|| setup.start())
     };
 
-    let server = trusting(&certified.cert);
+    let pages = free_port();
+    let ready = async || page(pages, "/readyz").await;
+    let server = trusting(&certified.cert, pages);
     eventually("the keys are there", async || {
         call(&server, &token).await.is_ok()
     })
     .await;
+    eventually("it is ready", async || {
+        ready().await.starts_with("HTTP/1.1 200")
+    })
+    .await;
+    drop(server);
 
-    let server = trusting(&stranger.cert);
+    let server = trusting(&stranger.cert, pages);
     eventually("the certificate is refused", async || {
         server.log().contains("certificate")
     })
     .await;
     let status = call(&server, &token).await.unwrap_err();
-    let refusals = [Code::Unauthenticated, Code::Unavailable];
-    assert!(refusals.contains(&status.code()), "{status}");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    // Who has no keys can serve nobody.
+    let ready = ready().await;
+    assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+    assert!(
+        ready.contains("no keys to verify tokens with yet"),
+        "{ready}"
+    );
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use doorbell::{
     clock::Timestamp,
     proto::{
@@ -15,6 +16,9 @@ use doorbell::{
         notification_service_client::NotificationServiceClient, subscribe_response::Event,
     },
 };
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use serde_json::json;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::{
@@ -23,13 +27,14 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tonic::{Code, Response, Status, transport::Endpoint};
+use tonic::{Code, Response, Status, body::Body, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tower::ServiceExt as _;
 
 use crate::{
     calls::{
-        Inbox, Messages, after, assert_refused, eventually, in_seconds, metric, moment, next, page,
-        resident_kib, rest, send, signed,
+        Inbox, Messages, SERVICE, after, assert_refused, eventually, in_seconds, metric, moment,
+        next, page, resident_kib, rest, send, signed,
     },
     history::{Screen, Seen},
     process::PATIENCE,
@@ -568,6 +573,104 @@ async fn a_write_whose_caller_leaves_is_committed_all_the_same() {
     assert_eq!(head.into_inner().unread_count, 2);
 }
 
+/// Neither does a drain: what was queued has as long as it may take.
+#[tokio::test]
+async fn a_write_whose_caller_left_is_committed_while_it_drains() {
+    let mut server = Setup::new()
+        .with("WRITE_QUEUE", 1)
+        .with("WRITE_BATCH", 1)
+        .with("DRAIN_TIMEOUT", "8s")
+        .start();
+    let lock = WriteLock::take(&server).await;
+    let (mut under_way, _) = fill_the_queue(&server).await;
+    under_way.shutdown().await;
+    server.signal("TERM");
+    eventually("no connection is left", async || {
+        server.log().contains("draining connections")
+    })
+    .await;
+    // Longer than the close of the store takes.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    lock.release().await;
+    assert!(server.wait(PATIENCE).success(), "{}", server.log());
+    let server = server.setup.clone().start();
+    let mut ann = server.user("acme", "ann").await;
+    let head = ann.get_unread_count(GetUnreadCountRequest {}).await;
+    assert_eq!(head.unwrap().into_inner().unread_count, 2);
+}
+
+/// Requests that never end keep no place from those of others.
+#[tokio::test]
+async fn who_never_finishes_a_request_keeps_no_stream_from_opening() {
+    let server = Setup::new().with("MAX_CALLS_PER_USER", 3).start();
+    let endpoint = Endpoint::from_shared(server.url()).unwrap();
+    let channel = endpoint.connect().await.unwrap();
+    let begin = |method: &str| {
+        let never = stream::pending::<Result<Frame<Bytes>, Status>>();
+        let request = http::Request::post(format!("{}{SERVICE}{method}", server.url()))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header(
+                "authorization",
+                format!("Bearer {}", user_token("acme", "ann")),
+            )
+            .body(Body::new(StreamBody::new(never)))
+            .unwrap();
+        channel.clone().oneshot(request)
+    };
+    let mut unfinished = JoinSet::new();
+    for _ in 0..200 {
+        unfinished.spawn(begin("Subscribe"));
+    }
+    for _ in 0..3 {
+        unfinished.spawn(begin("GetRecent"));
+    }
+    eventually("all have begun", async || {
+        let mut ann = server.user("acme", "ann").await;
+        ann.get_unread_count(GetUnreadCountRequest {})
+            .await
+            .is_err_and(|refused| {
+                let refusal = assert_refused(
+                    Err::<(), _>(refused),
+                    Code::ResourceExhausted,
+                    "TOO_MANY_CALLS",
+                );
+                refusal.retry.is_some()
+            })
+    })
+    .await;
+    for user in ["ann", "bob"] {
+        let mut client = server.user("acme", user).await;
+        let opened = timeout(PATIENCE, client.subscribe(SubscribeRequest::default()));
+        opened.await.expect("it opens").unwrap();
+    }
+    let mut bob = server.user("acme", "bob").await;
+    bob.get_unread_count(GetUnreadCountRequest {})
+        .await
+        .unwrap();
+    assert_eq!(unfinished.len(), 203);
+    unfinished.shutdown().await;
+    eventually("who gives up has its calls again", async || {
+        let mut ann = server.user("acme", "ann").await;
+        ann.get_unread_count(GetUnreadCountRequest {}).await.is_ok()
+    })
+    .await;
+}
+
+/// The health protocol has a word for a service that there is not.
+#[tokio::test]
+async fn the_health_of_an_unknown_service_is_not_found() {
+    let server = Setup::new().start();
+    let endpoint = Endpoint::from_shared(server.url()).unwrap();
+    let mut health = HealthClient::new(endpoint.connect().await.unwrap());
+    let unknown = HealthCheckRequest {
+        service: "other.v1.Other".into(),
+    };
+    let refused = health.check(unknown).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound, "{refused}");
+    assert!(!server.log().contains("ERROR"), "{}", server.log());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_ends_in_time_whatever_its_clients_do() {
     let mut server = Setup::new().with("DRAIN_TIMEOUT", "2s").start();
@@ -736,6 +839,23 @@ async fn streams_of_a_user_and_of_an_organization_are_capped() {
     .await;
 }
 
+/// Many systems give a process few descriptors until it asks for more.
+#[tokio::test]
+async fn it_takes_as_many_file_descriptors_as_it_may() {
+    let mut setup = Setup::new();
+    setup.wrapper = ["sh", "-c", "ulimit -S -n 64 && exec \"$@\"", "sh"]
+        .map(String::from)
+        .to_vec();
+    let server = setup.start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<_> = line.unwrap().split_whitespace().collect();
+    assert_eq!(words[3], words[4], "the soft limit is the hard one");
+    assert_ne!(words[3], "64");
+}
+
 /// Without file descriptors it accepts nobody, serves who is there, and goes on
 /// once others gave theirs back.
 #[tokio::test]
@@ -745,6 +865,7 @@ async fn want_of_file_descriptors_passes() {
         .map(String::from)
         .to_vec();
     let server = setup.start();
+    assert!(server.log().contains("fewer files may be open"));
     let mut before = Inbox::new(&server, "acme", "ann").await;
     let mut crowd = Vec::new();
     for _ in 0..200 {
