@@ -478,6 +478,10 @@ pub struct BusSettings {
     #[arg(long, env = "DOORBELL_NATS_QUEUE", value_name = "COMMITS",
           default_value_t = Self::default().nats_queue)]
     pub nats_queue: usize,
+    /// The most bytes of events that wait for NATS; of what is beyond only the inboxes are told
+    #[arg(long, env = "DOORBELL_NATS_QUEUE_BYTES", value_name = "BYTES",
+          default_value_t = Self::default().nats_queue_bytes)]
+    pub nats_queue_bytes: usize,
 }
 
 impl Default for BusSettings {
@@ -488,6 +492,7 @@ impl Default for BusSettings {
             nats_ca_file: None,
             nats_prefix: "doorbell".into(),
             nats_queue: 4096,
+            nats_queue_bytes: 64 << 20,
         }
     }
 }
@@ -504,6 +509,7 @@ impl BusSettings {
 
     fn check(&self, store: &StoreSettings) -> Result<(), Error> {
         check_number("nats-queue", self.nats_queue, &(1..=1_000_000))?;
+        check_number("nats-queue-bytes", self.nats_queue_bytes, &(0..=4 << 30))?;
         let is_token = |token: &str| {
             let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
             !token.is_empty() && token.bytes().all(is_plain)

@@ -250,8 +250,8 @@ pub fn bus_received() {
 }
 
 /// The events of a commit were not given to the bus: too many waited.
-pub fn bus_dropped() {
-    with(|metrics| metrics.bus_dropped.increment(1));
+pub fn bus_dropped(commits: usize) {
+    with(|metrics| metrics.bus_dropped.increment(commits as u64));
 }
 
 /// Something came by the bus that could not be read, or came too fast.

@@ -335,6 +335,17 @@ impl InboxEvent {
             encoded: OnceLock::new(),
         }
     }
+
+    /// About how many bytes it holds.
+    pub fn len_bytes(&self) -> usize {
+        size_of::<Self>()
+            + match &self.change {
+                Change::Created(created) => created.content.len_bytes(),
+                Change::MarkedRead {
+                    notification_ids, ..
+                } => size_of_val(&notification_ids[..]),
+            }
+    }
 }
 
 /// The consecutive events of one inbox in one commit; never empty.

@@ -38,7 +38,7 @@ use crate::{
     config::{BusSettings, Error},
     hub::{Doubt, Hub},
     metrics,
-    model::{InboxKey, OrganizationId, Run},
+    model::{InboxEvent, InboxKey, OrganizationId, Run},
     random::Random,
     sabotage::{self, Sabotage},
 };
@@ -86,13 +86,75 @@ struct Followed {
     _stop: DropGuard,
 }
 
-/// What waits to go out: bounded, the oldest goes first.
+/// What waits to go out.
 struct Outbox {
-    waiting: Mutex<VecDeque<(InboxKey, Arc<Run>)>>,
+    waiting: Mutex<Waiting>,
     most: usize,
+    most_bytes: usize,
     /// Something waits, or the connection is there.
     changed: Notify,
     emptied: Notify,
+}
+
+/// Bounded: the oldest goes first, and of what is too large only the inbox is kept.
+#[derive(Default)]
+struct Waiting {
+    words: VecDeque<(InboxKey, Word)>,
+    /// Of the runs among them.
+    bytes: usize,
+    /// Whether one was taken out and is not with the client yet.
+    is_sending: bool,
+}
+
+/// What one commit says of an inbox.
+enum Word {
+    /// These events.
+    Run(Arc<Run>),
+    /// Compare your rooms with the store.
+    Doubt,
+}
+
+impl Word {
+    fn events(&self) -> &[InboxEvent] {
+        match self {
+            Self::Run(run) => run,
+            Self::Doubt => &[],
+        }
+    }
+
+    fn len_bytes(&self) -> usize {
+        self.events().iter().map(InboxEvent::len_bytes).sum()
+    }
+}
+
+impl Waiting {
+    /// Puts a word behind the others; tells how many had to go.
+    fn push(&mut self, inbox: InboxKey, mut word: Word, most: usize, most_bytes: usize) -> usize {
+        let mut dropped = 0;
+        while self.words.len() >= most
+            && let Some((_, oldest)) = self.words.pop_front()
+        {
+            self.bytes -= oldest.len_bytes();
+            dropped += 1;
+        }
+        if self.bytes + word.len_bytes() > most_bytes {
+            word = Word::Doubt;
+        }
+        self.bytes += word.len_bytes();
+        self.words.push_back((inbox, word));
+        dropped
+    }
+
+    fn take(&mut self) -> Option<(InboxKey, Word)> {
+        let (inbox, word) = self.words.pop_front()?;
+        self.bytes -= word.len_bytes();
+        self.is_sending = true;
+        Some((inbox, word))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.words.is_empty() && !self.is_sending
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -166,6 +228,7 @@ impl Nats {
             outbox: Outbox {
                 waiting: Mutex::default(),
                 most: settings.nats_queue,
+                most_bytes: settings.nats_queue_bytes,
                 changed: Notify::new(),
                 emptied: Notify::new(),
             },
@@ -194,23 +257,21 @@ impl Nats {
         if sabotage::is(Sabotage::NoPublish) {
             return;
         }
+        self.say(inbox, Word::Run(run));
+    }
+
+    fn say(&self, inbox: &InboxKey, word: Word) {
         let outbox = &self.shared.outbox;
-        {
-            let mut waiting = lock(&outbox.waiting);
-            if waiting.len() >= outbox.most {
-                waiting.pop_front();
-                metrics::bus_dropped();
-            }
-            waiting.push_back((inbox.clone(), run));
-        }
+        let dropped =
+            lock(&outbox.waiting).push(inbox.clone(), word, outbox.most, outbox.most_bytes);
+        metrics::bus_dropped(dropped);
         outbox.changed.notify_one();
     }
 
     /// Has the other nodes compare their rooms of `inbox` with the store. Never
     /// waits.
     pub fn doubt(&self, inbox: &InboxKey) {
-        // A payload without events says just that.
-        self.publish(inbox, Arc::default());
+        self.say(inbox, Word::Doubt);
     }
 
     /// Sees that events of an organization come, and returns when they do, or
@@ -359,24 +420,25 @@ impl Shared {
         loop {
             let changed = self.outbox.changed.notified();
             let next = if self.is_connected() {
-                lock(&self.outbox.waiting).pop_front()
+                lock(&self.outbox.waiting).take()
             } else {
                 None
             };
-            let Some((inbox, run)) = next else {
+            let Some((inbox, word)) = next else {
                 self.outbox.emptied.notify_waiters();
                 changed.await;
                 continue;
             };
-            let payload = Bytes::from(payload::encode(self.node, &inbox, &run));
+            let payload = Bytes::from(payload::encode(self.node, &inbox, word.events()));
             let subject = subject(&self.prefix, &inbox.organization_id);
             match self.client.publish(subject, payload).await {
                 Ok(()) => metrics::bus_sent(),
                 Err(error) => {
                     tracing::warn!(%error, "events could not be given to NATS");
-                    metrics::bus_dropped();
+                    metrics::bus_dropped(1);
                 }
             }
+            lock(&self.outbox.waiting).is_sending = false;
         }
     }
 
@@ -474,6 +536,15 @@ impl Shared {
     async fn come_back(self: Arc<Self>, connected: Arc<Notify>) {
         loop {
             connected.notified().await;
+            // The client says so just before it is so.
+            let is_so = async {
+                while !self.is_connected() {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            };
+            if timeout(SETTLED, is_so).await.is_err() {
+                continue;
+            }
             self.outbox.changed.notify_one();
             while self.is_connected() && !self.probe().await {}
             self.hub.doubt(Doubt::All);
@@ -486,10 +557,67 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::SeededRandom;
+    use crate::{
+        clock::Timestamp,
+        model::{Change, Content, Notification, Revision},
+        random::SeededRandom,
+    };
 
     fn organization(id: &str) -> OrganizationId {
         OrganizationId::parse(id).unwrap()
+    }
+
+    /// A run of one send with a title of so many bytes.
+    fn run(title: usize) -> Word {
+        let content = Content {
+            kind: "test".into(),
+            title: "x".repeat(title),
+            body: None,
+            entity_type: None,
+            entity_id: None,
+            action_url: None,
+            data: None,
+        };
+        let created = Notification {
+            id: Uuid::nil(),
+            sequence: Revision::new(1),
+            revision: Revision::new(1),
+            content: Arc::new(content),
+            sender: "backend".into(),
+            created_at: Timestamp::from_micros(0),
+            read_at: None,
+            archived_at: None,
+        };
+        let event = InboxEvent::new(Revision::new(1), 1, Change::Created(created));
+        Word::Run(Arc::new(vec![event]))
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_words_and_in_bytes() {
+        let key = InboxKey::parse("acme", "ann").unwrap();
+        let one = run(100).len_bytes();
+        let mut waiting = Waiting::default();
+        let mut push = |word| waiting.push(key.clone(), word, 3, 2 * one);
+        assert_eq!((push(run(100)), push(run(100))), (0, 0));
+        // One byte too many: the inbox alone.
+        assert_eq!(push(run(1)), 0);
+        // One word too many: the oldest goes, and its bytes are free.
+        assert_eq!(push(run(100)), 1);
+        let sizes: Vec<_> = waiting
+            .words
+            .iter()
+            .map(|(_, word)| word.len_bytes())
+            .collect();
+        assert_eq!(sizes, [one, 0, one]);
+        assert_eq!(waiting.bytes, 2 * one);
+        while waiting.take().is_some() {}
+        assert_eq!(waiting.bytes, 0);
+        assert!(
+            !waiting.is_empty(),
+            "the last one is not with the client yet"
+        );
+        waiting.is_sending = false;
+        assert!(waiting.is_empty());
     }
 
     #[test]

@@ -99,14 +99,14 @@ struct MarkedRead {
     read_at: i64,
 }
 
-/// The payload for `run`; where that is empty, the payload for "look into the store".
-pub(super) fn encode(node: Uuid, inbox: &InboxKey, run: &Run) -> Vec<u8> {
+/// The payload for these events; without one, the payload for "look into the store".
+pub(super) fn encode(node: Uuid, inbox: &InboxKey, events: &[InboxEvent]) -> Vec<u8> {
     let mut envelope = Envelope {
         version: VERSION,
         node: node.as_bytes().to_vec(),
         organization_id: inbox.organization_id.as_str().to_owned(),
         user_id: inbox.user_id.as_str().to_owned(),
-        events: run.iter().map(event).collect(),
+        events: events.iter().map(event).collect(),
     };
     if envelope.encoded_len() > MAX_BYTES {
         envelope.events.clear();
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn its_own_echo_says_nothing() {
-        let payload = encode(US, &inbox(), &vec![created(1, 0)]);
+        let payload = encode(US, &inbox(), &[created(1, 0)]);
         assert!(decode(US, &payload).unwrap().is_none());
     }
 
@@ -292,7 +292,7 @@ mod tests {
             changed(|envelope| envelope.events[1].revision = 7),
             changed(|envelope| envelope.events.clear()),
             // Larger than NATS takes.
-            encode(THEM, &inbox(), &vec![created(4, MAX_BYTES)]),
+            encode(THEM, &inbox(), &[created(4, MAX_BYTES)]),
         ] {
             assert!(matches!(heard(&payload), Heard::Gap(key) if key == inbox()));
         }

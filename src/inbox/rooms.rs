@@ -19,6 +19,8 @@ use crate::{
 
 /// The most heads of one statement.
 const BATCH: usize = 1000;
+/// Between two rounds of what is in doubt: what comes meanwhile is one round.
+const PAUSE: Duration = Duration::from_millis(100);
 /// A store that failed is asked again after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -43,6 +45,7 @@ async fn check_doubted(store: &dyn Store, hub: &Hub) {
                 sleep(RETRY).await;
             }
         }
+        sleep(PAUSE).await;
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 
 use doorbell::{
     bus::Bus,
-    clock::Timestamp,
+    clock::{Clock as _, Timestamp},
     config::{FeedSettings, WriterSettings},
     inbox::{
         Inbox,
@@ -534,10 +534,14 @@ async fn run(case: Case, settings: FeedSettings, postgres: Option<&str>) -> Resu
 
 /// The inboxes of a store, at a quiet pace.
 fn inbox(store: Arc<dyn Store>, settings: FeedSettings) -> Arc<Inbox> {
+    inbox_at(Arc::default(), store, settings)
+}
+
+fn inbox_at(clock: Arc<WildClock>, store: Arc<dyn Store>, settings: FeedSettings) -> Arc<Inbox> {
     Inbox::new(
         store,
         Bus::local(&settings),
-        Arc::new(WildClock::default()),
+        clock,
         Arc::new(SeededRandom::new(1)),
         settings,
         &WriterSettings::default(),
@@ -661,6 +665,31 @@ async fn a_feed_that_is_drained_before_its_first_message_only_ends() {
     inbox.drain();
     let end = feed.next().await.unwrap();
     assert!(matches!(end, Err(End::Draining)), "{end:?}");
+    assert!(feed.next().await.is_none());
+}
+
+/// What waits for its client when the token expires is not said any more, a reset
+/// neither.
+#[tokio::test]
+async fn a_feed_that_is_read_after_its_token_only_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(support::sqlite(&directory).await);
+    let clock = Arc::<WildClock>::default();
+    let inbox = inbox_at(clock.clone(), store, FeedSettings::default());
+    let above_the_head = Resume {
+        after_revision: Some(Revision::new(7)),
+        epoch: None,
+    };
+    let expires_at = Timestamp::from_micros(clock.now().as_micros() + 60_000_000);
+    let mut feed = inbox
+        .subscribe(&key(0), above_the_head, expires_at)
+        .await
+        .unwrap();
+    let connected = feed.next().await.unwrap().unwrap();
+    assert!(matches!(connected.event, Event::Connected { .. }));
+    clock.0.store(60_000_000, Ordering::SeqCst);
+    let end = feed.next().await.unwrap();
+    assert!(matches!(end, Err(End::Expired)), "{end:?}");
     assert!(feed.next().await.is_none());
 }
 
