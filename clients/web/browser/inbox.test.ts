@@ -140,11 +140,19 @@ test("a token that ends is renewed before, and the stream goes on", async () => 
   }, doorbell.url);
   await page.goto(pages.url());
   await untilStatus(page, "live");
+  // A stream that breaks and comes back would say so.
+  await page.evaluate(() => {
+    const { inbox } = window;
+    window.statuses = [];
+    inbox.subscribe(() => window.statuses.push(inbox.getSnapshot().status));
+  });
   const first = minted;
   await until("a third token", () => minted >= first + 2);
-  await untilStatus(page, "live");
   await doorbell.send("alice", "later");
   await untilBell(page, unread(1), 1000);
+  const statuses = await page.evaluate(() => window.statuses);
+  expect(statuses.length).toBeGreaterThan(0);
+  expect(statuses.filter((status) => status !== "live")).toEqual([]);
 });
 
 test("a page of a foreign origin is refused", async () => {
@@ -154,6 +162,24 @@ test("a page of a foreign origin is refused", async () => {
   await refused;
   await untilStatus(page, "reconnecting");
   expect(await page.evaluate(() => window.inbox.getSnapshot().isLoaded)).toBe(false);
+});
+
+test("in a sandbox, where locks are refused, it is on its own", async () => {
+  const page = await tab();
+  await page.evaluate(() => {
+    const frame = document.createElement("iframe");
+    frame.sandbox.add("allow-scripts");
+    frame.src = location.href;
+    document.body.append(frame);
+  });
+  const frame = await until("the frame", () => page.frames()[1]);
+  // It asks the service, which refuses what is of no origin.
+  await until("it begins", async () => {
+    const status = await frame.evaluate(() => window.inbox?.getSnapshot().status);
+    return status === "reconnecting";
+  });
+  const asks = () => navigator.locks.request("a lock", () => undefined);
+  await expect(frame.evaluate(asks)).rejects.toThrow("denied");
 });
 
 test("a reload shows the inbox before anything is asked, even without a service", async () => {

@@ -132,18 +132,20 @@ export class Doorbell {
   }
 }
 
-/** Serves the page with a bell, on any host name of the loopback. */
+/** Serves the pages with a bell, on any host name of the loopback. */
 export class Pages {
   #server: Server | undefined;
   #directory = mkdtempSync(join(tmpdir(), "doorbell-pages-"));
 
   static async start(): Promise<Pages> {
     const pages = new Pages();
+    const root = resolve(import.meta.dirname, "page");
+    const input = ["index.html", "scripted.html"].map((file) => join(root, file));
     await build({
       configFile: false,
-      root: resolve(import.meta.dirname, "page"),
+      root,
       logLevel: "error",
-      build: { outDir: pages.#directory, emptyOutDir: true },
+      build: { outDir: pages.#directory, emptyOutDir: true, rollupOptions: { input } },
     });
     pages.#server = createServer((request, response) => {
       const path = new URL(request.url ?? "/", "http://x").pathname;
@@ -154,7 +156,9 @@ export class Pages {
         response.writeHead(404).end();
         return;
       }
-      response.writeHead(200, { "content-type": type[kind] }).end(readFileSync(file));
+      // A frame in a sandbox is of no origin.
+      const headers = { "content-type": type[kind], "access-control-allow-origin": "*" };
+      response.writeHead(200, headers).end(readFileSync(file));
     });
     await new Promise<void>((done) => pages.#server?.listen(0, "127.0.0.1", done));
     return pages;

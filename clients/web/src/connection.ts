@@ -87,8 +87,6 @@ export class Connection {
   #polls = false;
   /** Tokens that were refused in a row. */
   #refusals = 0;
-  /** When the stream began. */
-  #began: number | undefined;
   #pausing: AbortController | undefined;
 
   constructor(host: Host) {
@@ -137,7 +135,6 @@ export class Connection {
         await this.#pause(LONGEST_TIMER_MS, signal);
         continue;
       }
-      this.#began = undefined;
       try {
         host.changed(status);
         const token = await host.token(this.#refusals > 0);
@@ -145,13 +142,11 @@ export class Connection {
         status = polls ? "polling" : "reconnecting";
         const asked = polls ? await this.#poll(token, signal) : await this.#stream(token, signal);
         if (signal.aborted) return;
-        this.#settle();
         const wait = polls ? asked : Math.max(asked, this.#returns.again());
         if (wait > 0) host.changed(status);
         await this.#pause(wait, signal);
       } catch (error) {
         if (signal.aborted) return;
-        this.#settle();
         const cure = cureOf(error);
         if (cure === "token") this.#refusals += 1;
         if (cure === "none" || this.#refusals > MOST_REFUSALS) {
@@ -169,11 +164,7 @@ export class Connection {
     }
   }
 
-  /** Notes whether it worked for long enough that what failed before is over. */
-  #settle(): void {
-    if (this.#began !== undefined && Date.now() - this.#began >= STEADY_MS) this.#worked();
-  }
-
+  /** What failed before is over. */
   #worked(): void {
     this.#backoff.reset();
     this.#returns.reset();
@@ -186,7 +177,7 @@ export class Connection {
     const { fold } = this.#host;
     if (fold.position === undefined) await this.#load(token, signal);
     let stream = await this.#open(token, signal);
-    this.#began = Date.now();
+    const began = Date.now();
     try {
       for (;;) {
         const came = await take(stream);
@@ -214,6 +205,7 @@ export class Connection {
         this.#host.changed("live");
       }
     } finally {
+      if (Date.now() - began >= STEADY_MS) this.#worked();
       stream.abort.abort();
       stream.successor?.abort.abort();
     }

@@ -70,6 +70,7 @@ export class Fold {
   #life = 0;
   /** What came for rows that are not held, while a page was asked for. */
   #late: Late[] | undefined;
+  #state: State | undefined;
 
   get rows(): readonly Notification[] {
     return this.#rows;
@@ -100,10 +101,11 @@ export class Fold {
     return this.#epoch !== undefined;
   }
 
-  /** All of it; nothing when it has to be loaded. */
+  /** All of it, the same object until something changes; nothing when it has to be
+   * loaded. */
   state(): State | undefined {
     if (this.#position === undefined || this.#epoch === undefined) return undefined;
-    return {
+    const state: State = {
       epoch: this.#epoch,
       position: this.#position,
       revision: this.#revision,
@@ -112,6 +114,10 @@ export class Fold {
       oldest: this.#oldest,
       nextPageToken: this.#nextPageToken,
     };
+    const former = this.#state;
+    const keys = Object.keys(state) as (keyof State)[];
+    if (!former || keys.some((key) => state[key] !== former[key])) this.#state = state;
+    return this.#state;
   }
 
   /** Forgets everything. */

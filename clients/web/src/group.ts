@@ -3,18 +3,28 @@
 // A browser allows six HTTP/1.1 connections to a host, and all tabs share them. So
 // tabs of one origin and user form a group. Who holds a Web Lock leads; the browser
 // gives it to the next tab when the leader closes or crashes. A tab that is visible
-// takes it from a leader that is not, which also frees it from one that the browser
-// froze. What the leader knows, it tells the others over a BroadcastChannel; so a
-// new leader goes on from the last position, and nothing is missed.
+// takes it from a leader that is not, or that is silent when it is asked: the browser
+// froze it, or it hangs. What the leader knows, it tells the others over a
+// BroadcastChannel; so a new leader goes on from the last position, and nothing is
+// missed.
+
+import type { Status } from "./connection.js";
+
+/** The leader's inbox, as the others show it. */
+export interface Standing {
+  /** The state as text; nothing where the leader has yet to load it. */
+  readonly state: string | undefined;
+  readonly status: Status;
+  /** What stands in the way, where something does. */
+  readonly error: { readonly code: number; readonly message: string } | undefined;
+}
 
 /** What tabs tell each other. */
 export type Word =
-  /** Somebody is new, or became visible: who leads? */
-  | { readonly kind: "who"; readonly visible: boolean }
-  /** The leader's answer, and its word when its own visibility changes. */
-  | { readonly kind: "leader"; readonly visible: boolean; readonly state: string | undefined; readonly status: string }
-  /** The leader's state changed. */
-  | { readonly kind: "state"; readonly state: string | undefined; readonly status: string }
+  /** Somebody is new, became visible, or heard nothing for long: who leads? */
+  | { readonly kind: "who" }
+  /** The leader's answer, and its word when anything changes. */
+  | ({ readonly kind: "leader"; readonly visible: boolean } & Standing)
   /** A notification is new: announce it. */
   | { readonly kind: "ring"; readonly id: string }
   /** Somebody scrolled: load a page. */
@@ -32,6 +42,8 @@ export interface Member {
 
 /** How long a leader has for its answer before it is taken to be frozen, in ms. */
 const ANSWER_MS = 400;
+/** After so long without a word of the leader a visible tab asks whether it is there. */
+const SILENCE_MS = 60_000;
 
 /** What of the browser a group needs; injected, since tests have no browser. */
 export interface Browser {
@@ -47,9 +59,14 @@ export class Group {
   readonly #member: Member;
   #visible: boolean;
   #leads = false;
+  #isAlone = true;
+  #isStealing = false;
+  /** The latest request for the lock: what becomes of former ones is of no matter. */
+  #request: object | undefined;
   #release: (() => void) | undefined;
   #waiting: AbortController | undefined;
-  #answer: ReturnType<typeof setTimeout> | undefined;
+  /** Until the leader must have answered, or said anything. */
+  #patience: ReturnType<typeof setTimeout> | undefined;
   #left = false;
 
   private constructor(
@@ -77,11 +94,18 @@ export class Group {
     visible: boolean,
   ): Group | undefined {
     const { locks, channel } = browser;
-    return locks && channel && new Group(name, locks, channel(name), member, visible);
+    try {
+      return locks && channel && new Group(name, locks, channel(name), member, visible);
+    } catch {
+      // There is one, but the page may not use it: it is in a sandbox, perhaps.
+      return undefined;
+    }
   }
 
-  get leads(): boolean {
-    return this.#leads;
+  /** Whether no other tab was heard of. Then none listens: who came later has asked
+   * who leads, and who was there before would lead in place of this one. */
+  get isAlone(): boolean {
+    return this.#isAlone;
   }
 
   /** Tells all other tabs. */
@@ -92,13 +116,15 @@ export class Group {
   /** This tab is shown, or hidden. */
   show(visible: boolean): void {
     this.#visible = visible;
+    clearTimeout(this.#patience);
     if (visible && !this.#leads) this.#ask();
   }
 
   /** Gives up its place; another tab goes on. */
   leave(): void {
     this.#left = true;
-    clearTimeout(this.#answer);
+    this.#request = undefined;
+    clearTimeout(this.#patience);
     this.#waiting?.abort();
     this.#release?.();
     this.#channel.close();
@@ -113,44 +139,64 @@ export class Group {
 
   /** Takes the lead from whoever has it. */
   #steal(): void {
-    if (this.#leads || this.#left) return;
+    // Twice, it would take it from itself.
+    if (this.#leads || this.#isStealing || this.#left) return;
+    this.#isStealing = true;
+    this.#isAlone = false;
     this.#waiting?.abort();
     this.#hold({ steal: true });
   }
 
   #hold(options: LockOptions): void {
-    let isGranted = false;
+    const request = {};
+    this.#request = request;
     const held = this.#locks.request(this.#name, options, () => {
-      if (this.#left) return undefined;
-      isGranted = true;
-      clearTimeout(this.#answer);
+      if (request !== this.#request) return undefined;
+      this.#isStealing = false;
+      clearTimeout(this.#patience);
       this.#leads = true;
       this.#member.lead(true);
       return new Promise<void>((release) => {
         this.#release = release;
       });
     });
-    held.catch(() => {
-      // It was never granted: the wait was given up. Or another tab took it away.
-      if (!isGranted || this.#left) return;
-      this.#leads = false;
+    held.catch((error: unknown) => {
+      if (request !== this.#request) return;
+      this.#isStealing = false;
       this.#release = undefined;
+      if ((error as Partial<Error>).name !== "AbortError") {
+        // The browser has locks and refuses them: this tab is on its own.
+        this.leave();
+        this.#leads = true;
+        this.#member.lead(true);
+        return;
+      }
+      // Another tab took it away, which may be hidden, and this one did not hear it.
+      this.#leads = false;
       this.#member.lead(false);
       this.#wait();
+      this.#ask();
     });
   }
 
   /** Asks who leads. No answer, or one of a hidden tab: a visible one takes it. */
   #ask(): void {
-    this.say({ kind: "who", visible: this.#visible });
-    clearTimeout(this.#answer);
-    if (this.#visible) this.#answer = setTimeout(() => this.#steal(), ANSWER_MS);
+    this.say({ kind: "who" });
+    this.#expect(ANSWER_MS, () => this.#steal());
+  }
+
+  /** Does something when the leader says nothing for so long. Only a visible tab
+   * minds: hidden, it asks when it is shown. */
+  #expect(ms: number, act: () => void): void {
+    clearTimeout(this.#patience);
+    if (this.#visible) this.#patience = setTimeout(act, ms);
   }
 
   #hear(word: Word): void {
-    if (word.kind === "leader") {
-      clearTimeout(this.#answer);
+    this.#isAlone = false;
+    if (word.kind === "leader" && !this.#leads) {
       if (this.#visible && !word.visible) this.#steal();
+      else this.#expect(SILENCE_MS, () => this.#ask());
     }
     this.#member.hear(word);
   }

@@ -13,10 +13,12 @@ import { callOptions, Connection, type Status } from "./connection.js";
 import { cureOf } from "./error.js";
 import { Fold, type State } from "./fold.js";
 import { NotificationService, type Notification } from "./gen/doorbell/v1/notifications_pb.js";
-import { Group, type Browser, type Word } from "./group.js";
+import { Group, type Browser, type Standing, type Word } from "./group.js";
 import { identityOf, type ClaimNames } from "./identity.js";
 import { decode, encode, Kept } from "./kept.js";
+import { EMPTY, type Snapshot } from "./snapshot.js";
 import { TokenSource } from "./token.js";
+import { within } from "./wait.js";
 
 /** What an inbox is made from. */
 export interface InboxOptions {
@@ -46,24 +48,6 @@ export interface InboxOptions {
   readonly random?: () => number;
 }
 
-/** The inbox at one moment. It is replaced, never changed. */
-export interface Snapshot {
-  /** Newest first; those that were archived are not in it. */
-  readonly notifications: readonly Notification[];
-  /** Exact, however many are listed. */
-  readonly unreadCount: number;
-  /** The change of the inbox that the count belongs to. */
-  readonly revision: bigint;
-  readonly status: Status;
-  /** Why it failed, or what stands in the way; nothing when all is well. */
-  readonly error: unknown;
-  /** Whether there is a list: empty or not, but no longer unknown. */
-  readonly isLoaded: boolean;
-  /** Whether `loadMore` would find older ones. */
-  readonly hasMore: boolean;
-  readonly isLoadingMore: boolean;
-}
-
 /** An inbox that stays in step with the service while it is started. */
 export interface Inbox {
   /** Begins, or goes on. */
@@ -76,9 +60,10 @@ export interface Inbox {
   /** The inbox now: the same object until something changes. */
   getSnapshot(): Snapshot;
   /** Shows them as read at once, and tells the service. Rejects, and shows them as
-   * they were, where that fails. */
+   * they were, where that fails; of those that are being marked already it waits for
+   * the call that does so. */
   markRead(ids: readonly string[]): Promise<void>;
-  /** Loads the page after the last. */
+  /** Loads the page after the last. Rejects where that fails. */
   loadMore(): Promise<void>;
   /** Tries again now, in place of waiting, also after it failed. */
   retry(): void;
@@ -99,6 +84,14 @@ const GATHER_MS = 50;
 /** The most rows that one call answers with. */
 const LONGEST_PAGE = 100;
 
+/** A mark that was made here, and of which the stream does not know yet. */
+interface Mark {
+  /** Settles with the call that makes it. */
+  readonly call: Promise<void>;
+  /** The one of the service's answer, once there is one. */
+  revision: bigint | undefined;
+}
+
 /** Makes an inbox; `start` begins. */
 export function createInbox(options: InboxOptions): Inbox {
   return new LiveInbox(options);
@@ -112,9 +105,8 @@ class LiveInbox implements Inbox {
   readonly #fold = new Fold();
   readonly #tokens: TokenSource;
   readonly #connection: Connection;
-  /** Marked here, and not yet known to be marked there: `undefined` until the
-   * service answered, then the revision of its answer. */
-  readonly #marking = new Map<string, bigint | undefined>();
+  /** By the notification's id. It is another map when it is another user's inbox. */
+  #marks = new Map<string, Mark>();
   #snapshot: Snapshot | undefined;
   #status: Status = "idle";
   #error: unknown;
@@ -126,9 +118,17 @@ class LiveInbox implements Inbox {
   #gathering: ReturnType<typeof setTimeout> | undefined;
   /** Whether something changed since it was last told. */
   #isBehind = false;
+  /** What the connection had made of the fold when it last said so. */
+  #state: State | undefined;
+  /** What the leader said last. */
+  #heard: Standing | undefined;
+  #page: Promise<void> | undefined;
   /** From taking its place among the tabs to giving it up. */
   #place: AbortController | undefined;
   #identity: string | undefined;
+  /** Whether a token has said, since the start, whose inbox it is: until then it may
+   * be somebody else's. */
+  #isIdentified = false;
   #kept: Kept | undefined;
   #keeping: ReturnType<typeof setTimeout> | undefined;
   #group: Group | undefined;
@@ -160,6 +160,9 @@ class LiveInbox implements Inbox {
     if (this.#started) return;
     const started = new AbortController();
     this.#started = started;
+    // The next token says whose inbox it is: one of before is of no use for that.
+    this.#tokens.forget();
+    this.#isIdentified = false;
     const { signal } = started;
     const listen = (target: EventTarget | undefined, event: string, act: () => void) =>
       target?.addEventListener(event, act, { signal });
@@ -183,6 +186,8 @@ class LiveInbox implements Inbox {
     this.#started = undefined;
     this.#tokens.forget();
     this.#suspend();
+    // Nothing would tell that the next token is another user's.
+    if (this.#identity === undefined) this.#drop();
     this.#set("idle");
   }
 
@@ -202,29 +207,39 @@ class LiveInbox implements Inbox {
   }
 
   async markRead(ids: readonly string[]): Promise<void> {
-    const unread = new Set(this.#fold.rows.filter((row) => !row.readAt).map((row) => row.id));
-    const held = new Set(this.#fold.rows.map((row) => row.id));
+    // A mark is made in somebody's inbox, so it has to be known whose.
+    if (!this.#isIdentified) await this.#tokens.get(false);
+    const held = new Map(this.#fold.rows.map((row) => [row.id, row]));
     // What is not in the list may be unread as well; what is read is left alone.
-    const wanted = [...new Set(ids)].filter((id) => unread.has(id) || !held.has(id));
-    const marked = wanted.filter((id) => !this.#marking.has(id));
-    const identity = this.#identity;
-    for (const id of marked) this.#marking.set(id, undefined);
+    const wanted = [...new Set(ids)].filter((id) => !held.get(id)?.readAt);
+    const marks = this.#marks;
+    const others = wanted.map((id) => marks.get(id)?.call);
+    const unmarked = wanted.filter((id) => !marks.has(id));
+    const call = this.#mark(unmarked, marks);
+    for (const id of unmarked) marks.set(id, { call, revision: undefined });
     this.#update();
+    await Promise.all([call, ...others]);
+  }
+
+  async #mark(ids: readonly string[], marks: Map<string, Mark>): Promise<void> {
     try {
-      for (let from = 0; from < marked.length; from += MOST_MARKED) {
-        const notificationIds = marked.slice(from, from + MOST_MARKED);
+      for (let from = 0; from < ids.length; from += MOST_MARKED) {
+        const notificationIds = ids.slice(from, from + MOST_MARKED);
         const reply = await this.#call((options) =>
           this.#client.markRead({ notificationIds }, options),
         );
         // Meanwhile it may have become somebody else's inbox.
-        if (identity !== this.#identity) return;
-        for (const id of notificationIds) this.#marking.set(id, reply.revision);
+        if (marks !== this.#marks) return;
+        for (const id of notificationIds) {
+          const mark = marks.get(id);
+          if (mark) mark.revision = reply.revision;
+        }
         this.#fold.observe(reply.revision, reply.unreadCount);
         this.#update();
       }
     } catch (error) {
-      for (const id of marked) {
-        if (this.#marking.get(id) === undefined) this.#marking.delete(id);
+      for (const id of ids) {
+        if (marks.get(id)?.revision === undefined) marks.delete(id);
       }
       this.#update();
       throw error;
@@ -256,16 +271,19 @@ class LiveInbox implements Inbox {
   // What is shown.
 
   #view(): Snapshot {
+    const status = this.#status;
+    const error = this.#error;
+    if (!this.#isIdentified) return { ...EMPTY, status, error };
     const fold = this.#fold;
     const readAt = timestampNow();
-    const isMarked = (row: Notification) => !row.readAt && this.#marking.has(row.id);
+    const isMarked = (row: Notification) => !row.readAt && this.#marks.has(row.id);
     return {
       notifications: fold.rows.map((row) => (isMarked(row) ? { ...row, readAt } : row)),
       // The service's, which the answer to a mark brings: nothing is reckoned here.
       unreadCount: fold.unreadCount,
       revision: fold.revision,
-      status: this.#status,
-      error: this.#error,
+      status,
+      error,
       isLoaded: fold.isLoaded,
       hasMore: fold.isLoaded && fold.oldest > 0n,
       isLoadingMore: this.#isLoadingMore,
@@ -280,9 +298,9 @@ class LiveInbox implements Inbox {
 
   #outdate(): void {
     const { position = 0n } = this.#fold;
-    for (const [id, revision] of this.#marking) {
+    for (const [id, { revision }] of this.#marks) {
       // The stream has delivered it: the row says so itself, or is gone.
-      if (revision !== undefined && position >= revision) this.#marking.delete(id);
+      if (revision !== undefined && position >= revision) this.#marks.delete(id);
     }
     this.#snapshot = undefined;
   }
@@ -299,8 +317,12 @@ class LiveInbox implements Inbox {
 
   // The one tab that holds the stream.
 
-  /** The connection changed the fold or its own status. */
+  /** The connection may have changed the fold or its own status. */
   #changed(status: Status, error?: unknown): void {
+    const state = this.#fold.state();
+    // A heartbeat mostly changes nothing, and nothing is written or said then.
+    if (state === this.#state && status === this.#status && error === this.#error) return;
+    this.#state = state;
     this.#status = status;
     this.#error = error;
     this.#outdate();
@@ -333,23 +355,32 @@ class LiveInbox implements Inbox {
   #keep(): void {
     clearTimeout(this.#keeping);
     this.#keeping = undefined;
-    if (this.#leads) this.#kept?.put(this.#fold.state());
+    if (this.#leads && this.#isIdentified) this.#kept?.put(this.#fold.state());
   }
 
-  #encoded(): string | undefined {
-    const state = this.#fold.state();
-    return state && encode(state);
-  }
-
+  /** Tells the other tabs how it stands. */
   #tell(): void {
-    if (!this.#leads || !this.#group) return;
-    this.#group.say({ kind: "state", state: this.#encoded(), status: this.#status });
+    if (!this.#leads || !this.#group || this.#group.isAlone) return;
+    const state = this.#fold.state();
+    this.#group.say({
+      kind: "leader",
+      visible: this.#isVisible(),
+      state: state && encode(state),
+      status: this.#status,
+      error: plain(this.#error),
+    });
   }
 
-  /** Loads older ones, until there is one or no more. */
-  async #loadPage(): Promise<void> {
+  /** Loads older ones: once, however many tabs ask for them. */
+  #loadPage(): Promise<void> {
+    this.#page ??= this.#loadOlder().finally(() => (this.#page = undefined));
+    return this.#page;
+  }
+
+  /** Loads pages, until one has older ones or there are no more. */
+  async #loadOlder(): Promise<void> {
     const fold = this.#fold;
-    const { length } = fold.rows;
+    const { oldest } = fold;
     do {
       const { life, nextPageToken: pageToken } = fold;
       // A list that was shortened when it was kept knows no token for what follows:
@@ -364,50 +395,53 @@ class LiveInbox implements Inbox {
       } finally {
         fold.endPage();
       }
-    } while (fold.rows.length === length && fold.nextPageToken);
+    } while (fold.oldest === oldest && fold.nextPageToken);
     this.#tell();
+    this.#update();
   }
 
   /** The list is the group's: who holds the stream loads the page. */
   async #askForPage(): Promise<void> {
-    const before = this.#fold.rows.length;
-    this.#group?.say({ kind: "more" });
-    await new Promise<void>((done) => {
-      const timer = setTimeout(() => end(), MORE_MS);
-      const forget = this.subscribe(() => {
-        if (this.#fold.rows.length !== before || this.#leads) end();
+    const { oldest } = this.#fold;
+    let forget = (): void => undefined;
+    const came = new Promise<void>((done) => {
+      forget = this.subscribe(() => {
+        if (this.#fold.oldest !== oldest || this.#leads) done();
       });
-      const end = () => {
-        clearTimeout(timer);
-        forget();
-        done();
-      };
     });
+    this.#group?.say({ kind: "more" });
+    await within(came, MORE_MS, "the tab that holds the stream").finally(() => forget());
   }
 
   // Whose inbox it is, and which tab leads.
 
-  /** A token of somebody else: nothing of the former user stays. */
+  /** A token came. Where it is somebody else's, nothing of the former user stays. */
   #identify(token: string): void {
     const identity = identityOf(token, { ...CLAIMS, ...this.#options.claims });
-    if (identity === this.#identity) return;
-    if (this.#identity !== undefined) {
-      this.#fold.drop();
-      this.#marking.clear();
+    const isOther = identity !== this.#identity;
+    if (this.#isIdentified && !isOther) return;
+    this.#isIdentified = true;
+    if (isOther) {
+      this.#drop();
+      this.#identity = identity;
+      this.#kept = undefined;
     }
-    this.#identity = identity;
-    this.#kept = undefined;
     if (this.#leads || this.#group) {
-      // It goes on among the tabs of that user, and with nothing of the former.
+      // It goes on among the tabs of that user.
       this.#suspend();
       queueMicrotask(() => this.#resume());
     }
-    if (identity !== undefined && (this.#options.persist ?? true)) {
+    if (isOther && identity !== undefined && (this.#options.persist ?? true)) {
       this.#kept = new Kept(storage(), this.#options.baseUrl, identity);
       const state = this.#kept.take();
-      if (state && this.#fold.position === undefined) this.#fold.adopt(state);
-      this.#update();
+      if (state) this.#fold.adopt(state);
     }
+    this.#update();
+  }
+
+  #drop(): void {
+    this.#fold.drop();
+    this.#marks = new Map();
   }
 
   #isVisible(): boolean {
@@ -429,7 +463,8 @@ class LiveInbox implements Inbox {
       if (!signal.aborted) this.#set("reconnecting", error);
     }
     if (signal.aborted) return;
-    if (this.#identity !== undefined && (this.#options.shareTabs ?? true)) {
+    const isKnown = this.#isIdentified && this.#identity !== undefined;
+    if (isKnown && (this.#options.shareTabs ?? true)) {
       const name = `doorbell:${this.#options.baseUrl}:${this.#identity}`;
       const member = {
         lead: (leads: boolean) => this.#lead(leads),
@@ -450,6 +485,7 @@ class LiveInbox implements Inbox {
     clearTimeout(this.#gathering);
     this.#gathering = undefined;
     this.#leads = false;
+    this.#heard = undefined;
     this.#group?.leave();
     this.#group = undefined;
   }
@@ -461,17 +497,9 @@ class LiveInbox implements Inbox {
       this.#connection.stop();
       return;
     }
+    this.#heard = undefined;
     this.#connection.start(!this.#isVisible());
-    this.#sayLeader();
-  }
-
-  #sayLeader(): void {
-    this.#group?.say({
-      kind: "leader",
-      visible: this.#isVisible(),
-      state: this.#encoded(),
-      status: this.#status,
-    });
+    this.#tell();
   }
 
   /** This tab was shown or hidden. */
@@ -481,7 +509,7 @@ class LiveInbox implements Inbox {
     if (!this.#leads) return;
     clearTimeout(this.#hiding);
     // A visible tab that hears this takes the lead.
-    this.#sayLeader();
+    this.#tell();
     if (visible) this.#connection.start(false);
     else {
       const grace = this.#options.hiddenGrace ?? 5000;
@@ -493,11 +521,10 @@ class LiveInbox implements Inbox {
   #hear(word: Word): void {
     switch (word.kind) {
       case "who":
-        if (this.#leads) this.#sayLeader();
+        this.#tell();
         break;
       case "leader":
-      case "state":
-        if (!this.#leads) this.#follow(word.state, word.status as Status);
+        if (!this.#leads) this.#follow(word);
         break;
       case "ring": {
         const row = this.#fold.rows.find((held) => held.id === word.id);
@@ -505,20 +532,24 @@ class LiveInbox implements Inbox {
         break;
       }
       case "more":
-        if (this.#leads) {
-          const loaded = this.#loadPage().catch(() => this.#tell());
-          void loaded.then(() => this.#update());
-        }
+        // Where it fails, who asked hears nothing, and gives up.
+        if (this.#leads) void this.#loadPage().catch(() => undefined);
         break;
       case "retry":
         if (this.#leads) this.retry();
     }
   }
 
-  #follow(text: string | undefined, status: Status): void {
-    const state: State | undefined = text === undefined ? undefined : decode(text);
+  #follow(leader: Standing): void {
+    const { state: text, status, error } = leader;
+    const heard = this.#heard;
+    // An answer to another tab's question, mostly: there is nothing new in it.
+    const isSame = text === heard?.state && error?.message === heard?.error?.message;
+    if (heard && isSame && status === heard.status) return;
+    this.#heard = leader;
+    const state = text === undefined ? undefined : decode(text);
     if (state) this.#fold.adopt(state);
-    this.#set(status);
+    this.#set(status, error && new ConnectError(error.message, error.code));
   }
 
   /** A call with the token there is, and once more with another where it is refused. */
@@ -530,6 +561,13 @@ class LiveInbox implements Inbox {
       return await call(callOptions(await this.#tokens.get(true)));
     }
   }
+}
+
+/** An error as it can be told to another tab. */
+function plain(error: unknown): Standing["error"] {
+  if (error === undefined) return undefined;
+  const { code, rawMessage: message } = ConnectError.from(error);
+  return { code, message };
 }
 
 /** Calls what the page gave: an error in it is the page's, and ends no stream. */

@@ -2,9 +2,5 @@
 
 export type { Status } from "./connection.js";
 export type { Notification } from "./gen/doorbell/v1/notifications_pb.js";
-export {
-  createInbox,
-  type Inbox,
-  type InboxOptions,
-  type Snapshot,
-} from "./inbox.js";
+export { createInbox, type Inbox, type InboxOptions } from "./inbox.js";
+export type { Snapshot } from "./snapshot.js";

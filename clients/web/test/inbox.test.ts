@@ -79,6 +79,32 @@ test("a snapshot is the same object until something changes", async () => {
   expect(heard).not.toHaveBeenCalled();
 });
 
+test("a heartbeat that brings nothing changes nothing, writes nothing and tells nobody", async () => {
+  const browser = newBrowser();
+  service.send("one");
+  const tabs = [await Tab.open(browser), await Tab.open(browser)];
+  await pass(1000);
+  const before = tabs.map(({ inbox }) => inbox.getSnapshot());
+  browser.shelf.written = 0;
+  Channel.said = 0;
+  for (let beat = 0; beat < 3; beat += 1) {
+    service.say({ event: { case: "heartbeat", value: {} } });
+    await pass(1000);
+  }
+  expect(browser.shelf.written).toBe(0);
+  expect(Channel.said).toBe(0);
+  // Nor does an answer that only repeats what is known.
+  tabs[1]!.show(browser, true);
+  await pass(1000);
+  expect(Channel.said).toBeGreaterThan(0);
+  expect(tabs.map(({ inbox }) => inbox.getSnapshot())).toEqual(before);
+  tabs.forEach(({ inbox }, at) => expect(inbox.getSnapshot()).toBe(before[at]));
+  service.send("two");
+  await pass(1000);
+  expect(browser.shelf.written).toBeGreaterThan(0);
+  for (const { inbox } of tabs) expect(titles(inbox)).toEqual(["two", "one"]);
+});
+
 test("a listener that throws ends no stream", async () => {
   const complain = vi.spyOn(console, "error").mockImplementation(() => undefined);
   const inbox = open();
@@ -310,6 +336,53 @@ test("stopped and started for somebody else, nothing of the former user stays", 
   expect(titles(inbox)).toEqual([]);
 });
 
+for (const next of ["ann", "bob"]) {
+  test(`until a token says that ${next} is there, nothing is shown and no group joined`, async () => {
+    const browser = newBrowser();
+    service.send("for ann");
+    let answer: () => string | Promise<string> = () => token("ann", Date.now() + 3_600_000);
+    new Tab().enter(browser);
+    const inbox = open({ shareTabs: true, persist: true, getToken: () => answer() });
+    await pass(500);
+    inbox.stop();
+    expect(titles(inbox)).toEqual(["for ann"]);
+    browser.locks.asked.length = 0;
+    answer = () => Promise.reject(new Error("nobody is logged in"));
+    inbox.start();
+    const nothing = { isLoaded: false, notifications: [], unreadCount: 0, hasMore: false };
+    expect(inbox.getSnapshot()).toMatchObject(nothing);
+    await pass(3000);
+    expect(inbox.getSnapshot()).toMatchObject({ ...nothing, status: "reconnecting" });
+    expect(browser.locks.asked).toEqual([]);
+
+    answer = () => token(next, Date.now() + 3_600_000);
+    service.calls.length = 0;
+    if (next === "bob") service.rows = [];
+    await pass(10_000);
+    expect(browser.locks.asked.map(({ name }) => name.includes(next))).toEqual([true]);
+    expect(inbox.getSnapshot()).toMatchObject({ isLoaded: true, status: "live" });
+    expect(titles(inbox)).toEqual(next === "ann" ? ["for ann"] : []);
+    // Ann's goes on from where it was.
+    expect(service.calls[0]).toBe(next === "ann" ? "subscribe after 1" : "getRecent");
+  });
+}
+
+test("where tokens say nothing of whose they are, a stop forgets all", async () => {
+  service.send("for ann");
+  const inbox = open({ getToken: () => "opaque", persist: true });
+  await pass();
+  expect(titles(inbox)).toEqual(["for ann"]);
+  const marked = inbox.markRead([service.rows[0]!.id]);
+  while (!service.calls.includes("markRead")) await Promise.resolve();
+  inbox.stop();
+  await marked;
+  expect(inbox.getSnapshot()).toMatchObject({ isLoaded: false, unreadCount: 0, revision: 0n });
+  service.calls.length = 0;
+  inbox.start();
+  await pass();
+  expect(service.calls[0]).toBe("getRecent");
+});
+
 test("streams that end right after they began come ever later", async () => {
   open();
   await pass();
@@ -326,6 +399,44 @@ test("streams that end right after they began come ever later", async () => {
   service.cut();
   await pass(300);
   expect(service.calls.length).toBe(1);
+});
+
+test("a stream that lasted makes up for failures, however it ended", async () => {
+  service.failure = new ConnectError("away", Code.Unavailable);
+  const inbox = open();
+  await pass(20_000);
+  service.failure = undefined;
+  await pass(60_000);
+  expect(inbox.getSnapshot().status).toBe("live");
+  inbox.stop();
+  service.failure = new ConnectError("away", Code.Unavailable);
+  service.calls.length = 0;
+  inbox.start();
+  await pass();
+  expect(service.calls.length).toBe(1);
+  await pass(300);
+  expect(service.calls.length).toBe(2);
+});
+
+test("a burst that is healed rings for what is new, once, and for nothing else", async () => {
+  service.mostQueued = 3;
+  for (let number = 1; number <= 3; number += 1) service.send(`old ${number}`);
+  const inbox = open({ pageSize: 1 });
+  const announced: string[] = [];
+  inbox.onNotification((notification) => announced.push(notification.title));
+  await pass();
+  service.mark(service.rows.map((row) => row.id));
+  const added = Array.from({ length: 6 }, (_, at) => service.send(`new ${at + 1}`).title);
+  await pass(100);
+  expect(announced).toEqual(added);
+  expect(titles(inbox).slice(0, 6)).toEqual(added.toReversed());
+  // What comes in a replay is there, and silent.
+  service.cut();
+  await pass();
+  for (let number = 1; number <= 6; number += 1) service.send(`missed ${number}`);
+  await pass(1000);
+  expect(titles(inbox)[0]).toBe("missed 6");
+  expect(announced).toEqual(added);
 });
 
 test("a service that resets again and again is asked ever later", async () => {
@@ -475,6 +586,40 @@ test("marking shows at once, the count with the answer, and nothing stays of a f
   expect(inbox.getSnapshot().notifications[0]?.readAt).toBeUndefined();
 });
 
+test("more than one call takes are marked in several", async () => {
+  for (let number = 1; number <= 501; number += 1) service.send(`number ${number}`);
+  const inbox = open();
+  await pass();
+  await inbox.markRead(service.rows.map((row) => row.id));
+  expect(service.calls.filter((call) => call === "markRead").length).toBe(2);
+  expect(inbox.getSnapshot().unreadCount).toBe(0);
+  expect(inbox.getSnapshot().notifications.every((row) => row.readAt)).toBe(true);
+});
+
+test("a mark before the first token waits for it, and its answer counts", async () => {
+  const [one] = [service.send("one"), service.send("two")];
+  let answer = (_: string) => undefined as void;
+  const inbox = open({ getToken: () => new Promise((given) => (answer = given)) });
+  // Only the answer to the mark tells of the count.
+  inbox.stop();
+  const marked = inbox.markRead([one.id]);
+  expect(inbox.getSnapshot().notifications).toEqual([]);
+  answer(token("ann", Date.now() + 3_600_000));
+  await marked;
+  expect(inbox.getSnapshot()).toMatchObject({ unreadCount: 1, revision: 3n });
+});
+
+test("who marks what is being marked hears how that ends", async () => {
+  const one = service.send("one");
+  const inbox = open();
+  await pass();
+  service.failure = new ConnectError("away", Code.Unavailable);
+  const both = [inbox.markRead([one.id]), inbox.markRead([one.id])];
+  for (const { status } of await Promise.allSettled(both)) expect(status).toBe("rejected");
+  expect(service.calls.filter((call) => call === "markRead").length).toBe(1);
+  expect(inbox.getSnapshot().notifications[0]?.readAt).toBeUndefined();
+});
+
 test("pages follow one another down to the oldest", async () => {
   for (let number = 1; number <= 45; number += 1) service.send(`number ${number}`);
   const inbox = open();
@@ -508,6 +653,7 @@ test("offline it waits, and online it comes back at once", async () => {
 class Tab {
   readonly document = Object.assign(new EventTarget(), { visibilityState: "visible" });
   readonly window = new EventTarget();
+  readonly channels: Channel[] = [];
   inbox!: Inbox;
 
   static async open(browser: { locks: Locks; shelf: Shelf }, user = "ann", hidden = false) {
@@ -525,7 +671,16 @@ class Tab {
     vi.stubGlobal("window", this.window);
     vi.stubGlobal("navigator", { onLine: true, locks: browser.locks });
     vi.stubGlobal("localStorage", browser.shelf);
-    vi.stubGlobal("BroadcastChannel", Channel);
+    const { channels } = this;
+    vi.stubGlobal(
+      "BroadcastChannel",
+      class extends Channel {
+        constructor(name: string) {
+          super(name);
+          channels.push(this);
+        }
+      },
+    );
   }
 
   show(browser: { locks: Locks; shelf: Shelf }, visible: boolean): void {
@@ -707,6 +862,73 @@ test("hidden, the stream is given up and a poll a minute stays; shown, it resume
   expect(announced).not.toHaveBeenCalled();
 });
 
+test("a poll that cannot go on loads anew", async () => {
+  const browser = newBrowser();
+  service.send("one");
+  const { inbox } = await Tab.open(browser, "ann", true);
+  await pass(1000);
+  expect(inbox.getSnapshot()).toMatchObject({ status: "polling", unreadCount: 1 });
+  // More than one answer has: between them and the list would be a gap.
+  for (let number = 1; number <= 101; number += 1) service.send(`number ${number}`);
+  service.calls.length = 0;
+  await pass(60_000);
+  expect(service.calls).toEqual(["getRecent", "getRecent"]);
+  expect(titles(inbox).length).toBe(20);
+  expect(inbox.getSnapshot()).toMatchObject({ unreadCount: 102, hasMore: true });
+  // Another life of the store.
+  service.rows = [];
+  service.revision = 0n;
+  service.epoch = "the second";
+  service.send("of this life");
+  service.calls.length = 0;
+  await pass(60_000);
+  expect(service.calls).toEqual(["getRecent", "getRecent"]);
+  expect(titles(inbox)).toEqual(["of this life"]);
+  expect(inbox.getSnapshot()).toMatchObject({ revision: 1n, unreadCount: 1 });
+});
+
+test("older ones are loaded in any tab, once for all that ask", async () => {
+  const browser = newBrowser();
+  for (let number = 1; number <= 45; number += 1) service.send(`number ${number}`);
+  const tabs = [await Tab.open(browser), await Tab.open(browser), await Tab.open(browser)];
+  await pass(1000);
+  service.calls.length = 0;
+  const asked = tabs.map(({ inbox }) => inbox.loadMore());
+  await pass(500);
+  await Promise.all(asked);
+  expect(service.calls).toEqual(["getRecent"]);
+  for (const { inbox } of tabs) expect(titles(inbox).length).toBe(40);
+  // What comes meanwhile is not taken for the page.
+  service.failure = new ConnectError("away", Code.Unavailable);
+  const failed = expect(tabs[1]!.inbox.loadMore()).rejects.toThrow(/did not answer/);
+  await pass(500);
+  service.send("meanwhile");
+  await pass(500);
+  expect(tabs[1]!.inbox.getSnapshot()).toMatchObject({ unreadCount: 46, isLoadingMore: true });
+  await pass(9500);
+  await failed;
+  expect(tabs[1]!.inbox.getSnapshot()).toMatchObject({ hasMore: true, isLoadingMore: false });
+  service.failure = undefined;
+  const last = tabs[2]!.inbox.loadMore();
+  await pass(500);
+  await last;
+  for (const { inbox } of tabs) expect(titles(inbox).length).toBe(46);
+});
+
+test("a visible tab goes on where the one with the stream hangs", async () => {
+  const browser = newBrowser();
+  const first = await Tab.open(browser);
+  await pass(1000);
+  const second = await Tab.open(browser);
+  await pass(1000);
+  for (const channel of first.channels) channel.hangs = true;
+  service.send("unheard");
+  await pass(1000);
+  expect(titles(second.inbox)).toEqual([]);
+  await pass(60_000);
+  expect(titles(second.inbox)).toEqual(["unheard"]);
+});
+
 test("a tab that the browser freezes hands the stream on", async () => {
   const browser = newBrowser();
   const first = await Tab.open(browser);
@@ -735,12 +957,40 @@ test("any tab can say to try again now", async () => {
   service.failure = forbidden();
   service.cut();
   await pass(1000);
-  for (const { inbox } of tabs) expect(inbox.getSnapshot().status).toBe("failed");
+  for (const { inbox } of tabs) {
+    const { status, error } = inbox.getSnapshot();
+    expect(status).toBe("failed");
+    expect(error).toMatchObject({ code: Code.PermissionDenied, rawMessage: "no" });
+  }
   service.failure = undefined;
   tabs[1]!.inbox.retry();
   await pass(1000);
-  for (const { inbox } of tabs) expect(inbox.getSnapshot().status).toBe("live");
+  for (const { inbox } of tabs) {
+    expect(inbox.getSnapshot()).toMatchObject({ status: "live", error: undefined });
+  }
   expect(service.followers.size).toBe(1);
+});
+
+test("where the browser refuses locks or channels each tab is on its own", async () => {
+  const refused = new DOMException("denied", "SecurityError");
+  const locks = { request: () => Promise.reject(refused) };
+  vi.stubGlobal("navigator", { onLine: true, locks });
+  vi.stubGlobal("BroadcastChannel", Channel);
+  const inboxes = [open({ shareTabs: true }), open({ shareTabs: true })];
+  await pass(100);
+  vi.stubGlobal("navigator", { onLine: true, locks: newBrowser().locks });
+  vi.stubGlobal(
+    "BroadcastChannel",
+    class {
+      constructor() {
+        throw refused;
+      }
+    },
+  );
+  inboxes.push(open({ shareTabs: true }));
+  await pass(1000);
+  for (const inbox of inboxes) expect(inbox.getSnapshot().status).toBe("live");
+  expect(service.followers.size).toBe(3);
 });
 
 test("where the browser has no locks each tab is on its own", async () => {

@@ -5,13 +5,16 @@
 export class Locks {
   readonly #held = new Map<string, { reject: (error: Error) => void }>();
   readonly #waiting = new Map<string, (() => void)[]>();
+  /** What was asked for. */
+  readonly asked: ({ readonly name: string } & LockOptions)[] = [];
 
   request = async (
     name: string,
     options: LockOptions,
     callback: () => Promise<void> | undefined,
   ): Promise<void> => {
-    if (options.steal) this.#held.get(name)?.reject(new Error("stolen"));
+    this.asked.push({ name, ...options });
+    if (options.steal) this.#held.get(name)?.reject(new DOMException("stolen", "AbortError"));
     else if (this.#held.has(name)) {
       await new Promise<void>((granted, aborted) => {
         const queue = this.#waiting.get(name) ?? [];
@@ -19,7 +22,7 @@ export class Locks {
         queue.push(granted);
         options.signal?.addEventListener("abort", () => {
           queue.splice(queue.indexOf(granted), 1);
-          aborted(new Error("aborted"));
+          aborted(new DOMException("aborted", "AbortError"));
         });
       });
     }
@@ -27,7 +30,8 @@ export class Locks {
     this.#held.set(name, place);
     try {
       await Promise.race([
-        callback(),
+        // It is told a moment later.
+        new Promise((done) => setImmediate(done)).then(callback),
         new Promise<void>((_, reject) => (place.reject = reject)),
       ]);
     } finally {
@@ -43,6 +47,8 @@ export class Locks {
 export class Shelf implements Storage {
   readonly #items = new Map<string, string>();
   room = Number.POSITIVE_INFINITY;
+  /** How often anything was put there. */
+  written = 0;
 
   get length(): number {
     return this.#items.size;
@@ -55,6 +61,7 @@ export class Shelf implements Storage {
   }
   setItem(key: string, value: string): void {
     if (value.length > this.room) throw new Error("there is no room");
+    this.written += 1;
     this.#items.set(key, value);
   }
   removeItem(key: string): void {
@@ -79,6 +86,8 @@ export class Channel {
   /** How often anything was said. */
   static said = 0;
   onmessage: ((event: { data: unknown }) => void) | null = null;
+  /** Its tab does nothing at all: it is frozen, or runs without end. */
+  hangs = false;
   readonly name: string;
 
   constructor(name: string) {
@@ -87,12 +96,13 @@ export class Channel {
   }
 
   postMessage(message: unknown): void {
+    if (this.hangs) return;
     const data: unknown = structuredClone(message);
     Channel.said += 1;
     for (const other of Channel.#open) {
       if (other === this || other.name !== this.name) continue;
       queueMicrotask(() => {
-        if (Channel.#open.has(other)) other.onmessage?.({ data });
+        if (Channel.#open.has(other) && !other.hangs) other.onmessage?.({ data });
       });
     }
   }

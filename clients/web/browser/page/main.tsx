@@ -12,6 +12,8 @@ declare global {
     mint?: () => Promise<string>;
     inbox: InboxStore;
     announced: string[];
+    /** What the inbox was, where a test notes it. */
+    statuses: string[];
   }
 }
 

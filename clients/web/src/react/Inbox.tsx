@@ -5,12 +5,15 @@ import {
   useCallback,
   useEffect,
   useId,
+  useLayoutEffect,
   useRef,
   useState,
+  type ComponentProps,
   type KeyboardEvent,
   type ReactNode,
 } from "react";
-import type { Inbox as InboxStore, Snapshot } from "../inbox.js";
+import type { Inbox as InboxStore } from "../inbox.js";
+import type { Snapshot } from "../snapshot.js";
 import type { Notification } from "../gen/doorbell/v1/notifications_pb.js";
 import { relative } from "./time.js";
 import { useInbox } from "./useInbox.js";
@@ -52,6 +55,7 @@ export const ENGLISH: Labels = {
   announce: (notification) => `New notification: ${notification.title}`,
 };
 
+/** What the component is given. */
 export interface InboxProps {
   readonly inbox: InboxStore;
   /** Texts in place of the English ones. */
@@ -64,23 +68,21 @@ export interface InboxProps {
   readonly renderNotification?: (notification: Notification) => ReactNode;
   /** Added to the outermost element's. */
   readonly className?: string;
+  /** The look; as the system says where it is absent. */
+  readonly theme?: "light" | "dark";
 }
 
 /** A bell with its inbox. Styled by `@doorbell/web/style.css`, or by your own. */
-export function Inbox({ inbox, className, ...props }: InboxProps) {
+export function Inbox({ inbox, className, theme, ...props }: InboxProps) {
   const snapshot = useInbox(inbox);
   const labels = { ...ENGLISH, ...props.labels };
   const [isOpen, setOpen] = useState(false);
-  const [announced, setAnnounced] = useState("");
+  const [announced, setAnnounced] = useState<Notification>();
   const root = useRef<HTMLDivElement>(null);
   const bell = useRef<HTMLButtonElement>(null);
   const panel = useId();
-  const { announce } = labels;
 
-  useEffect(
-    () => inbox.onNotification((notification) => setAnnounced(announce(notification))),
-    [inbox, announce],
-  );
+  useEffect(() => inbox.onNotification(setAnnounced), [inbox]);
   useEffect(() => {
     if (!isOpen) return;
     const closeOutside = (event: Event) => {
@@ -101,7 +103,12 @@ export function Inbox({ inbox, className, ...props }: InboxProps) {
   };
 
   return (
-    <div ref={root} className={`doorbell ${className ?? ""}`} onKeyDown={closeByKey}>
+    <div
+      ref={root}
+      className={`doorbell ${className ?? ""}`}
+      data-theme={theme}
+      onKeyDown={closeByKey}
+    >
       <button
         ref={bell}
         type="button"
@@ -120,7 +127,8 @@ export function Inbox({ inbox, className, ...props }: InboxProps) {
         )}
       </button>
       <div className="doorbell-live" role="status" aria-live="polite">
-        {announced}
+        {/* An element for each: one that has the text of the last is said too. */}
+        {announced && <span key={announced.id}>{labels.announce(announced)}</span>}
       </div>
       {isOpen && (
         <Panel {...props} id={panel} inbox={inbox} snapshot={snapshot} labels={labels} />
@@ -129,7 +137,7 @@ export function Inbox({ inbox, className, ...props }: InboxProps) {
   );
 }
 
-interface PanelProps extends Omit<InboxProps, "labels" | "className"> {
+interface PanelProps extends Omit<InboxProps, "labels" | "className" | "theme"> {
   readonly id: string;
   readonly snapshot: Snapshot;
   readonly labels: Labels;
@@ -145,9 +153,10 @@ function Panel({ id, inbox, snapshot, labels, ...props }: PanelProps) {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step === undefined) return;
     event.preventDefault();
-    const items = [...(panel.current?.querySelectorAll<HTMLElement>(".doorbell-open") ?? [])];
-    const at = items.indexOf(document.activeElement as HTMLElement);
-    items[Math.max(0, Math.min(items.length - 1, at + step))]?.focus();
+    const items = [...(panel.current?.querySelectorAll(".doorbell-item") ?? [])];
+    const at = items.findIndex((item) => item.contains(event.target as Node));
+    const next = items[Math.max(0, Math.min(items.length - 1, at + step))];
+    next?.querySelector<HTMLElement>(".doorbell-open")?.focus();
   };
 
   return (
@@ -168,9 +177,9 @@ function Panel({ id, inbox, snapshot, labels, ...props }: PanelProps) {
       {status === "failed" && (
         <p className="doorbell-note doorbell-error" role="alert">
           {labels.failed}{" "}
-          <button type="button" className="doorbell-link" onClick={() => inbox.retry()}>
+          <Fleeting className="doorbell-link" onClick={() => inbox.retry()}>
             {labels.retry}
-          </button>
+          </Fleeting>
         </p>
       )}
       {!isLoaded && status !== "failed" && (
@@ -197,7 +206,7 @@ function Panel({ id, inbox, snapshot, labels, ...props }: PanelProps) {
   );
 }
 
-interface ItemProps extends Omit<InboxProps, "labels" | "className"> {
+interface ItemProps extends Omit<InboxProps, "labels" | "className" | "theme"> {
   readonly notification: Notification;
   readonly labels: Labels;
 }
@@ -228,8 +237,7 @@ function Item({ inbox, notification, labels, locale, onSelect, renderNotificatio
         </a>
       )}
       {isUnread && (
-        <button
-          type="button"
+        <Fleeting
           className="doorbell-mark"
           aria-label={`${labels.markRead}: ${notification.title}`}
           title={labels.markRead}
@@ -275,29 +283,50 @@ function More({
   readonly labels: Labels;
   readonly load: () => Promise<void>;
 }) {
-  const button = useRef<HTMLButtonElement>(null);
+  const place = useRef<HTMLDivElement>(null);
+  const hasFailed = useRef(false);
   const latest = useRef(load);
   latest.current = load;
-  const loadNow = useCallback(() => void latest.current().catch(() => undefined), []);
+  const loadNow = useCallback(async () => {
+    try {
+      hasFailed.current = false;
+      await latest.current();
+    } catch {
+      hasFailed.current = true;
+    }
+  }, []);
   useEffect(() => {
-    if (!button.current || typeof IntersectionObserver === "undefined") return;
+    if (isLoading || !place.current || typeof IntersectionObserver === "undefined") return;
     const observer = new IntersectionObserver((entries) => {
-      if (entries.some((entry) => entry.isIntersecting)) loadNow();
+      // It is still in view after a failure: only who presses it tries again.
+      const isInView = entries.some((entry) => entry.isIntersecting);
+      if (isInView && !hasFailed.current) void loadNow();
     });
-    observer.observe(button.current);
+    observer.observe(place.current);
     return () => observer.disconnect();
   }, [loadNow, isLoading]);
   return (
-    <button
-      ref={button}
-      type="button"
-      className="doorbell-more"
-      aria-busy={isLoading}
-      onClick={loadNow}
-    >
-      {isLoading ? labels.loading : labels.loadMore}
-    </button>
+    <div ref={place}>
+      <Fleeting className="doorbell-more" aria-busy={isLoading} onClick={() => void loadNow()}>
+        {isLoading ? labels.loading : labels.loadMore}
+      </Fleeting>
+    </div>
   );
+}
+
+/** A button that may go while it has the focus: its item then has it, or the list.
+ * Without the focus inside, the keys of the list would do nothing. */
+function Fleeting(props: ComponentProps<"button">) {
+  const ref = useRef<HTMLButtonElement>(null);
+  useLayoutEffect(() => {
+    const button = ref.current;
+    return () => {
+      if (!button?.matches(":focus")) return;
+      const item = button.parentElement?.querySelector<HTMLElement>(".doorbell-open");
+      (item ?? button.closest<HTMLElement>(".doorbell-panel"))?.focus();
+    };
+  }, []);
+  return <button {...props} ref={ref} type="button" />;
 }
 
 /** The service lets only such through; a page should not have to trust it. */

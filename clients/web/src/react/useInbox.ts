@@ -1,5 +1,6 @@
 import { useCallback, useEffect, useSyncExternalStore } from "react";
-import type { Inbox, Snapshot } from "../inbox.js";
+import type { Inbox } from "../inbox.js";
+import { EMPTY, type Snapshot } from "../snapshot.js";
 
 /** How many components use an inbox: it is stopped when the last one goes. */
 const users = new WeakMap<Inbox, number>();
@@ -20,5 +21,5 @@ export function useInbox(inbox: Inbox): Snapshot {
   }, [inbox]);
   const subscribe = useCallback((listener: () => void) => inbox.subscribe(listener), [inbox]);
   const snapshot = useCallback(() => inbox.getSnapshot(), [inbox]);
-  return useSyncExternalStore(subscribe, snapshot, snapshot);
+  return useSyncExternalStore(subscribe, snapshot, () => EMPTY);
 }

@@ -1,0 +1,178 @@
+// The bell by itself, over an inbox that is made up.
+
+import type { Browser, Page } from "playwright-core";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { openBrowser, Pages, until } from "./service.js";
+
+let browser: Browser;
+let pages: Pages;
+let page: Page;
+
+beforeAll(async () => {
+  pages = await Pages.start();
+  browser = await openBrowser();
+});
+
+afterAll(async () => {
+  await browser?.close();
+  pages?.stop();
+});
+
+beforeEach(async () => {
+  page = await browser.newPage({ locale: "en-GB" });
+  await page.goto(`${pages.url()}scripted.html`);
+  await page.locator(".doorbell-bell").waitFor();
+});
+
+afterEach(async () => {
+  await page?.close();
+});
+
+const list = (...titles: string[]) =>
+  page.evaluate((given) => window.scripted.list(...given), titles);
+const calls = () => page.evaluate(() => window.scripted.calls);
+const focused = () => page.evaluate(() => document.activeElement?.className ?? "");
+const open = () => page.locator(".doorbell-bell").click();
+const panel = () => page.getByRole("dialog");
+
+/** Lets so many frames be painted. */
+async function frames(count: number): Promise<void> {
+  await page.evaluate(async (left) => {
+    for (; left > 0; left -= 1) await new Promise(requestAnimationFrame);
+  }, count);
+}
+
+async function untilFocused(what: string): Promise<void> {
+  await until(`the focus is on ${what}`, async () => (await focused()) === what);
+}
+
+test("it says that it loads, that there is nothing, and what failed", async () => {
+  await open();
+  await panel().getByText("Loading…").waitFor();
+  await list();
+  await panel().getByText("Nothing here yet.").waitFor();
+  expect(await panel().getByText("Loading…").count()).toBe(0);
+  await page.evaluate(() => window.scripted.set({ status: "offline" }));
+  await panel().getByText("You are offline.").waitFor();
+  await page.evaluate(() => window.scripted.set({ status: "reconnecting" }));
+  await panel().getByText("Reconnecting…").waitFor();
+  await page.evaluate(() => window.scripted.set({ status: "failed" }));
+  await panel().getByRole("alert").getByText("Notifications cannot be shown.").waitFor();
+  await page.getByRole("button", { name: "Try again" }).click();
+  expect(await calls()).toContain("retry");
+  // The button is gone, and the keys still do something.
+  await untilFocused("doorbell-panel");
+  await page.keyboard.press("Escape");
+  await untilFocused("doorbell-bell");
+});
+
+test("its texts and what an item shows are the page's to choose", async () => {
+  await page.evaluate(() =>
+    window.render({
+      className: "mine",
+      labels: { title: "Neues", bell: (count) => `${count} neu`, markRead: "Gelesen" },
+      renderNotification: ({ title }) => `* ${title}`,
+      onSelect: ({ title }) => window.selected.push(title),
+    }),
+  );
+  await list("two", "one");
+  await page.getByRole("button", { name: "2 neu" }).click();
+  await page.getByRole("dialog", { name: "Neues" }).waitFor();
+  expect(await page.locator(".doorbell.mine").count()).toBe(1);
+  await page.getByRole("button", { name: "Gelesen: two" }).waitFor();
+  await page.getByRole("button", { name: "* one" }).click();
+  expect(await page.evaluate(() => window.selected)).toEqual(["one"]);
+  expect(await calls()).toContain("markRead 1");
+});
+
+test("it begins with the bell, and ends with it", async () => {
+  await until("it began", async () => (await calls()).includes("start"));
+  await page.evaluate(() => window.render(undefined));
+  await until("it ended", async () => (await calls()).includes("stop"));
+});
+
+test("older ones that do not come are not asked for again and again", async () => {
+  await list("one");
+  await page.evaluate(() => {
+    window.scripted.isFailing = true;
+    window.scripted.set({ hasMore: true });
+  });
+  const loads = async () => (await calls()).filter((call) => call === "loadMore").length;
+  await open();
+  await until("it loads", async () => (await loads()) > 0);
+  await frames(60);
+  expect(await loads()).toBe(1);
+  const more = page.getByRole("button", { name: "Show older ones" });
+  await more.click();
+  await until("it loads again", async () => (await loads()) > 1);
+  await frames(60);
+  expect(await loads()).toBe(2);
+  // With the last ones the button goes, and the focus stays in the list.
+  await page.evaluate(() => (window.scripted.isFailing = false));
+  await more.click();
+  await more.waitFor({ state: "detached" });
+  await untilFocused("doorbell-panel");
+});
+
+test("who marks one as read by its dot stays there, and moves on with the keys", async () => {
+  await list("three", "two", "one");
+  await open();
+  await page.getByRole("button", { name: "Mark as read: three" }).focus();
+  await page.keyboard.press("ArrowDown");
+  await untilFocused("doorbell-open");
+  await page.keyboard.press("Tab");
+  await untilFocused("doorbell-mark");
+  await page.keyboard.press("Enter");
+  expect(await calls()).toContain("markRead 2");
+  await untilFocused("doorbell-open");
+  const title = () => page.evaluate(() => document.activeElement?.textContent ?? "");
+  expect(await title()).toContain("two");
+  await page.keyboard.press("ArrowDown");
+  expect(await title()).toContain("one");
+  await page.keyboard.press("Escape");
+  await untilFocused("doorbell-bell");
+});
+
+test("each one that comes is said, also where its title is that of the last", async () => {
+  const said = page.getByRole("status");
+  const ring = (id: string) => page.evaluate((given) => window.scripted.ring(given, "door"), id);
+  await ring("1");
+  await said.getByText("New notification: door").waitFor();
+  await page.evaluate(() => {
+    const region = document.querySelector("[role=status]");
+    region?.firstElementChild?.setAttribute("data-former", "");
+  });
+  await ring("2");
+  await until("it is said anew", async () => (await said.locator("[data-former]").count()) === 0);
+  expect(await said.textContent()).toBe("New notification: door");
+});
+
+test("it is light or dark as it is told, and a page's variables hold in both", async () => {
+  await list("one");
+  await open();
+  const colour = async (of: string, part?: string) =>
+    await page.evaluate(
+      ([where, pseudo]) => {
+        const element = document.querySelector(where ?? "");
+        return element && getComputedStyle(element, pseudo).backgroundColor;
+      },
+      [of, part],
+    );
+  const surface = () => colour(".doorbell-panel");
+  const [light, dark] = ["rgb(255, 255, 255)", "rgb(27, 33, 48)"];
+  await page.emulateMedia({ colorScheme: "light" });
+  expect(await surface()).toBe(light);
+  await page.emulateMedia({ colorScheme: "dark" });
+  expect(await surface()).toBe(dark);
+  await page.evaluate(() => window.render({ theme: "light" }));
+  await until("it is light", async () => (await surface()) === light);
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.evaluate(() => window.render({ theme: "dark" }));
+  await until("it is dark", async () => (await surface()) === dark);
+  await page.evaluate(() => window.render({}));
+  await page.addStyleTag({ content: ".doorbell { --doorbell-accent: rgb(1, 2, 3) }" });
+  for (const colorScheme of ["light", "dark"] as const) {
+    await page.emulateMedia({ colorScheme });
+    expect(await colour(".doorbell-mark", "::before")).toBe("rgb(1, 2, 3)");
+  }
+});

@@ -1,0 +1,33 @@
+import { createElement } from "react";
+import { renderToString } from "react-dom/server";
+import { expect, test, vi } from "vitest";
+import type { Inbox as InboxStore, Snapshot } from "../src/index.js";
+import { Inbox } from "../src/react/index.js";
+
+test("rendered on a server it shows nothing of anybody's, and begins nothing", () => {
+  const snapshot: Snapshot = {
+    notifications: [],
+    unreadCount: 7,
+    revision: 7n,
+    status: "live",
+    error: undefined,
+    isLoaded: true,
+    hasMore: false,
+    isLoadingMore: false,
+  };
+  const inbox: InboxStore = {
+    start: vi.fn(),
+    stop: vi.fn(),
+    subscribe: vi.fn(() => () => undefined),
+    getSnapshot: () => snapshot,
+    markRead: vi.fn(async () => undefined),
+    loadMore: vi.fn(async () => undefined),
+    retry: vi.fn(),
+    onNotification: vi.fn(() => () => undefined),
+  };
+  const html = renderToString(createElement(Inbox, { inbox, theme: "dark" }));
+  expect(html).toContain('aria-label="Notifications"');
+  expect(html).toContain('data-theme="dark"');
+  expect(html).not.toContain("doorbell-badge");
+  expect(inbox.start).not.toHaveBeenCalled();
+});
