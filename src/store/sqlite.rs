@@ -5,6 +5,10 @@
 //! writes, several read; each read is one statement, and so one snapshot. Other
 //! programs may read the file meanwhile; a second Doorbell is refused by a lock
 //! on a file beside it.
+//!
+//! A connection works in a thread of its own, and each call of it is a way there
+//! and back. So statements go there together: a batch of sends is two calls, one
+//! that begins and reads the heads, one that writes and commits.
 
 use std::{
     fs::{File, OpenOptions},
@@ -17,7 +21,7 @@ use std::{
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use sqlx::{
-    AssertSqlSafe, Row as _, SqliteConnection,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, SqliteConnection,
     migrate::{MigrateError, Migrator},
     query::Query,
     sqlite::{
@@ -25,11 +29,12 @@ use sqlx::{
         SqliteSynchronous,
     },
 };
+use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::{
     Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Snapshot, Store,
-    plan::{self, Before, Insert, Mark},
+    plan::{self, Before, Insert, Mark, Plan},
     rows::{self, COLUMNS, Columns, integer},
 };
 use crate::{
@@ -49,15 +54,20 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The WAL file is cut back to this size once it was checkpointed.
 const WAL_BYTES: &str = "67108864";
 
-/// The largest number of rows that one statement takes. Smaller numbers are
-/// made of powers of two, so that few statements serve all and stay prepared.
+/// The largest number of rows that one statement takes. Smaller numbers are filled
+/// up with nulls to a power of two, so that few statements serve all and stay
+/// prepared.
 const CHUNK: usize = 64;
+/// Statements that take a number of rows come in so many sizes.
+const SIZES: usize = CHUNK.ilog2() as usize + 1;
 
 type SqliteQuery = Query<'static, sqlx::Sqlite, SqliteArguments>;
 
 /// The store in one SQLite file.
 pub struct Sqlite {
-    writer: SqlitePool,
+    /// No pool: it would ask the connection whether it lives after each batch. None
+    /// once it is closed.
+    writer: Arc<Mutex<Option<SqliteConnection>>>,
     readers: SqlitePool,
     statements: Statements,
     /// Held as long as the store is: another process cannot take it.
@@ -93,39 +103,41 @@ impl Sqlite {
             .pragma("cache_size", "-16384")
             .pragma("temp_store", "memory")
             .busy_timeout(BUSY_TIMEOUT)
-            .statement_cache_capacity(128);
-        let pool = || {
-            SqlitePoolOptions::new()
-                .test_before_acquire(false)
-                .acquire_timeout(BUSY_TIMEOUT)
-                .idle_timeout(None)
-                .max_lifetime(None)
-        };
-        let writer = pool()
-            .max_connections(1)
-            .after_connect(|connection, _| Box::pin(assert_durable(connection)))
-            .connect_with(options.clone())
-            .await
-            .map_err(cannot_open)?;
-        prepare(&writer, random).await.map_err(|problem| {
+            .statement_cache_capacity(256);
+        let mut writer = options.connect().await.map_err(cannot_open)?;
+        assert_durable(&mut writer).await.map_err(cannot_open)?;
+        prepare(&mut writer, random).await.map_err(|problem| {
             Error::Open(format!(
                 "cannot use the database {}: {problem}",
                 path.display()
             ))
         })?;
-        let readers = pool()
+        let readers = SqlitePoolOptions::new()
+            .test_before_acquire(false)
+            .acquire_timeout(BUSY_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
             .max_connections(readers)
             .connect_with(options.read_only(true))
             .await
             .map_err(cannot_open)?;
         Ok(Self {
-            writer,
+            writer: Arc::new(Mutex::new(Some(writer))),
             readers,
             statements: Statements::new(),
             _lock: lock,
         })
     }
+
+    /// The connection that writes, when it is free.
+    async fn writer(&self) -> Result<Writer, Error> {
+        let writer = self.writer.clone().lock_owned().await;
+        OwnedMutexGuard::try_map(writer, Option::as_mut)
+            .map_err(|_| Error::Unavailable("the store is closed".into()))
+    }
 }
+
+type Writer = OwnedMappedMutexGuard<Option<SqliteConnection>, SqliteConnection>;
 
 /// Takes the lock that keeps a second process away from the database.
 fn lock(database: &Path) -> Result<File, Error> {
@@ -178,9 +190,9 @@ async fn assert_durable(connection: &mut SqliteConnection) -> Result<(), sqlx::E
 
 /// Refuses an unsafe SQLite and a schema of the future, migrates, and makes the
 /// epoch of a new database.
-async fn prepare(writer: &SqlitePool, random: &dyn Random) -> Result<(), String> {
+async fn prepare(writer: &mut SqliteConnection, random: &dyn Random) -> Result<(), String> {
     let version: String = sqlx::query_scalar("SELECT sqlite_version()")
-        .fetch_one(writer)
+        .fetch_one(&mut *writer)
         .await
         .map_err(|error| error.to_string())?;
     if parse_version(&version).is_none_or(|version| version < OLDEST_SQLITE) {
@@ -188,7 +200,9 @@ async fn prepare(writer: &SqlitePool, random: &dyn Random) -> Result<(), String>
             "SQLite {version} may lose commits; 3.51.3 or newer is needed"
         ));
     }
-    migrator().run(writer).await.map_err(|error| match error {
+    // What `run` does; with that the compiler does not see that this is `Send`.
+    let migrated = migrator().run_direct(None, &mut *writer, false).await;
+    migrated.map_err(|error| match error {
         MigrateError::VersionMissing(version) => format!(
             "its schema has migration {version}, which this doorbell does not know: \
              use the newer doorbell that made it"
@@ -197,7 +211,7 @@ async fn prepare(writer: &SqlitePool, random: &dyn Random) -> Result<(), String>
     })?;
     sqlx::query("INSERT INTO doorbell (id, epoch) VALUES (1, ?) ON CONFLICT (id) DO NOTHING")
         .bind(super::new_epoch(random).as_str())
-        .execute(writer)
+        .execute(&mut *writer)
         .await
         .map_err(|error| error.to_string())?;
     Ok(())
@@ -223,23 +237,33 @@ struct Statements {
     count_changes: Arc<str>,
     recent: Arc<str>,
     recent_unread: Arc<str>,
+    /// Begins a transaction and reads heads.
+    begin: Vec<Arc<str>>,
     heads: Vec<Arc<str>>,
     keyed: Vec<Arc<str>>,
     unread: Vec<Arc<str>>,
     insert: Vec<Arc<str>>,
     mark: Vec<Arc<str>>,
     write_heads: Vec<Arc<str>>,
+    /// Writes heads and commits.
+    commit: Vec<Arc<str>>,
+    /// Inserts rows, by their size, then writes heads, by theirs, and commits.
+    insert_and_commit: Vec<Vec<Arc<str>>>,
 }
 
 impl Statements {
     fn new() -> Self {
-        let each_size = |before: &str, row: &str, after: &str| {
-            (0..=CHUNK.ilog2())
+        let each_size = |before: &str, row: &str, after: &str| -> Vec<Arc<str>> {
+            (0..SIZES)
                 .map(|power| {
                     let rows = vec![row; 1 << power].join(", ");
                     Arc::from(format!("{before}{rows}{after}"))
                 })
                 .collect()
+        };
+        let around = |before: &str, sizes: &[Arc<str>], after: &str| -> Vec<Arc<str>> {
+            let around = |text: &Arc<str>| Arc::from(format!("{before}{text}{after}"));
+            sizes.iter().map(around).collect()
         };
         // A page with its head and epoch in one statement, so in one snapshot. An
         // inbox without a head row, and a page without rows, are nulls.
@@ -253,14 +277,52 @@ impl Statements {
                  ORDER BY {order} LIMIT {limit}) AS n ON TRUE ORDER BY {order}"
             ))
         };
+        let heads = each_size(
+            "WITH wanted (organization_id, user_id) AS (VALUES ",
+            "(?, ?)",
+            ") SELECT organization_id, user_id, revision, unread_count, floor, \
+             last_created_at FROM wanted CROSS JOIN inboxes USING (organization_id, user_id)",
+        );
+        let insert = each_size(
+            "WITH made (organization_id, user_id, sequence, id, revision, type, title, body, \
+             entity_type, entity_id, action_url, data, sender, idempotency_key, fingerprint, \
+             created_at) AS (VALUES ",
+            "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            ") INSERT INTO notifications (organization_id, user_id, sequence, id, revision, \
+             type, title, body, entity_type, entity_id, action_url, data, sender, \
+             idempotency_key, fingerprint, created_at) \
+             SELECT * FROM made WHERE organization_id IS NOT NULL",
+        );
+        let write_heads = each_size(
+            "WITH head (organization_id, user_id, revision, unread_count, last_created_at) \
+             AS (VALUES ",
+            "(?, ?, ?, ?, ?)",
+            ") INSERT INTO inboxes (organization_id, user_id, revision, unread_count, \
+             last_created_at) SELECT * FROM head WHERE organization_id IS NOT NULL \
+             ON CONFLICT (organization_id, user_id) DO UPDATE SET \
+             revision = excluded.revision, unread_count = excluded.unread_count, \
+             last_created_at = excluded.last_created_at",
+        );
+        let commit = around("", &write_heads, "; COMMIT");
+        let insert_and_commit = insert
+            .iter()
+            .map(|insert| around(&format!("{insert}; "), &commit, ""))
+            .collect();
         Self {
+            begin: around("BEGIN IMMEDIATE; ", &heads, ""),
+            heads,
+            insert,
+            write_heads,
+            commit,
+            insert_and_commit,
             snapshots: each_size(
                 "WITH wanted (place, organization_id, user_id) AS (VALUES ",
                 "(?, ?, ?)",
                 ") SELECT w.place, d.epoch, i.revision AS head_revision, i.unread_count, \
                  i.floor, i.last_created_at FROM wanted AS w CROSS JOIN doorbell AS d \
                  LEFT JOIN inboxes AS i \
-                 ON i.organization_id = w.organization_id AND i.user_id = w.user_id",
+                 ON i.organization_id = w.organization_id AND i.user_id = w.user_id \
+                 WHERE w.place IS NOT NULL",
             ),
             changes: page(
                 "(revision, sequence) > (?3, ?4)",
@@ -281,12 +343,6 @@ impl Statements {
                 "n.sequence DESC",
                 "?4",
             ),
-            heads: each_size(
-                "WITH wanted (organization_id, user_id) AS (VALUES ",
-                "(?, ?)",
-                ") SELECT organization_id, user_id, revision, unread_count, floor, \
-                 last_created_at FROM wanted CROSS JOIN inboxes USING (organization_id, user_id)",
-            ),
             keyed: each_size(
                 "WITH wanted (organization_id, user_id, idempotency_key) AS (VALUES ",
                 "(?, ?, ?)",
@@ -302,13 +358,6 @@ impl Statements {
                  CROSS JOIN notifications USING (organization_id, user_id, id) \
                  WHERE read_at IS NULL AND archived_at IS NULL",
             ),
-            insert: each_size(
-                "INSERT INTO notifications (organization_id, user_id, sequence, id, revision, \
-                 type, title, body, entity_type, entity_id, action_url, data, sender, \
-                 idempotency_key, fingerprint, created_at) VALUES ",
-                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                "",
-            ),
             mark: each_size(
                 "WITH marked (organization_id, user_id, id, revision, read_at) AS (VALUES ",
                 "(?, ?, ?, ?, ?)",
@@ -317,32 +366,48 @@ impl Statements {
                  WHERE n.organization_id = marked.organization_id \
                  AND n.user_id = marked.user_id AND n.id = marked.id",
             ),
-            write_heads: each_size(
-                "INSERT INTO inboxes (organization_id, user_id, revision, unread_count, \
-                 last_created_at) VALUES ",
-                "(?, ?, ?, ?, ?)",
-                " ON CONFLICT (organization_id, user_id) DO UPDATE SET \
-                 revision = excluded.revision, unread_count = excluded.unread_count, \
-                 last_created_at = excluded.last_created_at",
-            ),
         }
     }
 }
 
-/// Splits `rows` into runs whose lengths are powers of two, and prepares the
-/// statement of each.
+/// Rows for one statement, at most [`CHUNK`] of them.
+struct Chunk<'r, T> {
+    rows: &'r [T],
+    columns: usize,
+}
+
+impl<T> Chunk<'_, T> {
+    /// Of the statements of all sizes, the one that takes these rows.
+    fn size(&self) -> usize {
+        self.rows.len().next_power_of_two().ilog2() as usize
+    }
+
+    /// Binds the rows, and nulls in place of those that lack to the size.
+    fn bind(
+        &self,
+        query: SqliteQuery,
+        bind: impl Fn(SqliteQuery, &T) -> SqliteQuery,
+    ) -> SqliteQuery {
+        let lacking = (1 << self.size()) - self.rows.len();
+        let query = self.rows.iter().fold(query, bind);
+        (0..lacking * self.columns).fold(query, |query, _| query.bind(None::<i64>))
+    }
+}
+
+/// Splits `rows` of so many `columns`.
+fn chunks<T>(rows: &[T], columns: usize) -> impl Iterator<Item = Chunk<'_, T>> {
+    let chunk = move |rows| Chunk { rows, columns };
+    rows.chunks(CHUNK).map(chunk)
+}
+
+/// The statements that take `rows` of so many `columns`.
 fn chunked<T>(
     statements: &[Arc<str>],
+    columns: usize,
     rows: &[T],
     bind: impl Fn(SqliteQuery, &T) -> SqliteQuery,
 ) -> impl Iterator<Item = SqliteQuery> {
-    let mut rest = rows;
-    std::iter::from_fn(move || {
-        let power = rest.len().min(CHUNK).checked_ilog2()?;
-        let (chunk, after) = rest.split_at(1 << power);
-        rest = after;
-        Some(chunk.iter().fold(query(&statements[power as usize]), &bind))
-    })
+    chunks(rows, columns).map(move |chunk| chunk.bind(query(&statements[chunk.size()]), &bind))
 }
 
 /// All texts are made of constants, in [`Statements::new`].
@@ -357,8 +422,8 @@ fn bind_inbox(query: SqliteQuery, inbox: &InboxKey) -> SqliteQuery {
 }
 
 impl Statements {
-    /// Loads what `batch` touches.
-    async fn load(
+    /// Begins a transaction, and loads what `batch` touches.
+    async fn begin(
         &self,
         connection: &mut SqliteConnection,
         batch: &[Mutation],
@@ -366,9 +431,17 @@ impl Statements {
         let mut before = Before::default();
 
         let inboxes: Vec<&InboxKey> = plan::inboxes(batch).into_iter().collect();
-        for query in chunked(&self.heads, &inboxes, |query, inbox| {
-            bind_inbox(query, inbox)
-        }) {
+        for (number, chunk) in chunks(&inboxes, 2).enumerate() {
+            // IMMEDIATE takes the write lock at once: a transaction that reads first
+            // and then writes could not wait for another program.
+            let statements = if number == 0 {
+                &self.begin
+            } else {
+                &self.heads
+            };
+            let query = chunk.bind(query(&statements[chunk.size()]), |query, inbox| {
+                bind_inbox(query, inbox)
+            });
             for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
                 let inbox = Columns::of(&row, "inboxes").inbox()?;
                 before.heads.insert(inbox, rows::head(&row, "revision")?);
@@ -377,7 +450,7 @@ impl Statements {
 
         let keys = plan::keys(batch);
         let bind = |query, (inbox, key): &(&InboxKey, &str)| bind_inbox(query, inbox).bind(*key);
-        for query in chunked(&self.keyed, &keys, bind) {
+        for query in chunked(&self.keyed, 3, &keys, bind) {
             for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
                 let (inbox, key, keyed) = rows::keyed(&row)?;
                 before.keyed.entry(inbox).or_default().insert(key, keyed);
@@ -386,7 +459,7 @@ impl Statements {
 
         let ids = plan::ids(batch);
         let bind = |query, (inbox, id): &(&InboxKey, Uuid)| bind_inbox(query, inbox).bind(*id);
-        for query in chunked(&self.unread, &ids, bind) {
+        for query in chunked(&self.unread, 3, &ids, bind) {
             for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
                 let columns = Columns::of(&row, "notifications");
                 before
@@ -399,36 +472,39 @@ impl Statements {
         Ok(before)
     }
 
-    /// Writes what the plan says.
+    /// Writes what the plan says, but for the last rows and heads: what does that and
+    /// commits is answered. `None` where there is nothing to write.
     async fn write(
         &self,
         connection: &mut SqliteConnection,
-        inserts: &[Insert],
-        marks: &[Mark],
-        heads: &[(InboxKey, Head)],
-    ) -> Result<(), Error> {
-        for query in chunked(&self.insert, inserts, bind_insert) {
+        plan: &Plan,
+    ) -> Result<Option<SqliteQuery>, Error> {
+        let heads: Vec<_> = plan.heads.iter().collect();
+        let mut inserts: Vec<_> = chunks(&plan.inserts, 16).collect();
+        let mut heads: Vec<_> = chunks(&heads, 5).collect();
+        let (last_insert, last_heads) = (inserts.pop(), heads.pop());
+        for chunk in inserts {
+            let query = chunk.bind(query(&self.insert[chunk.size()]), bind_insert);
             query.execute(&mut *connection).await.map_err(failed)?;
         }
-        let bind = |query, mark: &Mark| {
-            bind_inbox(query, &mark.inbox)
-                .bind(mark.id)
-                .bind(integer(mark.revision))
-                .bind(mark.read_at.as_micros())
+        for query in chunked(&self.mark, 5, &plan.marks, bind_mark) {
+            query.execute(&mut *connection).await.map_err(failed)?;
+        }
+        for chunk in heads {
+            let query = chunk.bind(query(&self.write_heads[chunk.size()]), bind_head);
+            query.execute(&mut *connection).await.map_err(failed)?;
+        }
+        let Some(heads) = last_heads else {
+            return Ok(None);
         };
-        for query in chunked(&self.mark, marks, bind) {
-            query.execute(&mut *connection).await.map_err(failed)?;
-        }
-        let bind = |query, (inbox, head): &(InboxKey, Head)| {
-            bind_inbox(query, inbox)
-                .bind(integer(head.revision))
-                .bind(head.unread_count)
-                .bind(head.last_created_at.as_micros())
+        let last = match last_insert {
+            Some(rows) => {
+                let text = &self.insert_and_commit[rows.size()][heads.size()];
+                rows.bind(query(text), bind_insert)
+            }
+            None => query(&self.commit[heads.size()]),
         };
-        for query in chunked(&self.write_heads, heads, bind) {
-            query.execute(&mut *connection).await.map_err(failed)?;
-        }
-        Ok(())
+        Ok(Some(heads.bind(last, bind_head)))
     }
 }
 
@@ -455,6 +531,20 @@ fn bind_insert(query: SqliteQuery, insert: &Insert) -> SqliteQuery {
         .bind(key.map(String::as_str))
         .bind(fingerprint.map(|print| print.to_vec()))
         .bind(notification.created_at.as_micros())
+}
+
+fn bind_mark(query: SqliteQuery, mark: &Mark) -> SqliteQuery {
+    bind_inbox(query, &mark.inbox)
+        .bind(mark.id)
+        .bind(integer(mark.revision))
+        .bind(mark.read_at.as_micros())
+}
+
+fn bind_head(query: SqliteQuery, (inbox, head): &(&InboxKey, &Head)) -> SqliteQuery {
+    bind_inbox(query, inbox)
+        .bind(integer(head.revision))
+        .bind(head.unread_count)
+        .bind(head.last_created_at.as_micros())
 }
 
 fn unavailable(error: sqlx::Error) -> Error {
@@ -485,33 +575,59 @@ async fn page(
     rows::page(query.fetch(&mut *connection).map_err(failed), limit, since).await
 }
 
+impl Sqlite {
+    /// Begins, plans and writes. What is still to be run commits; without it there was
+    /// nothing to write, and there is a transaction to undo.
+    async fn write_batch(
+        &self,
+        writer: &mut SqliteConnection,
+        batch: &[Mutation],
+        now: Timestamp,
+    ) -> Result<(Committed, Option<SqliteQuery>), Error> {
+        let before = self.statements.begin(writer, batch).await?;
+        let plan = plan::plan(batch, before, now);
+        let last = self.statements.write(writer, &plan).await?;
+        Ok((plan.committed, last))
+    }
+}
+
+/// Ends a transaction that is not to be, if there is one.
+async fn undo(writer: &mut SqliteConnection) {
+    if let Err(error) = sqlx::raw_sql("ROLLBACK").execute(writer).await {
+        tracing::debug!(%error, "there was no transaction to undo");
+    }
+}
+
 #[async_trait]
 impl Store for Sqlite {
     async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
-        // IMMEDIATE takes the write lock at once: a transaction that reads first
-        // and then writes could not wait for another program.
-        let mut transaction = self
-            .writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(unavailable)?;
-        let before = self.statements.load(&mut transaction, batch).await?;
-        let plan = plan::plan(batch, before, now);
-        let heads: Vec<_> = plan.heads.into_iter().collect();
-        self.statements
-            .write(&mut transaction, &plan.inserts, &plan.marks, &heads)
-            .await?;
+        let mut writer = self.writer().await?;
+        let committed = self.write_batch(&mut writer, batch, now).await;
+        let (committed, last) = match committed {
+            Ok((committed, Some(last))) => (committed, last),
+            Ok((committed, None)) => {
+                undo(&mut writer).await;
+                return Ok(committed);
+            }
+            Err(error) => {
+                undo(&mut writer).await;
+                return Err(error);
+            }
+        };
         if sabotage::is(Sabotage::AckBeforeCommit) || sabotage::is(Sabotage::PublishBeforeCommit) {
-            tokio::spawn(async {
+            tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                transaction.commit().await
+                last.execute(&mut *writer).await
             });
-            return Ok(plan.committed);
+            return Ok(committed);
         }
         // A failed COMMIT is undone before the connection is used again: what it
         // wrote to the WAL is overwritten by the next transaction.
-        transaction.commit().await.map_err(failed)?;
-        Ok(plan.committed)
+        if let Err(error) = last.execute(&mut *writer).await {
+            undo(&mut writer).await;
+            return Err(failed(error));
+        }
+        Ok(committed)
     }
 
     async fn heads(&self, inboxes: &[InboxKey]) -> Result<Vec<Snapshot>, Error> {
@@ -521,7 +637,7 @@ impl Store for Sqlite {
             bind_inbox(query.bind(*place), inbox)
         };
         let mut heads = Vec::with_capacity(inboxes.len());
-        for query in chunked(&self.statements.snapshots, &places, bind) {
+        for query in chunked(&self.statements.snapshots, 3, &places, bind) {
             for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
                 let place = Columns::of(&row, "inboxes").number("place")?;
                 heads.push((place, rows::snapshot(&row)?));
@@ -590,18 +706,22 @@ impl Store for Sqlite {
             .fetch_one(&self.readers)
             .await
             .map_err(failed)?;
-        let writer = self
-            .writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(unavailable)?;
-        writer.rollback().await.map_err(failed)
+        // In a task: who asks may not wait for it, and no transaction must stay.
+        let mut writer = self.writer().await?;
+        let checked = tokio::spawn(async move {
+            let statements = sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK");
+            statements.execute(&mut *writer).await.map(drop)
+        });
+        match checked.await {
+            Ok(checked) => checked.map_err(unavailable),
+            Err(error) => Err(Error::Unavailable(error.into())),
+        }
     }
 
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
         sqlx::query("UPDATE doorbell SET epoch = ? WHERE id = 1")
             .bind(epoch.as_str())
-            .execute(&self.writer)
+            .execute(&mut *self.writer().await?)
             .await
             .map_err(failed)?;
         Ok(())
@@ -609,14 +729,16 @@ impl Store for Sqlite {
 
     async fn close(&self) {
         self.readers.close().await;
-        self.writer.close().await;
+        if let Some(writer) = self.writer.lock().await.take()
+            && let Err(error) = writer.close().await
+        {
+            tracing::warn!(%error, "the database was not closed well; what was committed is kept");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sqlx::Connection as _;
-
     use super::*;
 
     #[test]
@@ -628,22 +750,14 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_split_into_powers_of_two() {
-        let statements = Statements::new();
+    fn rows_are_split_and_filled_up_to_a_size() {
         for rows in [1, 2, 3, 7, 64, 65, 127, 200] {
             let rows = vec![(); rows];
-            let total = std::cell::Cell::new(0);
-            let count = chunked(&statements.heads, &rows, |query, ()| {
-                total.set(total.get() + 1);
-                query
-            })
-            .count();
-            assert_eq!(total.get(), rows.len());
-            assert!(
-                count <= rows.len() / CHUNK + 6,
-                "{} rows: {count}",
-                rows.len()
-            );
+            let sizes: Vec<_> = chunks(&rows, 2).map(|chunk| 1 << chunk.size()).collect();
+            assert_eq!(sizes.len(), rows.len().div_ceil(CHUNK));
+            let most = rows.len().next_multiple_of(CHUNK);
+            let room: usize = sizes.iter().sum();
+            assert!((rows.len()..=most).contains(&room), "{rows:?}: {sizes:?}");
         }
     }
 
