@@ -40,12 +40,12 @@ use futures_util::StreamExt as _;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 9;
 const AT_ONCE: usize = 64;
 const USERS: usize = 1000;
 /// Connections that write, of each of the three that are compared.
 const WRITERS: usize = 4;
-const ROUND: Duration = Duration::from_secs(4);
+const ROUND: Duration = Duration::from_secs(2);
 
 fn main() -> Result<(), Failure> {
     tokio::runtime::Builder::new_multi_thread()

@@ -24,6 +24,7 @@ use crate::{
         Service,
         bound::BoundLayer,
         cors,
+        gate::GateLayer,
         observe::ObserveLayer,
         repair::RepairLayer,
         server::notification_service_server::{NotificationServiceServer, SERVICE_NAME},
@@ -304,7 +305,8 @@ fn router(
     let most = config.content.max_request_bytes.saturating_mul(2);
     let service = NotificationServiceServer::new(service).max_decoding_message_size(most);
     let bound = BoundLayer::of_readers(config.server.max_calls_per_user as usize);
-    let service = auth::Layer::new(verifier.clone(), status::of_auth).layer(bound.layer(service));
+    let service = bound.layer(GateLayer::new(most).layer(service));
+    let service = auth::Layer::new(verifier.clone(), status::of_auth).layer(service);
     let open = BoundLayer::of_endless();
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
     let health = tonic_health::pb::health_server::HealthServer::new(health)

@@ -8,6 +8,7 @@ pub mod bound;
 pub mod convert;
 pub mod cors;
 pub mod encoded;
+pub mod gate;
 pub mod observe;
 pub mod repair;
 pub mod status;

@@ -11,7 +11,6 @@ pub mod writer;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
@@ -52,11 +51,6 @@ impl From<store::Error> for Error {
     }
 }
 
-/// Streams that open at once; the others wait for their turn. Enough to share a read
-/// of heads, and few enough that thousands that come back together do not stand
-/// before all else.
-const OPENING: usize = 64;
-
 /// All inboxes of the service.
 pub struct Inbox {
     store: Arc<dyn Store>,
@@ -67,7 +61,6 @@ pub struct Inbox {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     feeds: FeedSettings,
-    opening: Semaphore,
     _room_check: AbortOnDropHandle<()>,
 }
 
@@ -99,7 +92,6 @@ impl Inbox {
             clock,
             random,
             feeds,
-            opening: Semaphore::new(OPENING),
             _room_check: AbortOnDropHandle::new(tokio::spawn(check)),
         })
     }
@@ -157,8 +149,6 @@ impl Inbox {
         resume: Resume,
         expires_at: crate::clock::Timestamp,
     ) -> Result<Feed, Error> {
-        // It fails only when the semaphore is closed, and nobody closes it.
-        let _place = self.opening.acquire().await;
         Feed::open(self.clone(), inbox, resume, expires_at).await
     }
 

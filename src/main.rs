@@ -13,6 +13,10 @@ use doorbell::cli::{
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// A worker that has much to do looks after so many tasks into the queue of all
+/// workers. What does not fit its own queue goes there; seldom looked into, it is where
+/// a send waits longest while thousands of streams come back.
+const GLOBAL_QUEUE_INTERVAL: u32 = 5;
 /// How long what still runs may take after a command has ended.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -41,6 +45,7 @@ fn run() -> Result<(), Failure> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .global_queue_interval(GLOBAL_QUEUE_INTERVAL)
         .build()
         .map_err(|error| Failure::Failed(format!("no threads to run on: {error}")))?;
     let outcome = runtime.block_on(execute(command));

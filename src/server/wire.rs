@@ -1,15 +1,20 @@
 //! The bytes of one connection: which protocol they are, and when they moved.
+//!
+//! Connections are read in turn: one that has much to say says a little at a time,
+//! and then lets others speak. Without that, one that opens hundreds of streams at
+//! once stands before all others.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::TcpStream,
+    task::coop,
 };
 use tokio_rustls::server::TlsStream;
 
@@ -18,6 +23,13 @@ use super::activity::Activity;
 /// How HTTP/2 begins (RFC 9113, 3.4); no HTTP/1 request may (`PRI` is reserved
 /// for this), so four bytes tell the two apart.
 const PREFACE: [u8; 4] = *b"PRI ";
+
+/// One read takes no more: a handful of small requests, which are all begun before
+/// another connection has its turn.
+const MOST_READ_BYTES: usize = 2048;
+/// Of a task's budget (tokio gives it 128 units) one unit is worth so many bytes: a
+/// full read spends all of it.
+const BYTES_PER_UNIT: usize = MOST_READ_BYTES / 128;
 
 /// What the first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +104,16 @@ impl Wire {
     }
 }
 
+/// Takes from the task's budget as much as these bytes are worth.
+fn spend(cx: &mut Context<'_>, bytes: usize) {
+    for _ in 0..bytes / BYTES_PER_UNIT {
+        match coop::poll_proceed(cx) {
+            Poll::Ready(budget) => budget.made_progress(),
+            Poll::Pending => return,
+        }
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -111,12 +133,18 @@ impl AsyncRead for Wire {
             }
             return Poll::Ready(Ok(()));
         }
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.transport).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        let budget = ready!(coop::poll_proceed(cx));
+        let most = buf.remaining().min(MOST_READ_BYTES);
+        let mut piece = ReadBuf::new(buf.initialize_unfilled_to(most));
+        ready!(Pin::new(&mut self.transport).poll_read(cx, &mut piece))?;
+        let length = piece.filled().len();
+        buf.advance(length);
+        budget.made_progress();
+        if length > 0 {
             self.activity.read();
+            spend(cx, length);
         }
-        read
+        Poll::Ready(Ok(()))
     }
 }
 
