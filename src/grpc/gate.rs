@@ -24,9 +24,9 @@ use tower::{Layer, Service};
 use super::status;
 use crate::{metrics, proto::ErrorReason};
 
-/// Enough to keep all cores busy and to share a read of heads, and few enough to
-/// wait for.
-const PLACES: usize = 64;
+/// Enough to keep the cores busy and to share a read of heads, and few enough to wait
+/// for.
+const PLACES: usize = 16;
 
 /// Puts the gate before a service.
 #[derive(Clone)]

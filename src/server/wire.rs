@@ -24,12 +24,11 @@ use super::activity::Activity;
 /// for this), so four bytes tell the two apart.
 const PREFACE: [u8; 4] = *b"PRI ";
 
-/// One read takes no more: a handful of small requests, which are all begun before
-/// another connection has its turn.
+/// One read takes no more: the small requests in it are all begun before another
+/// connection has its turn.
 const MOST_READ_BYTES: usize = 2048;
-/// Of a task's budget (tokio gives it 128 units) one unit is worth so many bytes: a
-/// full read spends all of it.
-const BYTES_PER_UNIT: usize = MOST_READ_BYTES / 128;
+/// The same for a connection that has more to say than it took the last time.
+const MOST_READ_BYTES_OF_MANY: usize = 1024;
 
 /// What the first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +53,8 @@ pub(super) struct Wire {
     /// The bytes of `ahead` that were read ahead, and those given out since.
     filled: u8,
     given: u8,
+    /// Whether the last read took as much as it may.
+    has_more: bool,
     activity: Arc<Activity>,
 }
 
@@ -91,6 +92,7 @@ impl Wire {
             ahead,
             filled,
             given: 0,
+            has_more: false,
             activity,
         };
         Ok(Some((protocol, wire)))
@@ -104,13 +106,10 @@ impl Wire {
     }
 }
 
-/// Takes from the task's budget as much as these bytes are worth.
-fn spend(cx: &mut Context<'_>, bytes: usize) {
-    for _ in 0..bytes / BYTES_PER_UNIT {
-        match coop::poll_proceed(cx) {
-            Poll::Ready(budget) => budget.made_progress(),
-            Poll::Pending => return,
-        }
+/// Leaves nothing of the task's budget: it is polled again when others were.
+fn let_others_speak(cx: &mut Context<'_>) {
+    while let Poll::Ready(budget) = coop::poll_proceed(cx) {
+        budget.made_progress();
     }
 }
 
@@ -134,7 +133,11 @@ impl AsyncRead for Wire {
             return Poll::Ready(Ok(()));
         }
         let budget = ready!(coop::poll_proceed(cx));
-        let most = buf.remaining().min(MOST_READ_BYTES);
+        let most = match self.has_more {
+            true => MOST_READ_BYTES_OF_MANY,
+            false => MOST_READ_BYTES,
+        };
+        let most = buf.remaining().min(most);
         let mut piece = ReadBuf::new(buf.initialize_unfilled_to(most));
         ready!(Pin::new(&mut self.transport).poll_read(cx, &mut piece))?;
         let length = piece.filled().len();
@@ -142,7 +145,10 @@ impl AsyncRead for Wire {
         budget.made_progress();
         if length > 0 {
             self.activity.read();
-            spend(cx, length);
+        }
+        self.has_more = length == most;
+        if self.has_more {
+            let_others_speak(cx);
         }
         Poll::Ready(Ok(()))
     }
@@ -235,5 +241,55 @@ impl AsyncWrite for Transport {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+
+    use super::*;
+
+    async fn read(wire: &mut Wire, most: usize) -> usize {
+        let mut bytes = vec![0; most];
+        wire.read(&mut bytes).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_has_much_to_say_is_read_in_turn() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        client.write_all(&[b'x'; 8000]).await.unwrap();
+        let activity = Arc::new(Activity::accepted_at(tokio::time::Instant::now()));
+        let opened = Wire::sniff(Transport::Plain(server), activity).await;
+        let (_, mut wire) = opened.unwrap().unwrap();
+        let ahead = usize::from(wire.filled);
+        assert_eq!(read(&mut wire, 8000).await, ahead);
+
+        // One poll of its task: a piece, and then it is the others' turn.
+        let (mut first, mut second) = ([0; 8000], [0; 8000]);
+        let (length, is_in_turn) = poll_fn(|cx| {
+            let mut piece = ReadBuf::new(&mut first);
+            let read = Pin::new(&mut wire).poll_read(cx, &mut piece);
+            ready!(read).unwrap();
+            let mut more = ReadBuf::new(&mut second);
+            let again = Pin::new(&mut wire).poll_read(cx, &mut more);
+            Poll::Ready((piece.filled().len(), again.is_pending()))
+        })
+        .await;
+        assert_eq!((length, is_in_turn), (MOST_READ_BYTES, true));
+        // What is left comes in its turns, and nothing is lost.
+        let mut left = 8000 - ahead - length;
+        while left > 0 {
+            let length = read(&mut wire, 8000).await;
+            assert_eq!(length, left.min(MOST_READ_BYTES_OF_MANY));
+            left -= length;
+        }
+        client.write_all(&[b'x'; 10]).await.unwrap();
+        assert_eq!(read(&mut wire, 8000).await, 10);
     }
 }
