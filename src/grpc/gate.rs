@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::{Layer, Service};
 
-use super::status;
+use super::{repair::too_large, status};
 use crate::{metrics, proto::ErrorReason};
 
 /// Enough to keep the cores busy and to share a read of heads, and few enough to wait
@@ -107,11 +107,7 @@ where
 
 fn unreadable(error: &(dyn std::error::Error + 'static)) -> Status {
     if error.is::<LengthLimitError>() {
-        status::new(
-            Code::InvalidArgument,
-            ErrorReason::RequestTooLarge,
-            "the request is above the limit of a whole request",
-        )
+        too_large()
     } else {
         status::new(
             Code::InvalidArgument,

@@ -157,7 +157,7 @@ fn replacement(found: &Status) -> Option<Status> {
     })
 }
 
-fn too_large() -> Status {
+pub(super) fn too_large() -> Status {
     status::new(
         Code::InvalidArgument,
         ErrorReason::RequestTooLarge,
