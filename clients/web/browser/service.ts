@@ -195,7 +195,7 @@ export async function openBrowser(): Promise<Browser> {
 export async function openTab(
   context: BrowserContext,
   url: string,
-  options: Partial<Omit<InboxOptions, "getToken" | "transport">> & { token?: string; baseUrl: string },
+  options: Partial<Omit<InboxOptions, "getToken">> & { token?: string; baseUrl: string },
 ): Promise<Page> {
   const page = await context.newPage();
   await page.addInitScript((given) => {

@@ -11,7 +11,7 @@ import {
   SubscribeResponseSchema,
   type SubscribeResponse,
 } from "../src/gen/doorbell/v1/notifications_pb.js";
-import { createInbox } from "../src/index.js";
+import { makeInbox } from "../src/inbox.js";
 import { Inbox, useInbox } from "../src/react/index.js";
 import "../style.css";
 import "./live.css";
@@ -71,7 +71,10 @@ function Screen({ person }: { readonly person: Person }) {
     };
     const transport = createGrpcWebTransport({ baseUrl, interceptors: [tapping(tap)] });
     // Both users are in this one tab: each has a stream of its own.
-    return createInbox({ baseUrl, transport, getToken: () => person.token, shareTabs: false });
+    return makeInbox(
+      { baseUrl, getToken: () => person.token, user: person.user, shareTabs: false },
+      { transport },
+    );
   }, [person]);
   const { status, unreadCount, revision } = useInbox(inbox);
   useEffect(() => inbox.onNotification(() => document.title = "Doorbell rings"), [inbox]);
@@ -98,7 +101,7 @@ function Screen({ person }: { readonly person: Person }) {
         </div>
         <div>
           <dt>revision</dt>
-          <dd>{String(revision)}</dd>
+          <dd>{revision}</dd>
         </div>
       </dl>
       <button

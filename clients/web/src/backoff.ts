@@ -8,14 +8,18 @@ const LONGEST_MS = 30_000;
 export class Backoff {
   #failures = 0;
   readonly #random: () => number;
+  readonly #first: number;
+  readonly #longest: number;
 
-  constructor(random: () => number) {
+  constructor(random: () => number, longest = LONGEST_MS, first = FIRST_MS) {
     this.#random = random;
+    this.#longest = longest;
+    this.#first = first;
   }
 
   /** How long to wait after one more failure, in milliseconds. */
   next(): number {
-    const bound = Math.min(LONGEST_MS, FIRST_MS * 2 ** this.#failures);
+    const bound = Math.min(this.#longest, this.#first * 2 ** this.#failures);
     this.#failures += 1;
     return this.#random() * bound;
   }

@@ -1,42 +1,29 @@
-// One stream, kept open: it resumes, renews its token and notices silence; or, when
-// nobody looks, a poll in its place.
+// One stream, kept open: it resumes, renews its token and notices silence; or a poll in
+// its place, when nobody looks or something on the way holds streams back.
 //
 // Promises: a stream goes on from the fold's position, so nothing is missed however
 // often it is cut; the token is asked for again before it ends, and the next stream
-// is open before the former one closes.
+// is open before the former one closes. Nothing that fails is the end: it is tried again
+// until it is stopped, more slowly where the token is refused.
 
-import { durationMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type CallOptions, type Client } from "@connectrpc/connect";
 import { Backoff } from "./backoff.js";
-import { cureOf, retryDelayOf } from "./error.js";
-import type { Fold } from "./fold.js";
+import type { Fold, Message } from "./fold.js";
 import type {
-  Notification,
   NotificationService,
   SubscribeResponse,
 } from "./gen/doorbell/v1/notifications_pb.js";
+import type { Notification } from "./notification.js";
+import { cureOf, MuteError, retryDelayOf, TokenError, type Diagnosis } from "./problem.js";
+import type { Problem, Status } from "./snapshot.js";
 import { LONGEST_TIMER_MS, sleep } from "./wait.js";
-
-/** How the connection is. */
-export type Status =
-  | "idle"
-  /** On its way to the service, for the first time. */
-  | "connecting"
-  /** Every change comes at once. */
-  | "live"
-  /** It was cut, and comes back. */
-  | "reconnecting"
-  /** No tab is visible: what is new comes once a minute. */
-  | "polling"
-  /** The browser has no network. */
-  | "offline"
-  /** It ended for good: see the error. */
-  | "failed";
+import { messageOf, pageOf } from "./wire.js";
 
 /** What a connection asks of its owner. */
 export interface Host {
   readonly client: Client<typeof NotificationService>;
   readonly fold: Fold;
+  readonly diagnosis: Diagnosis;
   readonly pageSize: number;
   readonly pollMs: number;
   readonly random: () => number;
@@ -45,7 +32,7 @@ export interface Host {
   token(fresh: boolean): Promise<string>;
   isOnline(): boolean;
   /** The fold or the status changed. */
-  changed(status: Status, error?: unknown): void;
+  changed(status: Status, problem?: Problem): void;
   ring(notification: Notification): void;
 }
 
@@ -54,20 +41,28 @@ const RENEW_BEFORE_MS = 30_000;
 /** And a stream is not replaced sooner: the clocks may differ. */
 const RENEW_AFTER_MS = 5_000;
 /** Until a stream has said how often it beats. */
-const FIRST_WORD_MS = 20_000;
+const FIRST_WORD_MS = 15_000;
 /** For the answer to a call. */
 const CALL_MS = 15_000;
 /** What lasted for so long worked: the next failure is the first. */
 const STEADY_MS = 10_000;
-/** A token that is refused may have come late; so many in a row did not. */
-const MOST_REFUSALS = 4;
+/** What is refused may be right later, when the service has the key or the page has
+ * signed in: it is asked at least so often. */
+const REFUSED_MS = 60_000;
+/** So many streams in a row that say nothing are held back. */
+const MOST_MUTE = 2;
+/** Then it is asked so often what is new. */
+const DELAYED_POLL_MS = 15_000;
+/** And a stream is tried after so long, twice as long, and so on up to a bound. */
+const LISTEN_MS = 60_000;
+const LISTEN_LONGEST_MS = 600_000;
 
 /** A stream, and what is known of it. */
 interface Stream {
   readonly messages: AsyncIterator<SubscribeResponse>;
   readonly abort: AbortController;
   /** What is being read. */
-  next: Promise<IteratorResult<SubscribeResponse>> | undefined;
+  next: Promise<Message | undefined> | undefined;
   /** Silence for so long is its end. */
   patience: number;
   /** The stream that takes over, once it is open. */
@@ -81,18 +76,31 @@ export class Connection {
   readonly #host: Host;
   /** After failures. */
   readonly #backoff: Backoff;
+  /** After refusals. */
+  readonly #refusals: Backoff;
   /** After ends that are none: a reset, a reconnect, silence. */
   readonly #returns: Backoff;
+  /** Between attempts to stream where streams are held back. */
+  readonly #listens: Backoff;
   #run: AbortController | undefined;
   #polls = false;
-  /** Tokens that were refused in a row. */
-  #refusals = 0;
+  #status: Status = "connecting";
+  #problem: Problem | undefined;
+  /** The token that was used last, where that was refused. */
+  #refused: string | undefined;
+  /** Streams in a row that said nothing. */
+  #mutes = 0;
+  /** When a stream is tried again, where they are held back. */
+  #listenAt = 0;
   #pausing: AbortController | undefined;
 
   constructor(host: Host) {
     this.#host = host;
     this.#backoff = new Backoff(host.random);
+    this.#refusals = new Backoff(host.random, REFUSED_MS);
     this.#returns = new Backoff(host.random);
+    // No chance in it: it is this client alone that waits.
+    this.#listens = new Backoff(() => 1, LISTEN_LONGEST_MS, LISTEN_MS);
   }
 
   /** Begins, streaming or polling; where it runs already, changes to that. */
@@ -112,10 +120,22 @@ export class Connection {
     this.#pausing?.abort();
   }
 
-  /** Does not wait any longer: the network is back, or somebody asks. */
-  retry(): void {
+  /** Does not wait any longer: the network is back, or the page is shown. */
+  wake(): void {
     this.#backoff.reset();
+    this.#refusals.reset();
     this.#pausing?.abort();
+  }
+
+  /** The same because somebody asks: then a stream is tried, too. */
+  retry(): void {
+    this.#listenAt = 0;
+    this.wake();
+  }
+
+  /** There is a token: another one than that which was refused is tried at once. */
+  offer(token: string): void {
+    if (this.#refused !== undefined && token !== this.#refused) this.#pausing?.abort();
   }
 
   /** The network went away: a stream may not notice for long. */
@@ -128,38 +148,51 @@ export class Connection {
 
   async #loop(signal: AbortSignal, polls: boolean): Promise<void> {
     const host = this.#host;
-    let status: Status = "connecting";
+    this.#status = "connecting";
+    let fresh = this.#refused !== undefined;
     while (!signal.aborted) {
       if (!host.isOnline()) {
         host.changed("offline");
         await this.#pause(LONGEST_TIMER_MS, signal);
         continue;
       }
+      const delayed = this.#mutes >= MOST_MUTE;
+      const asks = polls || (delayed && Date.now() < this.#listenAt);
+      let token: string | undefined;
       try {
-        host.changed(status);
-        const token = await host.token(this.#refusals > 0);
+        host.changed(this.#status, this.#problem);
+        token = await host.token(fresh);
         if (signal.aborted) return;
-        status = polls ? "polling" : "reconnecting";
-        const asked = polls ? await this.#poll(token, signal) : await this.#stream(token, signal);
+        fresh = false;
+        this.#status = polls ? "polling" : delayed ? "delayed" : "reconnecting";
+        const asked = asks
+          ? await this.#poll(token, delayed && !polls, signal)
+          : await this.#stream(token, signal);
         if (signal.aborted) return;
-        const wait = polls ? asked : Math.max(asked, this.#returns.again());
-        if (wait > 0) host.changed(status);
+        const wait = asks ? asked : Math.max(asked, this.#returns.again());
+        if (wait > 0) host.changed(this.#status, this.#problem);
         await this.#pause(wait, signal);
       } catch (error) {
         if (signal.aborted) return;
+        const problem = await host.diagnosis.of(error);
+        if (signal.aborted) return;
+        this.#problem = problem;
         const cure = cureOf(error);
-        if (cure === "token") this.#refusals += 1;
-        if (cure === "none" || this.#refusals > MOST_REFUSALS) {
-          this.#refusals = 0;
-          host.changed("failed", error);
-          return;
-        }
-        status = "reconnecting";
-        host.changed(host.isOnline() ? "reconnecting" : "offline", error);
+        fresh = cure !== "wait" || error instanceof TokenError;
+        const isFirst = cure === "token" && this.#refused === undefined;
+        this.#refused = cure === "wait" ? undefined : token;
+        const isMute = error instanceof MuteError;
+        // Where calls are not answered either it is not only the streams.
+        this.#mutes = isMute ? this.#mutes + 1 : 0;
+        const isHeld = this.#mutes >= MOST_MUTE;
+        if (isHeld) this.#listenAt = Date.now() + this.#listens.next();
+        this.#status = isHeld ? "delayed" : cure === "none" ? "failed" : "reconnecting";
+        host.changed(host.isOnline() ? this.#status : "offline", problem);
         // The first token that is refused is replaced at once.
-        const isFirst = cure === "token" && this.#refusals === 1;
-        const wait = isFirst ? 0 : retryDelayOf(error) + this.#backoff.next();
-        await this.#pause(wait, signal);
+        if (isFirst || isHeld) continue;
+        const backoff = cure === "wait" ? this.#backoff : this.#refusals;
+        await this.#pause(retryDelayOf(error) + backoff.next(), signal);
+        if (this.#status === "failed") this.#status = "reconnecting";
       }
     }
   }
@@ -167,16 +200,20 @@ export class Connection {
   /** What failed before is over. */
   #worked(): void {
     this.#backoff.reset();
+    this.#refusals.reset();
     this.#returns.reset();
-    this.#refusals = 0;
   }
 
   /** Streams until it is to come back, and answers how long the service asks it to
    * wait. */
   async #stream(token: string, signal: AbortSignal): Promise<number> {
     const { fold } = this.#host;
-    if (fold.position === undefined) await this.#load(token, signal);
+    if (fold.state.position === undefined) await this.#load(token, signal);
     let stream = await this.#open(token, signal);
+    this.#problem = undefined;
+    this.#refused = undefined;
+    this.#mutes = 0;
+    this.#listens.reset();
     const began = Date.now();
     try {
       for (;;) {
@@ -188,20 +225,17 @@ export class Connection {
           if (stream.successor) stream = stream.successor;
           continue;
         }
-        if (came.done) throw new ConnectError("the stream ended", Code.Unavailable);
-        const { event } = came.value;
-        if (event.case === "connected") {
-          const { heartbeatInterval, tokenExpiresAt } = event.value;
+        if (!came) throw new ConnectError("the stream ended", Code.Unavailable);
+        const { event } = came;
+        if (event.kind === "connected") {
           // Two beats may be missed, and a little.
-          if (heartbeatInterval) stream.patience = 2 * durationMs(heartbeatInterval) + 1000;
-          if (tokenExpiresAt) void this.#renew(stream, timestampMs(tokenExpiresAt), signal);
+          if (event.heartbeat > 0) stream.patience = 2 * event.heartbeat + 1000;
+          if (event.tokenEnds > 0) void this.#renew(stream, event.tokenEnds, signal);
         }
-        const effect = fold.apply(came.value);
+        const effect = fold.apply(came);
         if (effect.ring) this.#host.ring(effect.ring);
         if (effect.then === "load") return 0;
-        if (event.case === "reconnect") {
-          return event.value.after ? durationMs(event.value.after) : 0;
-        }
+        if (event.kind === "reconnect") return event.after;
         this.#host.changed("live");
       }
     } finally {
@@ -239,14 +273,12 @@ export class Connection {
   /** Opens a stream after the position, up to its first message. */
   async #open(token: string, signal: AbortSignal): Promise<Stream> {
     const { client, fold } = this.#host;
+    const { position, epoch } = fold.state;
     // Stopped while a token was awaited: nobody would end this stream.
     signal.throwIfAborted();
     const abort = new AbortController();
     signal.addEventListener("abort", () => abort.abort(), { signal: abort.signal });
-    const request =
-      fold.position === undefined
-        ? {}
-        : { afterRevision: fold.position, ...(fold.epoch && { epoch: fold.epoch }) };
+    const request = position === undefined ? {} : { afterRevision: BigInt(position), epoch };
     const options = { headers: authorization(token), signal: abort.signal };
     const stream: Stream = {
       messages: client.subscribe(request, options)[Symbol.asyncIterator](),
@@ -259,7 +291,12 @@ export class Connection {
     try {
       const first = await take(stream);
       signal.throwIfAborted();
-      if (typeof first !== "object" || first.done) throw new Error("the stream did not begin");
+      if (first === "silence") {
+        throw new MuteError(
+          `The stream is open and says nothing: a proxy or another program on the way holds it back. Let it pass responses on without buffering. Until then what is new is asked for.`,
+        );
+      }
+      if (typeof first !== "object") throw new ConnectError("the stream ended", Code.Unavailable);
       stream.next = Promise.resolve(first);
       return stream;
     } catch (error) {
@@ -268,20 +305,27 @@ export class Connection {
     }
   }
 
-  /** What was missed while nobody looked; answers when to ask again. */
-  async #poll(token: string, signal: AbortSignal): Promise<number> {
-    const { client, fold, pollMs } = this.#host;
-    const newest = fold.rows[0]?.createdAt;
-    if (fold.position === undefined || !newest) await this.#load(token, signal);
+  /** Asks what was missed; answers when to ask again. The head says whether there is
+   * anything: mostly there is not. */
+  async #poll(token: string, rings: boolean, signal: AbortSignal): Promise<number> {
+    const { client, fold, pollMs, pageSize } = this.#host;
+    const options = callOptions(token, signal);
+    if (fold.state.position === undefined) await this.#load(token, signal);
     else {
-      const request = { limit: 100, since: newest };
-      const page = await client.getRecent(request, callOptions(token, signal));
+      const head = await client.getUnreadCount({}, options);
       signal.throwIfAborted();
-      if (!fold.addPolled(page)) await this.#load(token, signal);
+      if (Number(head.revision) !== fold.reached) {
+        const page = await client.getRecent({ limit: pageSize }, options);
+        signal.throwIfAborted();
+        const added = fold.addPolled(pageOf(page));
+        if (rings) for (const row of added.toReversed()) this.#host.ring(row);
+      }
     }
     this.#worked();
-    this.#host.changed("polling");
-    return pollMs;
+    this.#refused = undefined;
+    if (!rings) this.#problem = undefined;
+    this.#host.changed(rings ? "delayed" : "polling", this.#problem);
+    return rings ? Math.min(pollMs, DELAYED_POLL_MS) : pollMs;
   }
 
   async #load(token: string, signal: AbortSignal): Promise<void> {
@@ -289,7 +333,8 @@ export class Connection {
     const page = await client.getRecent({ limit: pageSize }, callOptions(token, signal));
     // Meanwhile it may have become somebody else's inbox.
     signal.throwIfAborted();
-    fold.load(page);
+    fold.load(pageOf(page));
+    this.#host.changed(this.#status, this.#problem);
   }
 
   /** Waits, unless it is stopped or told to try now. */
@@ -301,19 +346,17 @@ export class Connection {
   }
 }
 
-/** The next message of a stream, or what there is in its place. */
-async function take(
-  stream: Stream,
-): Promise<IteratorResult<SubscribeResponse> | "silence" | "successor"> {
+/** The next message of a stream, nothing at its end, or what there is in its place. */
+async function take(stream: Stream): Promise<Message | undefined | "silence" | "successor"> {
   if (stream.successor) return "successor";
-  stream.next ??= stream.messages.next();
+  stream.next ??= stream.messages.next().then(({ done, value }) => (done ? undefined : messageOf(value)));
   const { next } = stream;
   let timer: ReturnType<typeof setTimeout> | undefined;
   try {
     return await new Promise((resolve, reject) => {
       timer = setTimeout(() => resolve("silence"), Math.min(stream.patience, LONGEST_TIMER_MS));
       stream.succeed = () => resolve("successor");
-      const came = (message: IteratorResult<SubscribeResponse>) => {
+      const came = (message: Message | undefined) => {
         stream.next = undefined;
         resolve(message);
       };

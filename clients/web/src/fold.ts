@@ -2,212 +2,211 @@
 //
 // Promises: whatever is repeated, cut and resumed, the state after a message is
 // that of the service's inbox at the position reached. The list holds the newest
-// notifications, down to the oldest page that was loaded; the count is the one
-// that belongs to the highest revision seen, and is never added to or subtracted
-// from. What cannot be folded asks for a load.
+// notifications, down to the oldest page that was loaded and, beyond that, so many
+// that came since; the count is the one that belongs to the highest revision seen, and
+// is never added to or subtracted from. What cannot be folded asks for a load.
+//
+// `tests/folds.json` says the same in cases, to this fold and to that of the Rust client.
 
-import type {
-  GetRecentResponse,
-  MarkedRead,
-  Notification,
-  SubscribeResponse,
-} from "./gen/doorbell/v1/notifications_pb.js";
+import type { Notification } from "./notification.js";
+
+/** The first notifications of an inbox, or those after a page, as of one moment. */
+export interface Page {
+  readonly notifications: readonly Notification[];
+  /** For the page after it; empty when there is none. */
+  readonly nextPageToken: string;
+  readonly epoch: string;
+  readonly revision: number;
+  readonly unreadCount: number;
+}
+
+/** What a stream says. */
+export interface Message {
+  readonly position: number;
+  readonly revision: number;
+  readonly unreadCount: number;
+  readonly replayed: boolean;
+  readonly event: StreamEvent;
+}
+
+/** What happened. */
+export type StreamEvent =
+  | {
+      readonly kind: "connected";
+      readonly epoch: string;
+      /** In milliseconds; 0 where it is not said. */
+      readonly heartbeat: number;
+      /** In milliseconds since 1970; 0 where it is not said. */
+      readonly tokenEnds: number;
+    }
+  | { readonly kind: "notification"; readonly notification: Notification }
+  | Marked
+  | { readonly kind: "caughtUp" | "heartbeat" }
+  | { readonly kind: "reset"; readonly epoch: string }
+  /** Come back after so many milliseconds. */
+  | { readonly kind: "reconnect"; readonly after: number }
+  /** Of a kind that came after this client was made. */
+  | { readonly kind: "unknown" };
+
+interface Marked {
+  readonly kind: "markedRead";
+  readonly ids: readonly string[];
+  readonly readAt: string;
+}
 
 /** All there is to know of an inbox: what is kept, and what tabs tell each other. */
 export interface State {
   /** The life of the store that all of this belongs to. */
   readonly epoch: string;
-  /** Where the stream resumes. */
-  readonly position: bigint;
-  readonly revision: bigint;
+  /** Where the stream resumes; nothing when the inbox has to be loaded. */
+  readonly position: number | undefined;
+  readonly revision: number;
   readonly unreadCount: number;
   /** Newest first, by `sequence`; archived ones are not in it. */
   readonly rows: readonly Notification[];
   /** Rows of a lower sequence are older than the list and stay out of it. */
-  readonly oldest: bigint;
-  /** For the page after the list; empty when there is none. */
+  readonly oldest: number;
+  /** For the page after the list; empty when there is none, or none is known. */
   readonly nextPageToken: string;
 }
 
-/** How to go on after a message. */
-export type Then =
-  | "continue"
-  /** The stream cannot go on from here: load, then subscribe after that. */
-  | "load";
-
 /** What a message did. */
 export interface Effect {
-  readonly then: Then;
+  /** `load`: the stream cannot go on from here; load, then subscribe after that. */
+  readonly then: "continue" | "load";
   /** A notification that is new to this screen: announce it. */
   readonly ring?: Notification;
 }
 
-interface Head {
-  readonly epoch: string | undefined;
-  readonly revision: bigint;
-  readonly unreadCount: number;
-}
-
 /** What came for a row that is not held. */
-type Late = Notification | { readonly marked: MarkedRead; readonly revision: bigint };
+type Late = Notification | { readonly marked: Marked; readonly revision: number };
 
 const NOTHING: Effect = { then: "continue" };
 const LOAD: Effect = { then: "load" };
+/** The list holds so many rows, and the pages that were loaded after the first. */
+const WINDOW = 200;
+/** Of an inbox that was not loaded. */
+export const UNKNOWN: State = {
+  epoch: "",
+  position: undefined,
+  revision: 0,
+  unreadCount: 0,
+  rows: [],
+  oldest: 0,
+  nextPageToken: "",
+};
 
-/** Folds an inbox. Rows and lists are replaced, never changed. */
+/** Folds an inbox. States, rows and lists are replaced, never changed. */
 export class Fold {
-  #rows: readonly Notification[] = [];
-  #oldest = 0n;
-  #nextPageToken = "";
-  #revision = 0n;
-  #unreadCount = 0;
-  #position: bigint | undefined;
-  #epoch: string | undefined;
+  readonly #least: number;
+  #window: number;
+  /** The same object until something changes. */
+  #state = UNKNOWN;
   /** Rows of this sequence or a lower one were there before the stream. */
-  #ringAbove = 0n;
+  #ringAbove = 0;
+  #reached = 0;
   /** Goes up whenever the list is replaced: an answer to a question about the
    * former list is of no use. */
   #life = 0;
   /** What came for rows that are not held, while a page was asked for. */
   #late: Late[] | undefined;
-  #state: State | undefined;
 
-  get rows(): readonly Notification[] {
-    return this.#rows;
+  constructor(window = WINDOW) {
+    this.#least = window;
+    this.#window = window;
   }
-  get revision(): bigint {
-    return this.#revision;
-  }
-  get unreadCount(): number {
-    return this.#unreadCount;
-  }
-  get position(): bigint | undefined {
-    return this.#position;
-  }
-  get epoch(): string | undefined {
-    return this.#epoch;
-  }
-  get nextPageToken(): string {
-    return this.#nextPageToken;
-  }
-  get oldest(): bigint {
-    return this.#oldest;
+
+  get state(): State {
+    return this.#state;
   }
   get life(): number {
     return this.#life;
   }
-  /** Whether there is a list to show. A list outlives its position. */
-  get isLoaded(): boolean {
-    return this.#epoch !== undefined;
-  }
-
-  /** All of it, the same object until something changes; nothing when it has to be
-   * loaded. */
-  state(): State | undefined {
-    if (this.#position === undefined || this.#epoch === undefined) return undefined;
-    const state: State = {
-      epoch: this.#epoch,
-      position: this.#position,
-      revision: this.#revision,
-      unreadCount: this.#unreadCount,
-      rows: this.#rows,
-      oldest: this.#oldest,
-      nextPageToken: this.#nextPageToken,
-    };
-    const former = this.#state;
-    const keys = Object.keys(state) as (keyof State)[];
-    if (!former || keys.some((key) => state[key] !== former[key])) this.#state = state;
-    return this.#state;
+  /** The list is whole up to this revision, by the stream or by what was asked for. */
+  get reached(): number {
+    return this.#reached;
   }
 
   /** Forgets everything. */
   drop(): void {
-    this.#rows = [];
-    this.#oldest = 0n;
-    this.#nextPageToken = "";
-    this.#revision = 0n;
-    this.#unreadCount = 0;
-    this.#position = undefined;
-    this.#epoch = undefined;
-    this.#ringAbove = 0n;
+    this.#state = UNKNOWN;
+    this.#ringAbove = 0;
+    this.#reached = 0;
+    this.#window = this.#least;
     this.#renew();
   }
 
-  /** Takes a state that was kept, or that another tab has, in place of its own. */
+  /** Takes a state that was kept, or that another tab had, in place of its own. */
   adopt(state: State): void {
-    const head = this.#head();
-    this.#rows = state.rows;
-    this.#oldest = state.oldest;
-    this.#nextPageToken = state.nextPageToken;
-    this.#revision = state.revision;
-    this.#unreadCount = state.unreadCount;
-    this.#position = state.position;
-    this.#epoch = state.epoch;
-    this.#ringAbove = state.position;
-    this.#keepNewer(head);
+    this.#state = state;
+    this.#ringAbove = state.position ?? state.revision;
+    this.#reached = state.position ?? 0;
+    this.#window = Math.max(this.#least, state.rows.length);
     this.#renew();
   }
 
-  /** Takes the first page, asked for without `since`, in place of its list. */
-  load(page: GetRecentResponse): void {
-    const head = this.#head();
-    this.#rows = newestFirst(page.notifications.filter((row) => !row.archivedAt));
-    this.#oldest = below(this.#rows, page);
-    this.#nextPageToken = page.nextPageToken;
-    this.#revision = page.revision;
-    this.#unreadCount = page.unreadCount;
-    this.#position = page.revision;
-    this.#epoch = page.epoch;
+  /** Takes the first page, asked for without a token, in place of its list. */
+  load(page: Page): void {
+    const { epoch, revision, unreadCount } = this.#state;
+    const rows = listed(page);
+    this.#state = {
+      epoch: page.epoch,
+      position: page.revision,
+      revision: page.revision,
+      unreadCount: page.unreadCount,
+      rows,
+      oldest: page.nextPageToken ? (rows.at(-1)?.sequence ?? page.revision + 1) : 0,
+      nextPageToken: page.nextPageToken,
+    };
+    this.#window = this.#least;
+    this.#trim();
     this.#ringAbove = page.revision;
-    this.#keepNewer(head);
+    this.#reached = page.revision;
+    // An answer may be older than one that came before it.
+    if (epoch === page.epoch) this.observe(revision, unreadCount);
     this.#renew();
   }
 
   /** Folds one message of the stream. */
-  apply(message: SubscribeResponse): Effect {
-    const above = this.#position === undefined || message.position > this.#position;
+  apply(message: Message): Effect {
+    const { position } = this.#state;
+    const above = position === undefined || message.position > position;
     const { event } = message;
     let effect = NOTHING;
-    switch (event.case) {
+    switch (event.kind) {
       case "connected":
-        if (this.#isForeign(event.value.epoch)) return this.#dropAndLoad();
-        this.#epoch = event.value.epoch;
+        if (this.#isForeign(event.epoch)) return this.#dropAndLoad();
+        this.#change({ epoch: event.epoch });
         // A stream that takes over from another one begins below its end: what
         // that one delivered comes once more, and is silent.
-        this.#ringAbove = max(this.#ringAbove, this.#position ?? message.position);
+        this.#ringAbove = Math.max(this.#ringAbove, position ?? message.position);
         break;
       case "notification":
-        effect = this.#upsert(event.value, message.replayed);
+        effect = this.#upsert(event.notification, message.replayed);
         break;
       case "markedRead":
-        if (above) this.#markRead(event.value, message.revision);
-        break;
-      case "caughtUp":
-      case "heartbeat":
-      case "reconnect":
+        if (above) this.#markRead(event, message.revision);
         break;
       case "reset":
         // A head below what was seen is of another life too, whatever it is called.
-        if (this.#isForeign(event.value.epoch) || message.revision < this.#revision) {
+        if (this.#isForeign(event.epoch) || message.revision < this.#state.revision) {
           return this.#dropAndLoad();
         }
         effect = LOAD;
         break;
-      default:
-        // A kind of event that came after this client was made.
+      case "unknown":
         if (above) effect = LOAD;
     }
     this.observe(message.revision, message.unreadCount);
-    if (effect.then === "load") this.#position = undefined;
-    else this.#position = max(this.#position ?? message.position, message.position);
+    const reached = Math.max(position ?? message.position, message.position);
+    this.#change({ position: effect.then === "load" ? undefined : reached });
+    this.#reached = Math.max(this.#reached, reached);
     return effect;
   }
 
   /** Takes the head of an answer. It orders the count and moves no position. */
-  observe(revision: bigint, unreadCount: number): void {
-    if (revision < this.#revision) return;
-    this.#revision = revision;
-    this.#unreadCount = unreadCount;
+  observe(revision: number, unreadCount: number): void {
+    this.#state = observed(this.#state, revision, unreadCount);
   }
 
   /** Begins to ask for the page after the list; `addPage` or `endPage` ends it. */
@@ -216,17 +215,16 @@ export class Fold {
   }
 
   /** Takes the page that was asked for since `life`. */
-  addPage(page: GetRecentResponse, life: number): boolean {
+  addPage(page: Page, life: number): boolean {
     const late = this.#late ?? [];
     this.#late = undefined;
-    if (life !== this.#life || page.epoch !== this.#epoch) return false;
-    for (const row of page.notifications) {
-      if (!row.archivedAt) this.#put(row);
-    }
-    this.#oldest = page.nextPageToken
-      ? min(this.#oldest, below(newestFirst(page.notifications), page, this.#oldest))
-      : 0n;
-    this.#nextPageToken = page.nextPageToken;
+    if (life !== this.#life || page.epoch !== this.#state.epoch) return false;
+    const { rows, oldest } = this.#state;
+    for (const row of page.notifications) this.#put(row);
+    this.#window += this.#state.rows.length - rows.length;
+    const { nextPageToken } = page;
+    const last = listed(page).at(-1)?.sequence ?? oldest;
+    this.#change({ oldest: nextPageToken ? Math.min(oldest, last) : 0, nextPageToken });
     // The page is as of its snapshot, and the stream went on meanwhile.
     for (const event of late) {
       if ("marked" in event) this.#markRead(event.marked, event.revision);
@@ -241,23 +239,42 @@ export class Fold {
     this.#late = undefined;
   }
 
-  /** Takes what a poll with `since` found. False: it is not to be had so, load. */
-  addPolled(page: GetRecentResponse): boolean {
-    if (page.epoch !== this.#epoch) {
-      this.drop();
-      return false;
+  /** Takes the first page as a poll finds it, which moves no position: a stream that
+   * resumes there brings all else. Answers with what is new and unread, newest first. */
+  addPolled(page: Page): readonly Notification[] {
+    const { rows, oldest } = this.#state;
+    const found = listed(page);
+    const last = found.at(-1)?.sequence ?? 0;
+    const newest = rows[0]?.sequence ?? 0;
+    if (page.epoch !== this.#state.epoch || (page.nextPageToken !== "" && last > newest)) {
+      // Of another life of the store; or between the page and the list there is more.
+      if (page.epoch !== this.#state.epoch) this.drop();
+      this.load(page);
+      return [];
     }
-    // Between the page and the list there is more.
-    if (page.nextPageToken) return false;
-    for (const row of page.notifications) {
-      if (!row.archivedAt && row.sequence >= this.#oldest) this.#put(row);
-    }
+    // Down to its last row the page is all there is.
+    const lowest = page.nextPageToken === "" ? 0 : last;
+    const ids = new Set(found.map(({ id }) => id));
+    const stays = (row: Notification) =>
+      row.sequence < lowest || row.revision > page.revision || ids.has(row.id);
+    if (!rows.every(stays)) this.#change({ rows: rows.filter(stays) });
+    const ringAbove = Math.max(this.#ringAbove, newest);
+    for (const row of found) if (row.sequence >= oldest) this.#put(row);
+    this.#trim();
+    this.#reached = Math.max(this.#reached, page.revision);
     this.observe(page.revision, page.unreadCount);
-    return true;
+    return found.filter((row) => row.sequence > ringAbove && !row.readAt);
+  }
+
+  #change(part: Partial<State>): void {
+    const keys = Object.keys(part) as (keyof State)[];
+    if (keys.some((key) => part[key] !== this.#state[key])) {
+      this.#state = { ...this.#state, ...part };
+    }
   }
 
   #isForeign(epoch: string): boolean {
-    return this.#epoch !== undefined && this.#epoch !== epoch;
+    return isLoaded(this.#state) && this.#state.epoch !== epoch;
   }
 
   #dropAndLoad(): Effect {
@@ -270,85 +287,76 @@ export class Fold {
     this.#late = undefined;
   }
 
-  #head(): Head {
-    return { epoch: this.#epoch, revision: this.#revision, unreadCount: this.#unreadCount };
-  }
-
-  /** An answer may be older than one that came before it. */
-  #keepNewer(head: Head): void {
-    if (head.epoch === this.#epoch) this.observe(head.revision, head.unreadCount);
-  }
-
   #upsert(row: Notification, replayed: boolean, isLate = false): Effect {
-    const held = this.#rows.find((other) => other.id === row.id);
-    if (held) {
-      if (row.revision > held.revision) this.#put(row);
+    const { position, rows, oldest } = this.#state;
+    if (rows.some(({ id }) => id === row.id)) {
+      this.#put(row);
       return NOTHING;
     }
     // Everything up to the position was delivered: a row that is not held any
     // more was archived or is too old, and an echo does not bring it back.
-    const isEcho =
-      !isLate && this.#position !== undefined && row.revision <= this.#position;
-    if (isEcho || row.sequence < this.#oldest) {
+    const isEcho = !isLate && position !== undefined && row.revision <= position;
+    if (isEcho || row.sequence < oldest) {
       this.#late?.push(row);
       return NOTHING;
     }
-    if (row.archivedAt) return NOTHING;
     this.#put(row);
-    return !replayed && row.sequence > this.#ringAbove
-      ? { then: "continue", ring: row }
-      : NOTHING;
+    this.#trim();
+    const rings = !replayed && !row.archivedAt && row.sequence > this.#ringAbove;
+    return rings ? { then: "continue", ring: row } : NOTHING;
   }
 
   /** Puts a row where it belongs, unless the copy that is held is as new. */
   #put(row: Notification): void {
-    const index = this.#rows.findIndex((held) => held.id === row.id);
-    const held = this.#rows[index];
-    if (held && row.revision <= held.revision) return;
-    if (held) {
-      this.#rows = row.archivedAt
-        ? this.#rows.filter((other) => other !== held)
-        : this.#rows.with(index, row);
-      return;
+    const { rows } = this.#state;
+    const index = rows.findIndex((held) => held.id === row.id);
+    const held = rows[index];
+    if (held ? row.revision <= held.revision : row.archivedAt) return;
+    if (held && row.archivedAt) this.#change({ rows: rows.filter((other) => other !== held) });
+    else if (held) this.#change({ rows: rows.with(index, row) });
+    else {
+      const at = rows.findIndex((other) => other.sequence < row.sequence);
+      this.#change({ rows: rows.toSpliced(at < 0 ? rows.length : at, 0, row) });
     }
-    if (row.archivedAt) return;
-    const at = this.#rows.findIndex((other) => other.sequence < row.sequence);
-    this.#rows = this.#rows.toSpliced(at < 0 ? this.#rows.length : at, 0, row);
   }
 
-  #markRead(marked: MarkedRead, revision: bigint): void {
-    const ids = new Set(marked.notificationIds);
+  /** What is above the window leaves the list, the oldest first. */
+  #trim(): void {
+    const { rows } = this.#state;
+    const out = rows[this.#window];
+    if (!out) return;
+    const oldest = out.sequence + 1;
+    this.#change({ rows: rows.slice(0, this.#window), oldest, nextPageToken: "" });
+  }
+
+  #markRead(marked: Marked, revision: number): void {
+    const { ids, readAt } = marked;
+    const missing = new Set(ids);
     let changed = false;
-    const rows = this.#rows.map((row) => {
-      if (!ids.has(row.id)) return row;
-      ids.delete(row.id);
-      if (row.revision >= revision) return row;
+    const rows = this.#state.rows.map((row) => {
+      if (!missing.delete(row.id) || row.revision >= revision) return row;
       changed = true;
-      return { ...row, revision, ...(marked.readAt && { readAt: marked.readAt }) };
+      return { ...row, revision, readAt };
     });
-    if (changed) this.#rows = rows;
-    if (ids.size > 0) this.#late?.push({ marked, revision });
+    if (changed) this.#change({ rows });
+    if (missing.size > 0) this.#late?.push({ marked, revision });
   }
 }
 
-function newestFirst(rows: readonly Notification[]): Notification[] {
-  return rows.toSorted((a, b) => (a.sequence < b.sequence ? 1 : -1));
+/** Whether there is a list to show. A list outlives its position. */
+export function isLoaded(state: State): boolean {
+  return state.epoch !== "";
 }
 
-/** The lowest sequence of a page; where it has no rows, what is below it. */
-function below(
-  rows: readonly Notification[],
-  page: GetRecentResponse,
-  otherwise = page.revision + 1n,
-): bigint {
-  if (!page.nextPageToken) return 0n;
-  return rows.at(-1)?.sequence ?? otherwise;
+/** The state with a head that an answer brought, where that is no older. */
+export function observed(state: State, revision: number, unreadCount: number): State {
+  const isSame = revision === state.revision && unreadCount === state.unreadCount;
+  return isSame || revision < state.revision ? state : { ...state, revision, unreadCount };
 }
 
-function max(a: bigint, b: bigint): bigint {
-  return a > b ? a : b;
-}
-
-function min(a: bigint, b: bigint): bigint {
-  return a < b ? a : b;
+/** The rows of a page that are in the list, newest first. */
+function listed(page: Page): readonly Notification[] {
+  return page.notifications
+    .filter((row) => !row.archivedAt)
+    .sort((a, b) => b.sequence - a.sequence);
 }

@@ -8,15 +8,20 @@
 // BroadcastChannel; so a new leader goes on from the last position, and nothing is
 // missed.
 
-import type { Status } from "./connection.js";
+import type { Change } from "./change.js";
+import type { State } from "./fold.js";
+import type { Problem, Status } from "./snapshot.js";
 
 /** The leader's inbox, as the others show it. */
 export interface Standing {
-  /** The state as text; nothing where the leader has yet to load it. */
-  readonly state: string | undefined;
   readonly status: Status;
-  /** What stands in the way, where something does. */
-  readonly error: { readonly code: number; readonly message: string } | undefined;
+  readonly problem: Problem | undefined;
+  /** What names the state that the others have once they heard this. */
+  readonly version: string;
+  /** The state whole, or what leads to it from that of a former version. */
+  readonly news: State | { readonly from: string; readonly change: Change };
+  /** The ids of what is new in it: announce them. */
+  readonly rings: readonly string[];
 }
 
 /** What tabs tell each other. */
@@ -25,12 +30,12 @@ export type Word =
   | { readonly kind: "who" }
   /** The leader's answer, and its word when anything changes. */
   | ({ readonly kind: "leader"; readonly visible: boolean } & Standing)
-  /** A notification is new: announce it. */
-  | { readonly kind: "ring"; readonly id: string }
   /** Somebody scrolled: load a page. */
   | { readonly kind: "more" }
   /** Somebody would not wait: try again now. */
-  | { readonly kind: "retry" };
+  | { readonly kind: "retry" }
+  /** The user has signed out: keep nothing. */
+  | { readonly kind: "forget" };
 
 /** What a member of a group is told. */
 export interface Member {
@@ -106,6 +111,11 @@ export class Group {
    * who leads, and who was there before would lead in place of this one. */
   get isAlone(): boolean {
     return this.#isAlone;
+  }
+
+  /** Whether this tab has the lead. */
+  get leads(): boolean {
+    return this.#leads;
   }
 
   /** Tells all other tabs. */

@@ -24,6 +24,11 @@ export function expiryOf(token: string): number {
   return typeof expiry === "number" ? 1000 * expiry : 0;
 }
 
+/** Whether it looks like a signed JWT. */
+export function isJwt(text: string): boolean {
+  return /^[\w-]+\.[\w-]+\.[\w-]+$/.test(text) && claimsOf(text) !== undefined;
+}
+
 /** The claims of a JWT (RFC 7519). */
 function claimsOf(token: string): Record<string, unknown> | undefined {
   try {

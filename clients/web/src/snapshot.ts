@@ -1,36 +1,85 @@
 // What is shown of an inbox.
 
-import type { Status } from "./connection.js";
-import type { Notification } from "./gen/doorbell/v1/notifications_pb.js";
+import type { Notification } from "./notification.js";
 
-/** The inbox at one moment. It is replaced, never changed. */
+/** How the connection is. */
+export type Status =
+  | "idle"
+  /** On its way to the service, for the first time. */
+  | "connecting"
+  /** Every change comes at once. */
+  | "live"
+  /** It was cut, and comes back. */
+  | "reconnecting"
+  /** No tab is visible: what is new comes once a minute. */
+  | "polling"
+  /** Something on the way holds the stream back: what is new comes a few times a
+   * minute, until the stream gets through again. */
+  | "delayed"
+  /** The browser has no network. */
+  | "offline"
+  /** The service does not allow it: only another token, or `retry`, may help. */
+  | "failed";
+
+/** What stands in the way. */
+export interface Problem {
+  readonly kind: ProblemKind;
+  /** What happened and what to do about it, for who made the page; in English. */
+  readonly message: string;
+}
+
+/** What stands in the way, as far as a page can tell. */
+export type ProblemKind =
+  /** `getToken` failed, took too long, or gave what is no token of this user. */
+  | "token"
+  /** The service refuses the token. */
+  | "refused"
+  /** The service is there, and does not allow the page's origin. */
+  | "cors"
+  /** The page's own Content-Security-Policy forbids the connection. */
+  | "csp"
+  /** Nothing answers: the service is down, or the way to it. */
+  | "unreachable"
+  /** Calls are answered and streams are held back on the way. */
+  | "held"
+  /** The service, or what stands before it, answers with an error. */
+  | "service";
+
+/** The inbox at one moment: plain data. It is replaced, never changed. */
 export interface Snapshot {
-  /** Newest first; those that were archived are not in it. */
+  /** Whose it is, where the page has said so; never another's. */
+  readonly user: string | undefined;
+  /** Newest first; those that were archived are not in it. A row that did not change
+   * is the same object as before. */
   readonly notifications: readonly Notification[];
   /** Exact, however many are listed. */
   readonly unreadCount: number;
   /** The change of the inbox that the count belongs to. */
-  readonly revision: bigint;
+  readonly revision: number;
   readonly status: Status;
-  /** Why it failed, or what stands in the way; nothing when all is well. Where
-   * another tab holds the stream it has the code and the message, and no details. */
-  readonly error: unknown;
+  /** Nothing when all is well. */
+  readonly error: Problem | undefined;
   /** Whether there is a list: empty or not, but no longer unknown. */
   readonly isLoaded: boolean;
   /** Whether `loadMore` would find older ones. */
   readonly hasMore: boolean;
   readonly isLoadingMore: boolean;
+  /** How many marks the service has yet to take: shown already, sent once it is
+   * there again. */
+  readonly pendingMarks: number;
 }
 
 /** An inbox of which nothing is known: before it began, and where pages are rendered
  * on a server. */
 export const EMPTY: Snapshot = {
+  user: undefined,
   notifications: [],
   unreadCount: 0,
-  revision: 0n,
+  revision: 0,
   status: "idle",
   error: undefined,
   isLoaded: false,
   hasMore: false,
   isLoadingMore: false,
+  pendingMarks: 0,
 };

@@ -1,6 +1,7 @@
 // The token of the user: kept while it is good, asked for once however many need it.
 
-import { expiryOf } from "./identity.js";
+import { expiryOf, isJwt } from "./identity.js";
+import { TokenError } from "./problem.js";
 import { within } from "./wait.js";
 
 /** A token that ends sooner is not used any more. */
@@ -15,7 +16,8 @@ export class TokenSource {
   #token: string | undefined;
   #question: { readonly answer: Promise<string> } | undefined;
 
-  /** `took` is called with each token before anybody uses it. */
+  /** `took` is called with each token before anybody uses it; where it throws nobody
+   * does. */
   constructor(
     getToken: (fresh: boolean) => string | Promise<string>,
     took: (token: string) => void,
@@ -34,11 +36,11 @@ export class TokenSource {
     try {
       const token = await question.answer;
       if (this.#question === question) {
-        this.#token = token;
         this.#took(token);
+        this.#token = token;
       } else if (this.#token !== token) {
         // The answer to a question of before: it may be somebody else's.
-        throw new Error("the token came too late");
+        throw new TokenError("The token came too late.");
       }
       return token;
     } finally {
@@ -53,6 +55,20 @@ export class TokenSource {
   }
 
   async #ask(fresh: boolean): Promise<string> {
-    return await within(Promise.resolve(this.#getToken(fresh)), ANSWER_MS, "getToken");
+    let answer: unknown;
+    try {
+      answer = await within(Promise.resolve(this.#getToken(fresh)), ANSWER_MS, "getToken");
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw new TokenError(`getToken failed: ${why}. It is asked again.`, { cause: error });
+    }
+    const token = typeof answer === "string" ? answer.trim() : "";
+    if (isJwt(token)) return token;
+    // What it is instead may be a secret: it is not told.
+    const what =
+      token === "" ? "nothing" : token.startsWith("<") ? "a page of HTML" : "what is no JWT";
+    throw new TokenError(
+      `getToken gave ${what} in place of a token. Let it look at the answer's ok, and reject where there is no token. It is asked again.`,
+    );
   }
 }

@@ -1,16 +1,10 @@
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { timestampFromMs, type Timestamp } from "@bufbuild/protobuf/wkt";
 import { createClient } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
-import { Fold } from "../src/fold.js";
-import {
-  GetRecentResponseSchema,
-  NotificationSchema,
-  NotificationService,
-  SubscribeResponseSchema,
-  type Notification,
-  type SubscribeResponse,
-} from "../src/gen/doorbell/v1/notifications_pb.js";
+import { after, changeOf, merged } from "../src/change.js";
+import { Fold, isLoaded, type State, type Message, type Page, type StreamEvent } from "../src/fold.js";
+import { NotificationService } from "../src/gen/doorbell/v1/notifications_pb.js";
+import type { Notification } from "../src/notification.js";
+import { messageOf, pageOf } from "../src/wire.js";
 import { Service } from "./service.js";
 
 /** Numbers that a seed repeats (https://prng.di.unimi.it/splitmix32). */
@@ -29,13 +23,13 @@ function seeded(seed: number): (below: number) => number {
 /** What the service has of the rows that the fold holds. */
 function expected(service: Service, fold: Fold) {
   return service.rows
-    .filter((row) => row.sequence >= fold.oldest && !row.archivedAt)
+    .filter((row) => Number(row.sequence) >= fold.state.oldest && !row.archivedAt)
     .reverse()
-    .map((row) => [row.id, row.revision, row.readAt !== undefined]);
+    .map((row) => [row.id, Number(row.revision), row.readAt !== undefined]);
 }
 
 function shown(fold: Fold) {
-  return fold.rows.map((row) => [row.id, row.revision, row.readAt !== undefined]);
+  return fold.state.rows.map((row) => [row.id, row.revision, row.readAt !== undefined]);
 }
 
 describe("whatever is cut, repeated and resumed", () => {
@@ -45,7 +39,7 @@ describe("whatever is cut, repeated and resumed", () => {
       const service = new Service();
       service.mostQueued = below(2) === 0 ? 3 : Number.POSITIVE_INFINITY;
       const client = createClient(NotificationService, service.transport());
-      const fold = new Fold();
+      const fold = new Fold(below(2) === 0 ? 7 : 1000);
       const rung = new Set<string>();
       const act = () => {
         if (below(3) > 0) service.send("a title");
@@ -54,7 +48,7 @@ describe("whatever is cut, repeated and resumed", () => {
           service.mark(ids);
         }
       };
-      const apply = (message: SubscribeResponse) => {
+      const apply = (message: Message) => {
         const effect = fold.apply(message);
         if (effect.ring) {
           expect(rung.has(effect.ring.id), "rings twice").toBe(false);
@@ -64,24 +58,26 @@ describe("whatever is cut, repeated and resumed", () => {
       };
       for (let round = 0; round < 12; round += 1) {
         for (let count = below(6); count > 0; count -= 1) act();
-        if (fold.position === undefined || below(6) === 0) {
-          fold.load(await client.getRecent({ limit: 5 }));
+        if (fold.state.position === undefined || below(6) === 0) {
+          fold.load(pageOf(await client.getRecent({ limit: 5 })));
         }
-        if (below(3) === 0 && fold.nextPageToken) {
-          const { life, nextPageToken } = fold;
+        if (below(3) === 0 && fold.state.nextPageToken) {
+          const { life, state } = fold;
           fold.beginPage();
-          fold.addPage(await client.getRecent({ limit: 3, pageToken: nextPageToken }), life);
+          const request = { limit: 3, pageToken: state.nextPageToken };
+          fold.addPage(pageOf(await client.getRecent(request)), life);
         }
         if (below(12) === 0) {
           service.epoch = `epoch ${round}`;
         }
         const abort = new AbortController();
-        const request = { afterRevision: fold.position!, epoch: fold.epoch! };
+        const request = { afterRevision: BigInt(fold.state.position!), epoch: fold.state.epoch };
         const stream = client.subscribe(request, { signal: abort.signal });
         // What is cut anywhere comes again from the position.
         let left = below(12) + 1;
         try {
-          for await (const message of stream) {
+          for await (const response of stream) {
+            const message = messageOf(response);
             const then = apply(message);
             if (then === "load") break;
             if (below(5) === 0) expect(apply(message), "repeated").toBe(then);
@@ -91,58 +87,56 @@ describe("whatever is cut, repeated and resumed", () => {
             // A burst is more than a follower may have before it.
             if (below(6) === 0) for (let count = 0; count < 6; count += 1) act();
             // Live, something always comes next.
-            if (message.event.case === "caughtUp" || !message.replayed) service.send("a title");
+            if (message.event.kind === "caughtUp" || !message.replayed) service.send("a title");
           }
         } finally {
           abort.abort();
         }
       }
-      if (fold.position === undefined) fold.load(await client.getRecent({ limit: 5 }));
+      if (fold.state.position === undefined) fold.load(pageOf(await client.getRecent({ limit: 5 })));
       const abort = new AbortController();
-      const request = { afterRevision: fold.position!, epoch: fold.epoch! };
-      for await (const message of client.subscribe(request, { signal: abort.signal })) {
-        if (apply(message) === "load") fold.load(await client.getRecent({ limit: 5 }));
-        if (message.event.case === "caughtUp" || message.event.case === "reset") break;
+      const request = { afterRevision: BigInt(fold.state.position!), epoch: fold.state.epoch };
+      for await (const response of client.subscribe(request, { signal: abort.signal })) {
+        const message = messageOf(response);
+        if (apply(message) === "load") fold.load(pageOf(await client.getRecent({ limit: 5 })));
+        if (message.event.kind === "caughtUp" || message.event.kind === "reset") break;
       }
       abort.abort();
       expect(shown(fold)).toEqual(expected(service, fold));
-      expect([fold.revision, fold.unreadCount]).toEqual([service.revision, service.unreadCount]);
+      const { revision, unreadCount } = fold.state;
+      expect([revision, unreadCount]).toEqual([Number(service.revision), service.unreadCount]);
     });
   }
 });
 
 test("a reply orders the count and moves no position", () => {
   const fold = new Fold();
-  fold.observe(7n, 3);
-  fold.observe(5n, 9);
-  expect([fold.revision, fold.unreadCount, fold.position]).toEqual([7n, 3, undefined]);
+  fold.observe(7, 3);
+  fold.observe(5, 9);
+  expect(fold.state).toMatchObject({ revision: 7, unreadCount: 3, position: undefined });
+  expect(isLoaded(fold.state)).toBe(false);
 });
 
 /** A row that was last changed at `revision`. */
-function row(sequence: number, revision = sequence, more: { title?: string; archivedAt?: Timestamp } = {}) {
-  const at = { sequence: BigInt(sequence), revision: BigInt(revision) };
-  return create(NotificationSchema, { id: `id ${sequence}`, ...at, ...more });
+function row(sequence: number, revision = sequence, more: Partial<Notification> = {}): Notification {
+  const createdAt = "2026-11-22T08:00:00.000000Z";
+  return { id: `id ${sequence}`, sequence, revision, type: "test", title: "", createdAt, ...more };
 }
 
-function page(revision: number, notifications: Notification[], nextPageToken = "", epoch = "one") {
-  const head = { revision: BigInt(revision), unreadCount: notifications.length, epoch };
-  return create(GetRecentResponseSchema, { ...head, notifications, nextPageToken });
+function page(revision: number, notifications: Notification[], nextPageToken = "", epoch = "one"): Page {
+  return { revision, unreadCount: notifications.length, epoch, notifications, nextPageToken };
 }
 
 /** What the stream says at a revision. */
-function message(revision: number, event: MessageInitShape<typeof SubscribeResponseSchema>["event"]) {
-  const head = { position: BigInt(revision), revision: BigInt(revision), unreadCount: 0 };
-  return create(SubscribeResponseSchema, { ...head, ...(event && { event }) });
+function message(revision: number, event: StreamEvent): Message {
+  return { position: revision, revision, unreadCount: 0, replayed: false, event };
 }
 
-const readAt = timestampFromMs(1);
-const archivedAt = timestampFromMs(2);
-const marked = (...ids: string[]) => ({
-  case: "markedRead" as const,
-  value: { notificationIds: ids, readAt },
-});
-const upsert = (value: Notification) => ({ case: "notification" as const, value });
-const ids = (fold: Fold) => fold.rows.map(({ id }) => id);
+const readAt = "2026-11-22T08:00:01.000000Z";
+const archivedAt = "2026-11-22T08:00:02.000000Z";
+const marked = (...ids: string[]) => ({ kind: "markedRead" as const, ids, readAt });
+const upsert = (notification: Notification) => ({ kind: "notification" as const, notification });
+const ids = (fold: Fold) => fold.state.rows.map(({ id }) => id);
 
 test("what changes in rows of a page while it is on its way is not lost", () => {
   const fold = new Fold();
@@ -156,9 +150,9 @@ test("what changes in rows of a page while it is on its way is not lost", () => 
   // The page is as of before all that.
   expect(fold.addPage(page(6, [row(4), row(3), row(2)]), fold.life)).toBe(true);
   expect(ids(fold)).toEqual(["id 6", "id 5", "id 4", "id 2", "id 1"]);
-  expect(fold.rows.map((held) => held.readAt !== undefined)).toEqual([true, false, true, false, false]);
-  expect(fold.rows[3]?.title).toBe("changed");
-  expect(fold.revision).toBe(10n);
+  expect(fold.state.rows.map((held) => held.readAt !== undefined)).toEqual([true, false, true, false, false]);
+  expect(fold.state.rows[3]?.title).toBe("changed");
+  expect(fold.state.revision).toBe(10);
 });
 
 test("a page as of later than what came meanwhile is left as it is", () => {
@@ -167,7 +161,7 @@ test("a page as of later than what came meanwhile is left as it is", () => {
   fold.beginPage();
   fold.apply(message(7, upsert(row(4, 7, { title: "former" }))));
   fold.addPage(page(8, [row(4, 8, { title: "latter" })]), fold.life);
-  expect(fold.rows[2]?.title).toBe("latter");
+  expect(fold.state.rows[2]?.title).toBe("latter");
 });
 
 test("what is archived is in no list, however it comes", () => {
@@ -181,29 +175,61 @@ test("what is archived is in no list, however it comes", () => {
   // A copy of before that comes again does not bring it back.
   fold.apply(message(6, upsert(row(2, 2))));
   expect(ids(fold)).toEqual(["id 4"]);
-  fold.addPolled(page(7, [archived(7, 7)]));
+  fold.addPolled(page(7, [archived(7, 7), row(4)]));
   fold.beginPage();
   fold.addPage(page(7, [archived(1, 1)]), fold.life);
   expect(ids(fold)).toEqual(["id 4"]);
 });
 
-test("a poll adds what is new; of another epoch, or not whole, it asks for a load", () => {
+test("a poll has the first page as it is, and moves no position", () => {
+  const fold = new Fold();
+  fold.load(page(4, [row(4), row(3), row(2)], "2"));
+  fold.beginPage();
+  fold.addPage(page(4, [row(1)]), fold.life);
+  // One is new, one was read, one was archived; what is below the page stays.
+  const found = [row(7), row(4, 5, { readAt })];
+  expect(fold.addPolled(page(7, found, "4")).map(({ id }) => id)).toEqual(["id 7"]);
+  expect(ids(fold)).toEqual(["id 7", "id 4", "id 3", "id 2", "id 1"]);
+  expect(fold.state).toMatchObject({ position: 4, revision: 7 });
+  expect(fold.reached).toBe(7);
+  fold.addPolled(page(8, [row(7), row(4, 5, { readAt }), row(2)], "2"));
+  expect(ids(fold)).toEqual(["id 7", "id 4", "id 2", "id 1"]);
+  // The stream brings it again, and nothing rings twice.
+  expect(fold.apply(message(7, upsert(row(7)))).ring).toBe(undefined);
+});
+
+test("a poll that is not next to the list, or of another epoch, takes its place", () => {
   const fold = new Fold();
   fold.load(page(2, [row(2), row(1)]));
-  expect(fold.addPolled(page(3, [row(3)]))).toBe(true);
-  expect([ids(fold), fold.position, fold.revision]).toEqual([["id 3", "id 2", "id 1"], 2n, 3n]);
-  expect(fold.addPolled(page(104, [row(104)], "104"))).toBe(false);
-  expect(ids(fold)).toEqual(["id 3", "id 2", "id 1"]);
-  expect(fold.addPolled(page(1, [row(1)], "", "two"))).toBe(false);
-  expect([fold.isLoaded, fold.position, ids(fold)]).toEqual([false, undefined, []]);
+  expect(fold.addPolled(page(104, [row(104), row(103)], "103"))).toEqual([]);
+  expect(ids(fold)).toEqual(["id 104", "id 103"]);
+  expect(fold.state).toMatchObject({ position: 104, oldest: 103 });
+  expect(fold.addPolled(page(1, [row(1)], "", "two"))).toEqual([]);
+  expect(ids(fold)).toEqual(["id 1"]);
+  expect(fold.state).toMatchObject({ epoch: "two", revision: 1, position: 1 });
+});
+
+test("a list that has grown for weeks holds its window, and the pages that were loaded", () => {
+  const fold = new Fold(3);
+  fold.load(page(4, [row(4), row(3)], "3"));
+  fold.beginPage();
+  fold.addPage(page(4, [row(2), row(1)]), fold.life);
+  for (let sequence = 5; sequence <= 9; sequence += 1) {
+    fold.apply(message(sequence, upsert(row(sequence))));
+  }
+  expect(ids(fold)).toEqual(["id 9", "id 8", "id 7", "id 6", "id 5"]);
+  // There are more, and where they begin is not known.
+  expect(fold.state).toMatchObject({ oldest: 5, nextPageToken: "" });
+  fold.apply(message(10, upsert(row(4, 10))));
+  expect(fold.state.rows.length).toBe(5);
 });
 
 test("in a heal what is new rings, and what only changed does not", () => {
   const fold = new Fold();
   fold.load(page(5, [row(5)], "5"));
   const heal = (value: Notification, replayed: boolean) => {
-    const healed = { ...message(9, upsert(value)), position: 5n, replayed };
-    return fold.apply(create(SubscribeResponseSchema, healed)).ring?.id;
+    const healed = { ...message(9, upsert(value)), position: 5, replayed };
+    return fold.apply(healed).ring?.id;
   };
   expect(heal(row(5, 6), true)).toBe(undefined);
   expect(heal(row(7, 7), false)).toBe("id 7");
@@ -216,14 +242,35 @@ test("in a heal what is new rings, and what only changed does not", () => {
 test("the state is the same object until something changes", () => {
   const fold = new Fold();
   fold.load(page(1, [row(1)]));
-  fold.observe(1n, 0);
-  const before = fold.state();
-  fold.apply(message(1, { case: "heartbeat", value: {} }));
-  expect(fold.state()).toBe(before);
-  fold.observe(1n, 1);
-  const counted = fold.state();
+  fold.observe(1, 0);
+  const before = fold.state;
+  fold.apply(message(1, { kind: "heartbeat" }));
+  expect(fold.state).toBe(before);
+  fold.observe(1, 1);
+  const counted = fold.state;
   expect(counted).toMatchObject({ unreadCount: 1 });
   fold.apply(message(2, upsert(row(2))));
-  expect(fold.state()).toMatchObject({ unreadCount: 0, position: 2n });
-  expect(counted).toMatchObject({ unreadCount: 1, position: 1n });
+  expect(fold.state).toMatchObject({ unreadCount: 0, position: 2 });
+  expect(counted).toMatchObject({ unreadCount: 1, position: 1 });
+  expect(fold.state.rows[1]).toBe(counted.rows[0]);
+});
+
+test("what tabs tell each other leads to the same state, and leaves rows as they are", () => {
+  const fold = new Fold();
+  fold.load(page(3, [row(3), row(2), row(1)]));
+  const former = fold.state;
+  let told: State = structuredClone(former);
+  fold.apply(message(4, upsert(row(4))));
+  fold.apply(message(5, marked("id 3")));
+  fold.apply(message(6, upsert(row(1, 6, { archivedAt }))));
+  const change = structuredClone(changeOf(former, fold.state));
+  expect(change.rows.map(({ id }) => id)).toEqual(["id 4", "id 3"]);
+  const untouched = told.rows[1];
+  told = after(told, change);
+  expect(told).toEqual(fold.state);
+  expect(told.rows[2]).toBe(untouched);
+  // So does a state that comes whole.
+  const whole = merged(told, structuredClone(fold.state));
+  expect(whole).toEqual(fold.state);
+  whole.rows.forEach((held, at) => expect(held).toBe(told.rows[at]));
 });

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { UNKNOWN } from "../src/fold.js";
 import { Group, type Browser, type Member, type Word } from "../src/group.js";
 import { Channel, Locks } from "./tabs.js";
 
@@ -47,8 +48,8 @@ class Seat implements Member {
   }
 
   speak(): void {
-    const standing = { state: undefined, status: "live" as const, error: undefined };
-    this.group?.say({ kind: "leader", visible: this.visible, ...standing });
+    const standing = { status: "live" as const, problem: undefined, version: "1", rings: [] };
+    this.group?.say({ kind: "leader", visible: this.visible, ...standing, news: UNKNOWN });
   }
 
   show(visible: boolean): void {

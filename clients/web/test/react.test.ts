@@ -1,21 +1,23 @@
 import { createElement } from "react";
 import { renderToString } from "react-dom/server";
 import { expect, test, vi } from "vitest";
-import type { Inbox as InboxStore, Snapshot } from "../src/index.js";
+import type { InboxClient, Snapshot } from "../src/index.js";
 import { Inbox } from "../src/react/index.js";
 
 test("rendered on a server it shows nothing of anybody's, and begins nothing", () => {
   const snapshot: Snapshot = {
+    user: "ann",
     notifications: [],
     unreadCount: 7,
-    revision: 7n,
+    revision: 7,
     status: "live",
     error: undefined,
     isLoaded: true,
     hasMore: false,
     isLoadingMore: false,
+    pendingMarks: 0,
   };
-  const inbox: InboxStore = {
+  const inbox: InboxClient = {
     start: vi.fn(),
     stop: vi.fn(),
     subscribe: vi.fn(() => () => undefined),

@@ -107,6 +107,10 @@ export class Service {
             nextPageToken: more && last ? String(last.sequence) : "",
           };
         },
+        getUnreadCount: (_, context) => {
+          this.#admit("getUnreadCount", context);
+          return this.#head();
+        },
         markRead: async (request, context) => {
           this.#admit("markRead", context);
           if (this.isMute) await new Promise(() => undefined);

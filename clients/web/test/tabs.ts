@@ -72,9 +72,9 @@ export class Shelf implements Storage {
   }
 }
 
-/** A token that names a user, as any issuer makes it; nobody here verifies it. Where
- * it says when it ends, that is in milliseconds. */
-export function token(user: string, ends?: number): string {
+/** A token that names a user, or none, as any issuer makes it; nobody here verifies it.
+ * Where it says when it ends, that is in milliseconds. */
+export function token(user: string | undefined, ends?: number): string {
   const expiry = ends === undefined ? {} : { exp: Math.floor(ends / 1000) };
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
   return `${part({ alg: "none" })}.${part({ organizationId: "acme", userId: user, ...expiry })}.x`;

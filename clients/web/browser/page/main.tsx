@@ -1,7 +1,7 @@
 // A page with a bell, as somebody would make it; tests set its options beforehand.
 
 import { createRoot } from "react-dom/client";
-import { createInbox, type Inbox as InboxStore, type InboxOptions } from "../../src/index.js";
+import { createInbox, type InboxClient, type InboxOptions } from "../../src/index.js";
 import { Inbox } from "../../src/react/index.js";
 import "../../style.css";
 
@@ -10,7 +10,7 @@ declare global {
     options: Partial<InboxOptions> & { baseUrl: string; token?: string };
     /** A new token, from the test. */
     mint?: () => Promise<string>;
-    inbox: InboxStore;
+    inbox: InboxClient;
     announced: string[];
     /** What the inbox was, where a test notes it. */
     statuses: string[];

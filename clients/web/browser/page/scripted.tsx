@@ -1,75 +1,76 @@
 // A bell over an inbox that a test makes up: what it shows, and how calls end.
 
-import { create } from "@bufbuild/protobuf";
 import { createRoot } from "react-dom/client";
-import { NotificationSchema, type Notification } from "../../src/gen/doorbell/v1/notifications_pb.js";
-import type { Inbox as InboxStore } from "../../src/index.js";
+import type { InboxClient, Notification } from "../../src/index.js";
 import { Inbox, type InboxProps } from "../../src/react/index.js";
 import { EMPTY, type Snapshot } from "../../src/snapshot.js";
 import "../../style.css";
 
+function notification(id: string, title: string): Notification {
+  const [sequence, createdAt] = [Number(id), new Date().toISOString()];
+  return { id, title, type: "test", sequence, revision: sequence, createdAt };
+}
+
 /** Shows what it is told to, and notes what is asked of it. */
-class Scripted implements InboxStore {
+class Scripted implements InboxClient {
   readonly calls: string[] = [];
   isFailing = false;
   #snapshot = EMPTY;
-  readonly #listeners = new Set<() => void>();
+  readonly #listeners = new Set<(snapshot: Snapshot) => void>();
   readonly #announcers = new Set<(notification: Notification) => void>();
 
   /** Notifications with these titles, newest first. */
   list(...titles: string[]): void {
     const notifications = titles.map((title, at) => {
-      const id = String(titles.length - at);
-      return create(NotificationSchema, { id, title, type: "test" });
+      return notification(String(titles.length - at), title);
     });
     this.set({ notifications, unreadCount: titles.length, isLoaded: true, status: "live" });
   }
 
   set(part: Partial<Snapshot>): void {
     this.#snapshot = { ...this.#snapshot, ...part };
-    for (const listener of this.#listeners) listener();
+    for (const listener of this.#listeners) listener(this.#snapshot);
   }
 
   ring(id: string, title: string): void {
-    const notification = create(NotificationSchema, { id, title, type: "test" });
-    for (const announce of this.#announcers) announce(notification);
+    for (const announce of this.#announcers) announce(notification(id, title));
   }
 
   start = () => this.#note("start");
   stop = () => this.#note("stop");
   getSnapshot = () => this.#snapshot;
 
-  subscribe(listener: () => void): () => void {
+  subscribe = (listener: (snapshot: Snapshot) => void) => {
     this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
+    return () => void this.#listeners.delete(listener);
+  };
 
-  onNotification(announce: (notification: Notification) => void): () => void {
+  onNotification = (announce: (notification: Notification) => void) => {
     this.#announcers.add(announce);
-    return () => this.#announcers.delete(announce);
-  }
+    return () => void this.#announcers.delete(announce);
+  };
 
-  async markRead(ids: readonly string[]): Promise<void> {
+  markRead = async (ids: readonly string[]) => {
     this.#note(`markRead ${ids.join()}`);
-    const readAt = { $typeName: "google.protobuf.Timestamp" as const, seconds: 1n, nanos: 0 };
+    const readAt = new Date().toISOString();
     const notifications = this.#snapshot.notifications.map((row) =>
       ids.includes(row.id) ? { ...row, readAt } : row,
     );
     this.set({ notifications });
-  }
+  };
 
-  async loadMore(): Promise<void> {
+  loadMore = async () => {
     this.#note("loadMore");
     this.set({ isLoadingMore: true });
     await new Promise((done) => setTimeout(done, 5));
     this.set({ isLoadingMore: false, hasMore: this.isFailing });
     if (this.isFailing) throw new Error("away");
-  }
+  };
 
-  retry(): void {
+  retry = () => {
     this.#note("retry");
     this.set({ status: "connecting" });
-  }
+  };
 
   #note(call: string): void {
     this.calls.push(call);

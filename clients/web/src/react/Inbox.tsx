@@ -1,6 +1,5 @@
 // A bell with a badge, and the list behind it.
 
-import { timestampDate } from "@bufbuild/protobuf/wkt";
 import {
   useCallback,
   useEffect,
@@ -12,9 +11,9 @@ import {
   type KeyboardEvent,
   type ReactNode,
 } from "react";
-import type { Inbox as InboxStore } from "../inbox.js";
+import type { InboxClient } from "../client.js";
 import type { Snapshot } from "../snapshot.js";
-import type { Notification } from "../gen/doorbell/v1/notifications_pb.js";
+import type { Notification } from "../notification.js";
 import { relative } from "./time.js";
 import { useInbox } from "./useInbox.js";
 
@@ -57,7 +56,7 @@ export const ENGLISH: Labels = {
 
 /** What the component is given. */
 export interface InboxProps {
-  readonly inbox: InboxStore;
+  readonly inbox: InboxClient;
   /** Texts in place of the English ones. */
   readonly labels?: Partial<Labels>;
   /** For times; the browser's language where it is absent. */
@@ -255,20 +254,18 @@ function Content({
   readonly notification: Notification;
   readonly locale: string | undefined;
 }) {
-  const created = notification.createdAt && timestampDate(notification.createdAt);
+  const created = new Date(notification.createdAt);
   return (
     <>
       <span className="doorbell-subject">{notification.title}</span>
       {notification.body && <span className="doorbell-body">{notification.body}</span>}
-      {created && (
-        <time
-          className="doorbell-time"
-          dateTime={created.toISOString()}
-          title={created.toLocaleString(locale)}
-        >
-          {relative(created, new Date(), locale)}
-        </time>
-      )}
+      <time
+        className="doorbell-time"
+        dateTime={notification.createdAt}
+        title={created.toLocaleString(locale)}
+      >
+        {relative(created, new Date(), locale)}
+      </time>
     </>
   );
 }

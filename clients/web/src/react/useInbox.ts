@@ -1,12 +1,12 @@
-import { useCallback, useEffect, useSyncExternalStore } from "react";
-import type { Inbox } from "../inbox.js";
+import { useEffect, useSyncExternalStore } from "react";
+import type { InboxClient } from "../client.js";
 import { EMPTY, type Snapshot } from "../snapshot.js";
 
 /** How many components use an inbox: it is stopped when the last one goes. */
-const users = new WeakMap<Inbox, number>();
+const users = new WeakMap<InboxClient, number>();
 
 /** The inbox now, and after each change. It is started while a component uses it. */
-export function useInbox(inbox: Inbox): Snapshot {
+export function useInbox(inbox: InboxClient): Snapshot {
   useEffect(() => {
     users.set(inbox, (users.get(inbox) ?? 0) + 1);
     inbox.start();
@@ -19,7 +19,5 @@ export function useInbox(inbox: Inbox): Snapshot {
       });
     };
   }, [inbox]);
-  const subscribe = useCallback((listener: () => void) => inbox.subscribe(listener), [inbox]);
-  const snapshot = useCallback(() => inbox.getSnapshot(), [inbox]);
-  return useSyncExternalStore(subscribe, snapshot, () => EMPTY);
+  return useSyncExternalStore(inbox.subscribe, inbox.getSnapshot, () => EMPTY);
 }

@@ -1,0 +1,43 @@
+// What changed between two states of an inbox: all that tabs tell each other. Rows that
+// did not change stay the objects they were, so who shows them has nothing to do.
+
+import type { State } from "./fold.js";
+import type { Notification } from "./notification.js";
+
+/** From one state to the next. */
+export interface Change {
+  /** All but the rows. */
+  readonly head: Omit<State, "rows">;
+  /** New rows, and those that were replaced. */
+  readonly rows: readonly Notification[];
+  /** The ids of those that left. */
+  readonly gone: readonly string[];
+}
+
+/** What leads from one state to the next, of which unchanged rows are the same objects. */
+export function changeOf(former: State, next: State): Change {
+  const { rows, ...head } = next;
+  const before = new Set(former.rows);
+  const ids = new Set(rows.map(({ id }) => id));
+  const gone = former.rows.filter(({ id }) => !ids.has(id)).map(({ id }) => id);
+  return { head, rows: rows.filter((row) => !before.has(row)), gone };
+}
+
+/** The state after a change. */
+export function after(state: State, { head, rows, gone }: Change): State {
+  const out = new Set([...gone, ...rows.map(({ id }) => id)]);
+  if (out.size === 0) return { ...head, rows: state.rows };
+  const stays = state.rows.filter(({ id }) => !out.has(id));
+  const all = [...rows, ...stays].sort((a, b) => b.sequence - a.sequence);
+  return { ...head, rows: all };
+}
+
+/** A state that came whole, with the rows that are held already as they are. */
+export function merged(held: State, next: State): State {
+  const rows = new Map(held.rows.map((row) => [row.id, row]));
+  const kept = (row: Notification) => {
+    const former = rows.get(row.id);
+    return former?.revision === row.revision ? former : row;
+  };
+  return { ...next, rows: next.rows.map(kept) };
+}

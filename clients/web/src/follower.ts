@@ -1,0 +1,94 @@
+// A tab that shows what the one with the stream tells.
+
+import { after, merged } from "./change.js";
+import { isLoaded, observed, type State } from "./fold.js";
+import type { Group, Standing, Word } from "./group.js";
+import type { Problem, Status } from "./snapshot.js";
+import type { House, Known, Source } from "./source.js";
+import { within } from "./wait.js";
+
+/** Another tab has so long to load a page. */
+const MORE_MS = 10_000;
+
+/** An inbox that another tab has the stream of. */
+export class Follower implements Source {
+  state: State;
+  status: Status;
+  problem: Problem | undefined;
+  readonly #house: House;
+  readonly #group: Group;
+  /** What the leader calls the state that is here. */
+  #version: string | undefined;
+  /** Those who wait for a page. */
+  readonly #waiting = new Set<() => void>();
+
+  constructor(house: House, group: Group, known: Known) {
+    this.#house = house;
+    this.#group = group;
+    this.state = known.state;
+    this.status = known.status;
+    this.problem = known.problem;
+  }
+
+  /** The list is the group's: who holds the stream loads the page. */
+  async more(): Promise<void> {
+    const came = new Promise<void>((done) => this.#waiting.add(done));
+    this.#group.say({ kind: "more" });
+    await within(came, MORE_MS, "the tab that holds the stream");
+  }
+
+  retry(): void {
+    this.#group.say({ kind: "retry" });
+  }
+
+  observe(revision: number, unreadCount: number): void {
+    this.state = observed(this.state, revision, unreadCount);
+  }
+
+  show(): void {}
+  network(): void {}
+  offer(): void {}
+
+  hear(word: Word): void {
+    if (word.kind === "leader") this.#follow(word);
+  }
+
+  end(): void {
+    this.#arrived();
+  }
+
+  #follow({ status, problem, version, news, rings }: Standing): void {
+    const { oldest, epoch, revision, unreadCount } = this.state;
+    const isNew = version !== this.#version;
+    if (isNew) {
+      if (!("from" in news)) {
+        // What is shown stays until the leader has something.
+        if (isLoaded(news)) this.state = merged(this.state, news);
+      } else if (news.from === this.#version) this.state = after(this.state, news.change);
+      else {
+        // A word was missed, or it is another leader's.
+        this.#group.say({ kind: "who" });
+        return;
+      }
+      this.#version = version;
+      // A mark that was made here may have brought a later count.
+      if (epoch === this.state.epoch) this.observe(revision, unreadCount);
+    }
+    // An answer to another tab's question, mostly: there is nothing new in it.
+    const isSame = status === this.status && problem?.message === this.problem?.message;
+    if (!isNew && isSame) return;
+    this.status = status;
+    this.problem = problem;
+    if (this.state.oldest !== oldest) this.#arrived();
+    this.#house.changed();
+    for (const id of rings) {
+      const row = this.state.rows.find((held) => held.id === id);
+      if (row) this.#house.ring(row);
+    }
+  }
+
+  #arrived(): void {
+    for (const done of this.#waiting) done();
+    this.#waiting.clear();
+  }
+}

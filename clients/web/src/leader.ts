@@ -1,0 +1,198 @@
+// The one tab that holds the stream: it folds, keeps what it has, and tells the others.
+
+import { changeOf } from "./change.js";
+import { Connection } from "./connection.js";
+import { Fold, type State } from "./fold.js";
+import type { Group, Word } from "./group.js";
+import type { Notification } from "./notification.js";
+import type { Problem, Status } from "./snapshot.js";
+import type { House, Known, Source } from "./source.js";
+import { pageOf } from "./wire.js";
+
+/** The state is kept so long after it changed: a burst is one write. */
+const KEEP_MS = 200;
+/** What comes within so long after a change is told as one. */
+const GATHER_MS = 50;
+/** The most rows that one call answers with. */
+const LONGEST_PAGE = 100;
+
+/** An inbox with a stream of its own. It begins with `start`. */
+export class Leader implements Source {
+  status: Status;
+  problem: Problem | undefined;
+  readonly #house: House;
+  /** Nothing where it is alone. */
+  readonly #group: Group | undefined;
+  readonly #fold = new Fold();
+  readonly #connection: Connection;
+  /** What it told is named by this and a number. */
+  readonly #name = Math.random().toString(36);
+  #number = 0;
+  #told: State | undefined;
+  /** What the connection had made of the fold when it last said so. */
+  #seen: State;
+  /** To be announced in the other tabs, once they have them. */
+  #rings: string[] = [];
+  /** Whether something changed since it was last told. */
+  #isBehind = false;
+  #gathering: ReturnType<typeof setTimeout> | undefined;
+  #keeping: ReturnType<typeof setTimeout> | undefined;
+  #hiding: ReturnType<typeof setTimeout> | undefined;
+  #page: Promise<void> | undefined;
+
+  constructor(house: House, group: Group | undefined, known: Known) {
+    this.#house = house;
+    this.#group = group;
+    this.#fold.adopt(known.state);
+    this.#seen = known.state;
+    this.status = known.status;
+    this.problem = known.problem;
+    const arrived: Notification[] = [];
+    this.#connection = new Connection({
+      ...house,
+      fold: this.#fold,
+      changed: (status, problem) => this.#changed(status, problem, arrived.splice(0)),
+      ring: (notification) => arrived.push(notification),
+    });
+  }
+
+  get state(): State {
+    return this.#fold.state;
+  }
+
+  start(): void {
+    this.#connection.start(!this.#house.isVisible());
+    this.#tell(true);
+  }
+
+  /** Loads older ones: once, however many tabs ask for them. */
+  more(): Promise<void> {
+    this.#page ??= this.#loadOlder().finally(() => (this.#page = undefined));
+    return this.#page;
+  }
+
+  retry(): void {
+    this.#connection.retry();
+  }
+
+  offer(token: string): void {
+    this.#connection.offer(token);
+  }
+
+  observe(revision: number, unreadCount: number): void {
+    this.#fold.observe(revision, unreadCount);
+    this.#changed(this.status, this.problem, []);
+  }
+
+  show(visible: boolean): void {
+    clearTimeout(this.#hiding);
+    // A visible tab that hears this takes the lead.
+    this.#tell(false);
+    if (visible) {
+      this.#connection.start(false);
+      this.#connection.wake();
+    } else {
+      this.#hiding = setTimeout(() => this.#connection.start(true), this.#house.graceMs);
+    }
+  }
+
+  network(isOnline: boolean): void {
+    if (isOnline) this.#connection.wake();
+    else this.#connection.interrupt();
+  }
+
+  hear(word: Word): void {
+    if (word.kind === "who") this.#tell(true);
+    // Where it fails, who asked hears nothing, and gives up.
+    if (word.kind === "more") void this.more().catch(() => undefined);
+    if (word.kind === "retry") this.retry();
+  }
+
+  end(): void {
+    this.#connection.stop();
+    clearTimeout(this.#hiding);
+    clearTimeout(this.#gathering);
+    this.#keep();
+    if (this.#isBehind) this.#tellAll();
+  }
+
+  /** The connection may have changed the fold or its own status. */
+  #changed(status: Status, problem: Problem | undefined, arrived: Notification[]): void {
+    const { state } = this;
+    // A heartbeat mostly changes nothing, and nothing is written or said then.
+    if (state === this.#seen && status === this.status && problem === this.problem) return;
+    const isOther = status !== this.status;
+    this.#seen = state;
+    this.status = status;
+    this.problem = problem;
+    this.#isBehind = true;
+    for (const notification of arrived) {
+      this.#rings.push(notification.id);
+      this.#house.ring(notification);
+    }
+    if (isOther) this.#tellAll();
+    else if (this.#gathering === undefined) this.#gather();
+    this.#keeping ??= setTimeout(() => this.#keep(), KEEP_MS);
+  }
+
+  /** Tells what changed, and then waits: a replay is thousands of messages. */
+  #gather(): void {
+    this.#gathering = undefined;
+    if (!this.#isBehind) return;
+    this.#gathering = setTimeout(() => this.#gather(), GATHER_MS);
+    this.#tellAll();
+  }
+
+  /** Tells everybody, here and in the other tabs. */
+  #tellAll(): void {
+    this.#isBehind = false;
+    this.#tell(false);
+    this.#house.changed();
+  }
+
+  /** Tells the other tabs how it stands: all of it, or what changed since. */
+  #tell(whole: boolean): void {
+    const group = this.#group;
+    const rings = this.#rings;
+    this.#rings = [];
+    if (!group?.leads || group.isAlone) return;
+    const { state, status, problem } = this;
+    const visible = this.#house.isVisible();
+    const from = `${this.#name}.${this.#number}`;
+    const told = this.#told;
+    if (state !== told) this.#number += 1;
+    this.#told = state;
+    const version = `${this.#name}.${this.#number}`;
+    const news = whole || !told ? state : { from, change: changeOf(told, state) };
+    group.say({ kind: "leader", visible, status, problem, version, news, rings });
+  }
+
+  #keep(): void {
+    clearTimeout(this.#keeping);
+    this.#keeping = undefined;
+    this.#house.keep(this.state);
+  }
+
+  /** Loads pages, until one has older ones or there are no more. */
+  async #loadOlder(): Promise<void> {
+    const fold = this.#fold;
+    const { client, pageSize, call } = this.#house;
+    const { oldest, nextPageToken } = fold.state;
+    // A list that was shortened knows no token for what follows: it begins at the top,
+    // and soon comes to what it does not have.
+    const limit = nextPageToken ? pageSize : LONGEST_PAGE;
+    do {
+      const { life, state } = fold;
+      fold.beginPage();
+      try {
+        const request = { limit, pageToken: state.nextPageToken };
+        const page = await call((options) => client.getRecent(request, options));
+        if (!fold.addPage(pageOf(page), life)) break;
+      } finally {
+        fold.endPage();
+      }
+    } while (fold.state.oldest === oldest && fold.state.nextPageToken);
+    this.#changed(this.status, this.problem, []);
+    this.#tellAll();
+  }
+}
