@@ -4,8 +4,8 @@
 //! Promises: a stream that joined receives what is published here, in order; what
 //! is published is on its way to the other nodes when the bus is up; publishing
 //! never waits. Drops: what the bus cannot take away in time, the oldest first.
-//! So an event can be lost between nodes: the store is the truth, and the room
-//! check finds what lacks.
+//! So an event can be lost between nodes: the store is the truth, and the feeds
+//! find what lacks.
 
 pub mod nats;
 mod payload;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::{
     config::FeedSettings,
-    hub::{Capacity, Doubt, Hub, JoinError, Subscription},
+    hub::{Capacity, Hub, JoinError, Subscription, Suspect},
     model::{InboxKey, Run},
 };
 use nats::Nats;
@@ -64,10 +64,10 @@ impl Bus {
 
     /// Notes that events of `inbox` may have been lost: its rooms, on all nodes, are
     /// compared with the store. Never waits.
-    pub fn doubt(&self, inbox: &InboxKey) {
-        self.hub().doubt(Doubt::Inbox(inbox.clone()));
+    pub fn recheck(&self, inbox: &InboxKey) {
+        self.hub().suspect(Suspect::Inbox(inbox.clone()));
         if let Self::Nats(nats) = self {
-            nats.doubt(inbox);
+            nats.recheck(inbox);
         }
     }
 

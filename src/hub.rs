@@ -9,7 +9,7 @@
 //! Where other nodes write as well, an event can be lost on its way here. So each
 //! room knows the last revision that it was given, to be held against the store
 //! ([`Hub::committed`]), and whoever knows of a possible loss says so
-//! ([`Hub::doubt`]).
+//! ([`Hub::suspect`]).
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -73,7 +73,7 @@ struct Room {
 
 /// Where events may have been lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Doubt {
+pub enum Suspect {
     /// In one inbox.
     Inbox(InboxKey),
     /// In all inboxes of an organization.
@@ -82,9 +82,9 @@ pub enum Doubt {
     All,
 }
 
-/// What is in doubt; no larger than the rooms there were.
+/// What is suspected; no larger than the rooms there were.
 #[derive(Default)]
-struct Doubts {
+struct Suspects {
     inboxes: HashSet<InboxKey>,
     organizations: HashSet<OrganizationId>,
     all: bool,
@@ -100,8 +100,8 @@ pub struct Hub {
     capacity: Capacity,
     closed: AtomicBool,
     /// Locked alone.
-    doubts: Mutex<Doubts>,
-    doubted: Notify,
+    suspects: Mutex<Suspects>,
+    suspected: Notify,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -118,8 +118,8 @@ impl Hub {
             hasher: RandomState::new(),
             capacity,
             closed: AtomicBool::new(false),
-            doubts: Mutex::default(),
-            doubted: Notify::new(),
+            suspects: Mutex::default(),
+            suspected: Notify::new(),
         })
     }
 
@@ -194,48 +194,52 @@ impl Hub {
         sender.map_or(0, |sender| sender.send(signal()).unwrap_or(0))
     }
 
-    /// Notes that events may have been lost; see [`Hub::next_doubted`]. Where
+    /// Notes that events may have been lost; see [`Hub::next_suspects`]. Where
     /// nobody is in the room there is nothing to note: who joins reads the store.
-    pub fn doubt(&self, doubt: Doubt) {
-        let has_streams = match &doubt {
-            Doubt::Inbox(inbox) => self.shard(inbox).contains_key(inbox),
-            Doubt::Organization(organization) => self.streams_of(organization) > 0,
-            Doubt::All => true,
+    pub fn suspect(&self, suspect: Suspect) {
+        let has_streams = match &suspect {
+            Suspect::Inbox(inbox) => self.shard(inbox).contains_key(inbox),
+            Suspect::Organization(organization) => self.streams_of(organization) > 0,
+            Suspect::All => true,
         };
         if !has_streams {
             return;
         }
         {
-            let mut doubts = lock(&self.doubts);
-            match doubt {
-                Doubt::Inbox(inbox) => _ = doubts.inboxes.insert(inbox),
-                Doubt::Organization(organization) => _ = doubts.organizations.insert(organization),
-                Doubt::All => doubts.all = true,
+            let mut suspects = lock(&self.suspects);
+            match suspect {
+                Suspect::All => suspects.all = true,
+                Suspect::Inbox(inbox) => {
+                    suspects.inboxes.insert(inbox);
+                }
+                Suspect::Organization(organization) => {
+                    suspects.organizations.insert(organization);
+                }
             }
         }
-        self.doubted.notify_one();
+        self.suspected.notify_one();
     }
 
-    /// Waits until something is in doubt, and takes it: the inboxes that have a
+    /// Waits until something is suspected, and takes it: the inboxes that have a
     /// room. For one caller at a time. Cancel safe.
-    pub async fn next_doubted(&self) -> Vec<InboxKey> {
-        self.doubted.notified().await;
-        let Doubts {
+    pub async fn next_suspects(&self) -> Vec<InboxKey> {
+        self.suspected.notified().await;
+        let Suspects {
             inboxes,
             organizations,
             all,
-        } = mem::take(&mut *lock(&self.doubts));
+        } = mem::take(&mut *lock(&self.suspects));
         if !all && organizations.is_empty() {
             let has_room = |inbox: &InboxKey| self.shard(inbox).contains_key(inbox);
             return inboxes.into_iter().filter(has_room).collect();
         }
-        let mut doubted = self.inboxes();
+        let mut suspects = self.inboxes();
         if !all {
-            doubted.retain(|inbox| {
+            suspects.retain(|inbox| {
                 organizations.contains(&inbox.organization_id) || inboxes.contains(inbox)
             });
         }
-        doubted
+        suspects
     }
 
     /// The inboxes that have a room.
@@ -451,25 +455,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_in_doubt_are_rooms_and_is_taken_once() {
+    async fn what_is_suspected_are_rooms_and_is_taken_once() {
         let hub = hub();
         let _rooms: Vec<_> = [("a", "ann"), ("a", "bob"), ("b", "ann")]
             .map(|(organization, user)| hub.join(&inbox(organization, user)).unwrap())
             .into();
         let sorted = async || {
-            let mut doubted = hub.next_doubted().await;
-            doubted.sort();
-            doubted
+            let mut suspects = hub.next_suspects().await;
+            suspects.sort();
+            suspects
         };
-        hub.doubt(Doubt::Inbox(inbox("a", "bob")));
-        hub.doubt(Doubt::Inbox(inbox("a", "nobody")));
+        hub.suspect(Suspect::Inbox(inbox("a", "bob")));
+        hub.suspect(Suspect::Inbox(inbox("a", "nobody")));
         assert_eq!(sorted().await, [inbox("a", "bob")]);
-        hub.doubt(Doubt::Organization(inbox("a", "x").organization_id));
-        hub.doubt(Doubt::Inbox(inbox("b", "ann")));
+        hub.suspect(Suspect::Organization(inbox("a", "x").organization_id));
+        hub.suspect(Suspect::Inbox(inbox("b", "ann")));
         assert_eq!(sorted().await.len(), 3);
-        hub.doubt(Doubt::Organization(inbox("a", "x").organization_id));
+        hub.suspect(Suspect::Organization(inbox("a", "x").organization_id));
         assert_eq!(sorted().await, [inbox("a", "ann"), inbox("a", "bob")]);
-        hub.doubt(Doubt::All);
+        hub.suspect(Suspect::All);
         assert_eq!(sorted().await.len(), 3);
         let nothing = tokio::time::timeout(std::time::Duration::from_millis(20), sorted());
         assert!(nothing.await.is_err());

@@ -4,9 +4,9 @@
 //! streams; reads go to the store; a [`feed`] is both, in order.
 
 pub mod feed;
-mod heads;
-mod rooms;
-mod shared;
+mod head_reader;
+mod room_check;
+mod shared_read;
 pub mod writer;
 
 use std::sync::Arc;
@@ -24,8 +24,8 @@ use crate::{
     store::{self, Mutation, Outcome, PageLimit, Recent, RecentQuery, Snapshot, Store},
 };
 use feed::{Feed, Resume};
-use heads::Heads;
-use shared::SharedReads;
+use head_reader::HeadReader;
+use shared_read::SharedReads;
 use writer::Writer;
 
 /// Why a use case failed.
@@ -56,7 +56,7 @@ pub struct Inbox {
     store: Arc<dyn Store>,
     bus: Arc<Bus>,
     writer: Writer,
-    heads: Heads,
+    heads: HeadReader,
     heals: SharedReads,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -76,13 +76,9 @@ impl Inbox {
     ) -> Arc<Self> {
         let bus = Arc::new(bus);
         let writer = Writer::start(&store, &bus, &clock, writer);
-        let heads = Heads::start(store.clone());
+        let heads = HeadReader::start(store.clone());
         let heals = SharedReads::new(store.clone());
-        let check = rooms::check(
-            store.clone(),
-            bus.hub().clone(),
-            feeds.heartbeat_interval.into(),
-        );
+        let check = room_check::run(store.clone(), bus.hub().clone());
         Arc::new(Self {
             store,
             bus,

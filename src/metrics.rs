@@ -226,12 +226,9 @@ pub fn published(events: usize) {
     with(|metrics| metrics.published.increment(events as u64));
 }
 
-/// So many rooms were held against the store, and so many of them were behind.
-pub fn rooms_checked(rooms: usize, behind: usize) {
-    with(|metrics| {
-        metrics.rooms_checked.increment(rooms as u64);
-        metrics.rooms_behind.increment(behind as u64);
-    });
+/// So many rooms were held against the store.
+pub fn rooms_checked(rooms: usize) {
+    with(|metrics| metrics.rooms_checked.increment(rooms as u64));
 }
 
 /// The way to the other nodes is there, or away.
@@ -365,7 +362,6 @@ struct Metrics {
     resets: Vec<Counter>,
     published: Counter,
     rooms_checked: Counter,
-    rooms_behind: Counter,
     bus_connected: Gauge,
     bus_sent: Counter,
     bus_received: Counter,
@@ -477,10 +473,6 @@ impl Metrics {
             rooms_checked: recorder.counter(
                 "doorbell_rooms_checked_total",
                 "Rooms that were held against the store.",
-            ),
-            rooms_behind: recorder.counter(
-                "doorbell_rooms_behind_total",
-                "Rooms that had not been given what the store has.",
             ),
             bus_connected: recorder.gauge(
                 "doorbell_bus_connected",

@@ -135,7 +135,7 @@ pub struct Committed {
     pub runs: Vec<(InboxKey, Run)>,
     /// Inboxes that changed in a way that is not known any more: whoever shows them
     /// has to look.
-    pub untold: Vec<InboxKey>,
+    pub unknown_counts: Vec<InboxKey>,
 }
 
 /// The state of an inbox at one moment.
@@ -256,11 +256,6 @@ pub trait Store: Send + Sync + 'static {
     /// them: who calls keeps each inbox in one lane.
     fn lanes(&self) -> usize {
         1
-    }
-
-    /// Whether other processes may write to it as well.
-    fn is_shared(&self) -> bool {
-        false
     }
 
     /// From now on positions of the epoch before mean nothing: for a database

@@ -289,10 +289,6 @@ impl<S: Store> Store for Counting<S> {
         self.inner.lanes()
     }
 
-    fn is_shared(&self) -> bool {
-        self.inner.is_shared()
-    }
-
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), store::Error> {
         self.inner.renew_epoch(epoch).await
     }

@@ -10,7 +10,8 @@
 //! the stream goes on from. Servers of a cluster learn of a subscription a little
 //! later: the rooms are checked once more after a second.
 //!
-//! Nothing here is retried: what is lost is found by the room check.
+//! Nothing here is retried: what is lost is found by the feeds, and sooner by the
+//! room check where this module knows of it.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -36,14 +37,14 @@ use uuid::Uuid;
 use super::payload::{self, Heard};
 use crate::{
     config::{BusSettings, Error},
-    hub::{Doubt, Hub},
+    hub::{Hub, Suspect},
     metrics,
     model::{InboxEvent, InboxKey, OrganizationId, Run},
     random::Random,
     sabotage::{self, Sabotage},
 };
 
-/// A stream that opens waits no longer for the bus: the room check will do.
+/// A stream that opens waits no longer for the bus: its room is checked later.
 const FOLLOW_TIMEOUT: Duration = Duration::from_millis(500);
 /// One round trip through the server.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -111,14 +112,14 @@ enum Word {
     /// These events.
     Run(Arc<Run>),
     /// Compare your rooms with the store.
-    Doubt,
+    Recheck,
 }
 
 impl Word {
     fn events(&self) -> &[InboxEvent] {
         match self {
             Self::Run(run) => run,
-            Self::Doubt => &[],
+            Self::Recheck => &[],
         }
     }
 
@@ -138,7 +139,7 @@ impl Waiting {
             dropped += 1;
         }
         if self.bytes + word.len_bytes() > most_bytes {
-            word = Word::Doubt;
+            word = Word::Recheck;
         }
         self.bytes += word.len_bytes();
         self.words.push_back((inbox, word));
@@ -270,8 +271,8 @@ impl Nats {
 
     /// Has the other nodes compare their rooms of `inbox` with the store. Never
     /// waits.
-    pub fn doubt(&self, inbox: &InboxKey) {
-        self.say(inbox, Word::Doubt);
+    pub fn recheck(&self, inbox: &InboxKey) {
+        self.say(inbox, Word::Recheck);
     }
 
     /// Sees that events of an organization come, and returns when they do, or
@@ -305,7 +306,7 @@ impl Nats {
     /// What is wrong, if something is.
     pub fn trouble(&self) -> Option<&'static str> {
         (!self.shared.is_connected())
-            .then_some("NATS is away: events of other nodes come with the room check")
+            .then_some("NATS is away: events of other nodes come with the next heartbeat")
     }
 
     /// Gives what waits to the server, within a moment.
@@ -321,7 +322,7 @@ impl Nats {
             self.shared.client.flush().await
         };
         if timeout(CLOSE_TIMEOUT, emptied).await.is_err() {
-            tracing::warn!("events could not be given to NATS in time: the room check finds them");
+            tracing::warn!("events could not be given to NATS in time: heartbeats find them");
         }
     }
 }
@@ -356,7 +357,7 @@ fn heard(event: &Event, hub: &Hub, connected: &Notify) {
             // For each that was dropped: a line each would only slow it further.
             tracing::debug!("events came faster than they were read, and were dropped");
             metrics::bus_gap();
-            hub.doubt(Doubt::All);
+            hub.suspect(Suspect::All);
         }
         Event::ServerError(error) => tracing::warn!(%error, "NATS reports an error"),
         Event::ClientError(error) => tracing::debug!(%error, "NATS cannot be reached"),
@@ -449,12 +450,13 @@ impl Shared {
         ready.send_replace(true);
         // For those who did not wait, and again when the servers of a cluster
         // have told one another.
-        self.hub.doubt(Doubt::Organization(organization.clone()));
+        self.hub
+            .suspect(Suspect::Organization(organization.clone()));
         self.spawn({
             let (hub, organization) = (self.hub.clone(), organization.clone());
             async move {
                 sleep(SETTLED).await;
-                hub.doubt(Doubt::Organization(organization));
+                hub.suspect(Suspect::Organization(organization));
             }
         });
         while let Some(message) = subscriber.next().await {
@@ -466,12 +468,13 @@ impl Shared {
                 }
                 Ok(Some(Heard::Gap(inbox))) => {
                     metrics::bus_gap();
-                    self.hub.doubt(Doubt::Inbox(inbox));
+                    self.hub.suspect(Suspect::Inbox(inbox));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a message on the bus cannot be read");
                     metrics::bus_gap();
-                    self.hub.doubt(Doubt::Organization(organization.clone()));
+                    self.hub
+                        .suspect(Suspect::Organization(organization.clone()));
                 }
             }
         }
@@ -547,9 +550,9 @@ impl Shared {
             }
             self.outbox.changed.notify_one();
             while self.is_connected() && !self.probe().await {}
-            self.hub.doubt(Doubt::All);
+            self.hub.suspect(Suspect::All);
             sleep(SETTLED).await;
-            self.hub.doubt(Doubt::All);
+            self.hub.suspect(Suspect::All);
         }
     }
 }

@@ -206,7 +206,7 @@ impl Lane {
                 if matches!(error, store::Error::InDoubt(_)) {
                     // If it happened, nobody was told.
                     for mutation in batch {
-                        self.bus.doubt(mutation.inbox());
+                        self.bus.recheck(mutation.inbox());
                     }
                 }
                 let error = Arc::new(error);
@@ -223,7 +223,7 @@ impl Lane {
         let Committed {
             outcomes,
             runs,
-            untold,
+            unknown_counts,
         } = committed;
         if sabotage::is(Sabotage::AckBeforeCommit) {
             answer(outcomes, answers);
@@ -231,8 +231,8 @@ impl Lane {
             return self.publish(runs);
         }
         self.publish(runs);
-        for inbox in &untold {
-            self.bus.doubt(inbox);
+        for inbox in &unknown_counts {
+            self.bus.recheck(inbox);
         }
         if sabotage::is(Sabotage::PublishBeforeCommit) {
             let _ = self.store.check().await;

@@ -511,10 +511,6 @@ impl Store for Postgres {
         self.lanes
     }
 
-    fn is_shared(&self) -> bool {
-        true
-    }
-
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
         let mut connection = self.writers.take().await?;
         self.in_time(async {

@@ -397,7 +397,7 @@ async fn sends_whose_answer_is_lost_are_told_if_their_counts_are_known() {
         .map(|event| (event.revision.get(), event.unread_count))
         .collect();
     assert_eq!((inbox, told), (&user(1), vec![(2, 2), (3, 3)]));
-    assert_eq!(committed.untold, [user(2)]);
+    assert_eq!(committed.unknown_counts, [user(2)]);
 }
 
 /// A statement that comes to the server long after it was given up.

@@ -161,10 +161,6 @@ impl Store for SlowStore {
         self.inner.lanes()
     }
 
-    fn is_shared(&self) -> bool {
-        self.inner.is_shared()
-    }
-
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
         self.inner.renew_epoch(epoch).await
     }

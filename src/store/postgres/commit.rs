@@ -688,8 +688,8 @@ fn sent_by(batch: &[Mutation], now: &Before, found: &Found) -> Option<Committed>
                 head.unread_count,
                 Change::Created(notification.clone()),
             ));
-        } else if !committed.untold.contains(&new.inbox) {
-            committed.untold.push(new.inbox.clone());
+        } else if !committed.unknown_counts.contains(&new.inbox) {
+            committed.unknown_counts.push(new.inbox.clone());
         }
         committed.outcomes.push(Outcome::Sent {
             notification,
@@ -827,7 +827,7 @@ mod tests {
             .map(|(inbox, event)| (inbox, event.revision.get(), event.unread_count))
             .collect();
         assert_eq!(told, [(inbox("ann"), 1, 1), (inbox("bob"), 2, 2)]);
-        assert!(committed.untold.is_empty());
+        assert!(committed.unknown_counts.is_empty());
     }
 
     #[test]

@@ -23,9 +23,9 @@ struct Ask {
 }
 
 /// Where heads are asked for.
-pub(super) struct Heads(mpsc::Sender<Ask>);
+pub(super) struct HeadReader(mpsc::Sender<Ask>);
 
-impl Heads {
+impl HeadReader {
     /// Starts the lane on the present tokio runtime; it ends with this.
     pub(super) fn start(store: Arc<dyn Store>) -> Self {
         let (queue, asks) = mpsc::channel(QUEUE);
