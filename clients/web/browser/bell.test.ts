@@ -57,7 +57,7 @@ test("it says that it loads, that there is nothing, and what failed", async () =
   await page.evaluate(() => window.scripted.set({ status: "reconnecting" }));
   await panel().getByText("Reconnecting…").waitFor();
   await page.evaluate(() => window.scripted.set({ status: "failed" }));
-  await panel().getByRole("alert").getByText("Notifications cannot be shown.").waitFor();
+  await panel().getByRole("status").getByText("Notifications cannot be shown.").waitFor();
   await page.getByRole("button", { name: "Try again" }).click();
   expect(await calls()).toContain("retry");
   // The button is gone, and the keys still do something.
@@ -133,18 +133,82 @@ test("who marks one as read by its dot stays there, and moves on with the keys",
   await untilFocused("doorbell-bell");
 });
 
-test("each one that comes is said, also where its title is that of the last", async () => {
-  const said = page.getByRole("status");
-  const ring = (id: string) => page.evaluate((given) => window.scripted.ring(given, "door"), id);
-  await ring("1");
-  await said.getByText("New notification: door").waitFor();
+test("what stands in the way is said, with a way to try again, and what waits to be sent", async () => {
+  await list("one");
+  await open();
+  for (const status of ["connecting", "reconnecting", "delayed", "failed"] as const) {
+    await page.evaluate((given) => {
+      const error = { kind: "unreachable", message: "Nothing answers: it is down." } as const;
+      window.scripted.set({ status: given, error, pendingMarks: 1 });
+    }, status);
+    await panel().getByText("Nothing answers: it is down.").waitFor();
+    await panel().getByText("1 mark waits to be sent.").waitFor();
+    await page.getByRole("button", { name: "Try again" }).click();
+    await panel().getByText("Nothing answers: it is down.").waitFor({ state: "detached" });
+  }
+  expect((await calls()).filter((call) => call === "retry").length).toBe(4);
+  // A page may say it in its own words, or not at all.
   await page.evaluate(() => {
-    const region = document.querySelector("[role=status]");
-    region?.firstElementChild?.setAttribute("data-former", "");
+    window.render({ labels: { problem: ({ kind }) => (kind === "csp" ? "Policy." : "") } });
+    window.scripted.set({ status: "delayed", error: { kind: "csp", message: "Nothing answers." } });
   });
-  await ring("2");
-  await until("it is said anew", async () => (await said.locator("[data-former]").count()) === 0);
-  expect(await said.textContent()).toBe("New notification: door");
+  await panel().getByText("Policy.").waitFor();
+  expect(await panel().getByText("Nothing answers.").count()).toBe(0);
+});
+
+test("each one that comes is said, also of several at once and with the title of the last", async () => {
+  const said = page.getByRole("log").locator("p");
+  await page.evaluate(() => window.scripted.ring("door", "phone", "door"));
+  await until("all are said", async () => (await said.count()) === 3);
+  const texts = ["door", "phone", "door"].map((title) => `New notification: ${title}`);
+  expect(await said.allTextContents()).toEqual(texts);
+  await page.evaluate(() => {
+    for (const one of document.querySelectorAll("[role=log] p")) one.setAttribute("data-former", "");
+    window.scripted.ring("door");
+  });
+  // It is another element, and what was said already is not said again.
+  const added = page.locator("[role=log] p:not([data-former])");
+  await until("it is said anew", async () => (await added.count()) === 1);
+  expect(await page.locator("[role=log] p[data-former]").count()).toBe(3);
+});
+
+test("times go on while the list is open", async () => {
+  await page.clock.install();
+  await list("one");
+  await open();
+  await panel().getByText("now", { exact: true }).waitFor();
+  await page.clock.fastForward("05:00");
+  await panel().getByText("5 minutes ago").waitFor();
+  await page.clock.fastForward("02:00:00");
+  await panel().getByText("2 hours ago").waitFor();
+});
+
+test("Home and End go to the ends of the list", async () => {
+  await list("three", "two", "one");
+  await open();
+  const title = () => page.evaluate(() => document.activeElement?.textContent ?? "");
+  await page.keyboard.press("End");
+  expect(await title()).toContain("one");
+  await page.keyboard.press("Home");
+  expect(await title()).toContain("three");
+  await page.keyboard.press("ArrowUp");
+  expect(await title()).toContain("three");
+  await page.keyboard.press("ArrowDown");
+  expect(await title()).toContain("two");
+});
+
+test("it closes when the focus goes elsewhere, and nothing of it moves", async () => {
+  await list("one");
+  await open();
+  await untilFocused("doorbell-panel");
+  expect(await page.evaluate(() => document.getAnimations().length)).toBe(0);
+  await page.keyboard.press("Shift+Tab");
+  await page.evaluate(() => {
+    const other = document.createElement("button");
+    document.body.append(other);
+    other.focus();
+  });
+  await panel().waitFor({ state: "detached" });
 });
 
 test("it is light or dark as it is told, and a page's variables hold in both", async () => {

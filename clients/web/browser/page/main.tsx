@@ -4,6 +4,7 @@ import { createRoot } from "react-dom/client";
 import { createInbox, type InboxClient, type InboxOptions } from "../../src/index.js";
 import { Inbox } from "../../src/react/index.js";
 import "../../style.css";
+import "./page.css";
 
 declare global {
   interface Window {
@@ -30,7 +31,7 @@ if (root) {
   createRoot(root).render(
     <main>
       <h1>A page</h1>
-      <div style={{ display: "flex", justifyContent: "flex-end" }}>
+      <div id="place">
         <Inbox inbox={window.inbox} />
       </div>
     </main>,

@@ -1,14 +1,16 @@
 // A bell over an inbox that a test makes up: what it shows, and how calls end.
 
 import { createRoot } from "react-dom/client";
-import type { InboxClient, Notification } from "../../src/index.js";
+import type { InboxClient, Notification, Snapshot } from "../../src/index.js";
 import { Inbox, type InboxProps } from "../../src/react/index.js";
-import { EMPTY, type Snapshot } from "../../src/snapshot.js";
+import { EMPTY } from "../../src/snapshot.js";
 import "../../style.css";
+import "./page.css";
 
-function notification(id: string, title: string): Notification {
-  const [sequence, createdAt] = [Number(id), new Date().toISOString()];
-  return { id, title, type: "test", sequence, revision: sequence, createdAt };
+/** A notification of just now. */
+function made(id: string, title: string): Notification {
+  const createdAt = new Date().toISOString();
+  return { id, title, type: "test", sequence: Number(id), revision: Number(id), createdAt };
 }
 
 /** Shows what it is told to, and notes what is asked of it. */
@@ -21,10 +23,13 @@ class Scripted implements InboxClient {
 
   /** Notifications with these titles, newest first. */
   list(...titles: string[]): void {
-    const notifications = titles.map((title, at) => {
-      return notification(String(titles.length - at), title);
-    });
+    const notifications = titles.map((title, at) => made(String(titles.length - at), title));
     this.set({ notifications, unreadCount: titles.length, isLoaded: true, status: "live" });
+  }
+
+  /** Changes each of the list. */
+  edit(part: Partial<Notification>): void {
+    this.set({ notifications: this.#snapshot.notifications.map((row) => ({ ...row, ...part })) });
   }
 
   set(part: Partial<Snapshot>): void {
@@ -32,8 +37,11 @@ class Scripted implements InboxClient {
     for (const listener of this.#listeners) listener(this.#snapshot);
   }
 
-  ring(id: string, title: string): void {
-    for (const announce of this.#announcers) announce(notification(id, title));
+  /** Several are told of in one go. */
+  ring(...titles: string[]): void {
+    for (const title of titles) {
+      for (const announce of this.#announcers) announce(made("1", title));
+    }
   }
 
   start = () => this.#note("start");
@@ -42,12 +50,12 @@ class Scripted implements InboxClient {
 
   subscribe = (listener: (snapshot: Snapshot) => void) => {
     this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
+    return () => this.#listeners.delete(listener);
   };
 
   onNotification = (announce: (notification: Notification) => void) => {
     this.#announcers.add(announce);
-    return () => void this.#announcers.delete(announce);
+    return () => this.#announcers.delete(announce);
   };
 
   markRead = async (ids: readonly string[]) => {
@@ -69,7 +77,7 @@ class Scripted implements InboxClient {
 
   retry = () => {
     this.#note("retry");
-    this.set({ status: "connecting" });
+    this.set({ status: "connecting", error: undefined });
   };
 
   #note(call: string): void {
@@ -94,7 +102,7 @@ window.render = (props) =>
   root.render(
     <main>
       <h1>A page</h1>
-      <div style={{ display: "flex", justifyContent: "flex-end" }}>
+      <div id="place">
         {props && <Inbox {...props} inbox={inbox} />}
       </div>
     </main>,

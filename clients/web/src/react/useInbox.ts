@@ -5,11 +5,12 @@ import { EMPTY, type Snapshot } from "../snapshot.js";
 /** How many components use an inbox: it is stopped when the last one goes. */
 const users = new WeakMap<InboxClient, number>();
 
-/** The inbox now, and after each change. It is started while a component uses it. */
-export function useInbox(inbox: InboxClient): Snapshot {
+/** The inbox now, and after each change. It is started while a component uses it. With
+ * a `user` it is that user's: of another nothing is answered, not for a moment. */
+export function useInbox(inbox: InboxClient, user?: string): Snapshot {
   useEffect(() => {
     users.set(inbox, (users.get(inbox) ?? 0) + 1);
-    inbox.start();
+    inbox.start(user === undefined ? {} : { user });
     return () => {
       const left = (users.get(inbox) ?? 1) - 1;
       users.set(inbox, left);
@@ -18,6 +19,7 @@ export function useInbox(inbox: InboxClient): Snapshot {
         if (users.get(inbox) === 0) inbox.stop();
       });
     };
-  }, [inbox]);
-  return useSyncExternalStore(inbox.subscribe, inbox.getSnapshot, () => EMPTY);
+  }, [inbox, user]);
+  const snapshot = useSyncExternalStore(inbox.subscribe, inbox.getSnapshot, () => EMPTY);
+  return user === undefined || snapshot.user === user ? snapshot : EMPTY;
 }

@@ -1,0 +1,17 @@
+// Where a notification leads.
+
+/** Any origin that no link has. */
+const NOWHERE = "https://nowhere.invalid";
+
+/** The link as it is, where it is absolute with `http` or `https`, or a path of the
+ * page's own origin as a browser reads it: `/\evil.example` and `/⇥/evil.example` are
+ * none. The service lets only such through; a page should not have to trust it. */
+export function safeLink(url: string | undefined): string | undefined {
+  if (url === undefined || !/^(https?:\/\/|\/)/i.test(url)) return undefined;
+  try {
+    const isPath = url.startsWith("/");
+    return isPath && new URL(url, NOWHERE).origin !== NOWHERE ? undefined : url;
+  } catch {
+    return undefined;
+  }
+}
