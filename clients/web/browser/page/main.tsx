@@ -1,5 +1,6 @@
 // A page with a bell, as somebody would make it; tests set its options beforehand.
 
+import { flushSync } from "react-dom";
 import { createRoot } from "react-dom/client";
 import { createInbox, type InboxClient, type InboxOptions } from "../../src/index.js";
 import { Inbox } from "../../src/react/index.js";
@@ -13,12 +14,17 @@ declare global {
     mint?: () => Promise<string>;
     inbox: InboxClient;
     announced: string[];
+    /** Somebody else is signed in, in one commit; with `isKeyed` the bell is another. */
+    become: (user: string, token: string) => void;
+    isKeyed?: boolean;
     /** What the inbox was, where a test notes it. */
     statuses: string[];
   }
 }
 
-const { token, ...options } = window.options;
+const { token: given, ...options } = window.options;
+let token = given;
+let person: string | undefined;
 window.announced = [];
 window.inbox = createInbox({
   ...options,
@@ -26,14 +32,18 @@ window.inbox = createInbox({
 });
 window.inbox.onNotification((notification) => window.announced.push(notification.title));
 
-const root = document.getElementById("root");
-if (root) {
-  createRoot(root).render(
+const root = createRoot(document.getElementById("root") ?? document.body);
+const render = () =>
+  root.render(
     <main>
       <h1>A page</h1>
       <div id="place">
-        <Inbox inbox={window.inbox} />
+        <Inbox key={window.isKeyed ? person : 0} inbox={window.inbox} user={person} />
       </div>
     </main>,
   );
-}
+window.become = (user, theirs) => {
+  [person, token] = [user, theirs];
+  flushSync(render);
+};
+render();

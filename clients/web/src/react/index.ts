@@ -1,4 +1,6 @@
-// `@doorbell/web/react`: a bell and its list.
+"use client";
+// `@doorbell/web/react`: a bell and its list. The line above is for frameworks that
+// render on a server: what is here runs in browsers.
 
 export { Inbox, type InboxProps } from "./Inbox.js";
 export type { ItemChoices } from "./Item.js";
