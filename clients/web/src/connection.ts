@@ -182,9 +182,9 @@ export class Connection {
         const isFirst = cure === "token" && this.#refused === undefined;
         this.#refused = cure === "wait" ? undefined : token;
         const isMute = error instanceof MuteError;
-        // Where calls are not answered either it is not only the streams.
-        this.#mutes = isMute ? this.#mutes + 1 : 0;
-        const isHeld = this.#mutes >= MOST_MUTE;
+        if (isMute) this.#mutes += 1;
+        else if (!asks) this.#mutes = 0;
+        const isHeld = isMute && this.#mutes >= MOST_MUTE;
         if (isHeld) this.#listenAt = Date.now() + this.#listens.next();
         this.#status = isHeld ? "delayed" : cure === "none" ? "failed" : "reconnecting";
         host.changed(host.isOnline() ? this.#status : "offline", problem);

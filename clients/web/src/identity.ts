@@ -2,7 +2,7 @@
 // them: it only decides what is shared between tabs and kept in the browser, and when
 // to ask for another token. The service decides what is served.
 
-/** Claims as Doorbell names them unless it is told otherwise. */
+/** Claims as Doorbell names them unless it is told otherwise: names, or paths. */
 export interface ClaimNames {
   readonly organization: string;
   readonly user: string;
@@ -11,11 +11,22 @@ export interface ClaimNames {
 /** Organization and user of a token; nothing where it does not say. */
 export function identityOf(token: string, claims: ClaimNames): string | undefined {
   const payload = claimsOf(token);
-  const organization = payload?.[claims.organization];
-  const user = payload?.[claims.user] ?? payload?.["sub"];
-  return typeof organization === "string" && typeof user === "string"
+  const organization = claimOf(payload, claims.organization);
+  const user = claimOf(payload, claims.user) ?? claimOf(payload, "sub");
+  return organization !== undefined && user !== undefined
     ? JSON.stringify([organization, user])
     : undefined;
+}
+
+/** A claim of this name, or where there is none at this path (`o.id`). Whole numbers are
+ * read as their decimal text. */
+function claimOf(payload: Record<string, unknown> | undefined, name: string): string | undefined {
+  let value = payload?.[name];
+  if (value === undefined) {
+    value = payload;
+    for (const part of name.split(".")) value = (value as typeof payload)?.[part];
+  }
+  return typeof value === "string" || Number.isSafeInteger(value) ? String(value) : undefined;
 }
 
 /** When a token ends, in milliseconds since 1970; 0 where it does not say. */

@@ -57,8 +57,8 @@ class Inbox {
   #user: string | undefined;
   /** Whose it is, as the tokens say. */
   #whose: string | undefined;
-  /** Whose it was before the page named another user. */
-  #formerly: string | undefined;
+  /** Whom the page named, for each token that said whose it was. */
+  readonly #owners = new Map<string, string>();
   /** Whether a token has said, since the start, whose inbox it is: until then it may
    * be somebody else's, unless the page has said who is there. */
   #isIdentified = false;
@@ -245,7 +245,7 @@ class Inbox {
     const isAgain = problem?.kind === this.#problem?.kind;
     this.#problem = problem;
     if (!problem || this.#said.has(problem.kind)) return;
-    if (!isAgain && problem.kind !== "token" && problem.kind !== "held") return;
+    if (!isAgain && problem.kind !== "token") return;
     this.#said.add(problem.kind);
     console.error(`Doorbell: ${problem.message}`);
   }
@@ -264,7 +264,6 @@ class Inbox {
   /** The page says that another user is there. */
   #become(user: string | undefined): void {
     this.#rest();
-    if (this.#user !== undefined) this.#formerly = this.#whose;
     this.#drop();
     this.#user = user;
     this.#tokens.forget();
@@ -278,10 +277,14 @@ class Inbox {
   /** A token came. Where it is somebody else's, nothing of the former user stays. */
   #identify(token: string): void {
     const whose = identityOf(token, { ...CLAIMS, ...this.#options.claims });
-    if (whose !== undefined && whose === this.#formerly) {
-      throw new TokenError(
-        "getToken gave a token of the user who was there before. It is asked again.",
-      );
+    const user = this.#user;
+    if (user !== undefined && whose !== undefined) {
+      const owner = this.#owners.get(whose) ?? user;
+      if (owner !== user) {
+        const message = `getToken gave a token of ${owner}, and the page says that ${user} is there. It is asked again.`;
+        throw new TokenError(message);
+      }
+      this.#owners.set(whose, user);
     }
     if (this.#isIdentified && whose === this.#whose) {
       this.#source.offer(token);
@@ -289,14 +292,13 @@ class Inbox {
     }
     this.#rest();
     // A user whom the page named is not another one because the first token says more.
-    const isFirst = this.#user !== undefined && this.#whose === undefined;
+    const isFirst = user !== undefined && this.#whose === undefined;
     if (whose !== this.#whose && !isFirst) {
-      if (this.#user !== undefined) this.#shelf?.forget();
+      if (user !== undefined) this.#shelf?.forget();
       this.#drop();
     }
     this.#whose = whose;
     this.#isIdentified = true;
-    this.#formerly = undefined;
     if (!this.#shelf) this.#open();
     // It goes on among the tabs of that user.
     if (this.#started) queueMicrotask(() => this.#resume());

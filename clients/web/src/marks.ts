@@ -82,7 +82,8 @@ export class Marks {
     if (this.#unsent().length + added.length > MOST_HELD) {
       throw new RangeError("there are too many marks that are yet to be sent");
     }
-    const call = this.#add(added, false);
+    // While the service is away a mark is held at once.
+    const call = this.#add(added, this.#waiting !== undefined);
     this.#clerk.keep(this.#unsent());
     this.#clerk.changed();
     void this.#send();
@@ -196,6 +197,7 @@ export class Marks {
       if (isRefused) return true;
       this.#waiting = new AbortController();
       await sleep(retryDelayOf(error) + this.#backoff.next(), this.#waiting.signal);
+      this.#waiting = undefined;
       return !this.#hasEnded && this.#clerk.isActive();
     }
   }

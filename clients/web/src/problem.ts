@@ -74,8 +74,8 @@ export class Diagnosis {
   /** Listens to what the browser reports. */
   watch(document: Document | undefined, signal: AbortSignal): void {
     const hear = ({ blockedURI, disposition }: SecurityPolicyViolationEvent) => {
-      const origin = this.#service?.origin ?? "";
-      if (disposition === "enforce" && blockedURI.startsWith(origin)) this.#isForbidden = true;
+      const isOurs = this.#service && blockedURI.startsWith(this.#service.origin);
+      if (disposition === "enforce" && isOurs) this.#isForbidden = true;
     };
     document?.addEventListener("securitypolicyviolation", hear, { signal });
   }

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { createClient } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { after, changeOf, merged } from "../src/change.js";
@@ -273,4 +274,81 @@ test("what tabs tell each other leads to the same state, and leaves rows as they
   const whole = merged(told, structuredClone(fold.state));
   expect(whole).toEqual(fold.state);
   whole.rows.forEach((held, at) => expect(held).toBe(told.rows[at]));
+});
+
+/** What the cases of both folds say: see `src/client/fold/tests.rs` for the other one. */
+interface Row {
+  readonly sequence: number;
+  readonly revision?: number;
+  readonly read?: boolean;
+  readonly archived?: boolean;
+}
+interface Step {
+  readonly load?: { revision: number; unread?: number; more?: boolean; rows: Row[] };
+  readonly apply?: {
+    readonly position: number;
+    readonly revision?: number;
+    readonly unread?: number;
+    readonly replayed?: boolean;
+    readonly connected?: string;
+    readonly reset?: string;
+    readonly notification?: Row;
+    readonly marked?: number[];
+    readonly caughtUp?: boolean;
+    readonly heartbeat?: boolean;
+  };
+  readonly then?: "load";
+  readonly rings?: boolean;
+  readonly rows?: [number, number][];
+  readonly read?: number[];
+  readonly position?: number | null;
+  readonly revision?: number;
+  readonly unread?: number;
+}
+
+const rowOf = ({ sequence, revision, read, archived }: Row) =>
+  row(sequence, revision, { ...(read && { readAt }), ...(archived && { archivedAt }) });
+
+function eventOf(said: NonNullable<Step["apply"]>): StreamEvent {
+  if (said.connected !== undefined) {
+    return { kind: "connected", epoch: said.connected, heartbeat: 0, tokenEnds: 0 };
+  }
+  if (said.reset !== undefined) return { kind: "reset", epoch: said.reset };
+  if (said.notification) return upsert(rowOf(said.notification));
+  if (said.marked) return marked(...said.marked.map((sequence) => `id ${sequence}`));
+  return { kind: said.caughtUp ? "caughtUp" : said.heartbeat ? "heartbeat" : "unknown" };
+}
+
+describe("the cases of both folds", () => {
+  const text = readFileSync(new URL("../../../tests/folds.json", import.meta.url), "utf8");
+  const cases = JSON.parse(text) as { name: string; window?: number; steps: Step[] }[];
+  test.each(cases)("$name", ({ window = 100, steps }) => {
+    const fold = new Fold(window);
+    for (const step of steps) {
+      const { load, apply } = step;
+      if (load) {
+        const rows = page(load.revision, load.rows.map(rowOf), load.more ? "more" : "");
+        fold.load({ ...rows, unreadCount: load.unread ?? 0 });
+      } else if (apply) {
+        const { position, revision = position, unread = 0, replayed = false } = apply;
+        const head = { position, revision, unreadCount: unread, replayed };
+        const effect = fold.apply({ ...head, event: eventOf(apply) });
+        expect([effect.then, !!effect.ring], JSON.stringify(step)).toEqual([
+          step.then ?? "continue",
+          step.rings ?? false,
+        ]);
+      } else {
+        const { state } = fold;
+        const read = state.rows.filter((held) => held.readAt).map((held) => held.sequence);
+        const found = {
+          rows: state.rows.map((held) => [held.sequence, held.revision]),
+          read,
+          position: state.position ?? null,
+          revision: state.revision,
+          unread: state.unreadCount,
+        };
+        expect(found).toMatchObject(step);
+      }
+    }
+  });
 });

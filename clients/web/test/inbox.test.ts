@@ -1,7 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { makeInbox } from "../src/inbox.js";
-import type { InboxClient, InboxOptions } from "../src/index.js";
+import type { InboxClient, InboxOptions, Snapshot } from "../src/index.js";
 import { Service } from "./service.js";
 import { Channel, Locks, Shelf, token } from "./tabs.js";
 
@@ -1061,4 +1061,253 @@ test("where the browser has no locks each tab is on its own", async () => {
   open({ shareTabs: true });
   await pass(100);
   expect(service.followers.size).toBe(2);
+});
+
+test("functions may be taken off it, and what they give is plain", async () => {
+  service.send("one", { amount: 7, lines: [{ text: "x" }] });
+  const inbox = open();
+  await pass();
+  // As React, Svelte, Vue and a worker use it.
+  const { subscribe, getSnapshot, markRead } = inbox;
+  const heard: Snapshot[] = [];
+  subscribe((snapshot) => heard.push(snapshot))();
+  expect(heard).toEqual([getSnapshot()]);
+  const proxy = new Proxy(inbox, {});
+  expect(proxy.getSnapshot()).toBe(getSnapshot());
+  const snapshot = getSnapshot();
+  const [row] = snapshot.notifications;
+  expect(JSON.parse(JSON.stringify(snapshot)).notifications).toEqual(snapshot.notifications);
+  expect(structuredClone(snapshot)).toEqual(snapshot);
+  expect(row?.data).toEqual({ amount: 7, lines: [{ text: "x" }] });
+  expect(new Date(row?.createdAt ?? "").getTime()).toBe(1);
+  expect(row?.createdAt).toBe("1970-01-01T00:00:00.001000Z");
+  await markRead([row?.id ?? ""]);
+  expect(getSnapshot().unreadCount).toBe(0);
+});
+
+test("streams that say nothing are replaced by polls, which say so, and are tried again", async () => {
+  service.send("one");
+  service.isHeldBack = true;
+  const inbox = open();
+  const announced: string[] = [];
+  inbox.onNotification(({ title }) => announced.push(title));
+  await pass(100);
+  // What calls bring is shown at once.
+  expect(titles(inbox)).toEqual(["one"]);
+  await pass(31_000);
+  expect(inbox.getSnapshot()).toMatchObject({ status: "delayed", error: { kind: "held" } });
+  expect(console.error).toHaveBeenCalledOnce();
+  service.send("two");
+  service.mark(["id 1"]);
+  service.calls.length = 0;
+  await pass(15_000);
+  expect(service.calls).toEqual(["getUnreadCount", "getRecent"]);
+  expect(titles(inbox)).toEqual(["two", "one"]);
+  expect(inbox.getSnapshot()).toMatchObject({ status: "delayed", unreadCount: 1 });
+  expect(inbox.getSnapshot().notifications[1]?.readAt).toBeDefined();
+  expect(announced).toEqual(["two"]);
+  // Where nothing is new a poll is one small call, and now and then a stream is tried.
+  service.calls.length = 0;
+  await pass(600_000);
+  const counted = service.calls.filter((call) => call === "getUnreadCount").length;
+  expect(counted).toBeGreaterThan(25);
+  const streams = service.calls.filter((call) => call.startsWith("subscribe"));
+  expect(streams.length).toBeGreaterThanOrEqual(3);
+  expect(streams.length).toBeLessThan(6);
+  expect(counted + streams.length).toBe(service.calls.length);
+  expect(inbox.getSnapshot().status).toBe("delayed");
+  service.isHeldBack = false;
+  inbox.retry();
+  await pass(100);
+  expect(inbox.getSnapshot()).toMatchObject({ status: "live", error: undefined });
+  service.send("three");
+  await pass(100);
+  expect(announced).toEqual(["two", "three"]);
+});
+
+test("a poll that fails where streams are held back goes on as a poll", async () => {
+  service.isHeldBack = true;
+  const inbox = open();
+  await pass(31_000);
+  service.failure = new ConnectError("away", Code.Unavailable);
+  await pass(15_000);
+  expect(inbox.getSnapshot()).toMatchObject({ status: "reconnecting", error: { kind: "service" } });
+  service.failure = undefined;
+  service.send("one");
+  await pass(2000);
+  expect(inbox.getSnapshot().status).toBe("delayed");
+  expect(titles(inbox)).toEqual(["one"]);
+});
+
+test("another user whom the page names empties it at once, and the former token is refused", async () => {
+  service.send("for ann");
+  let user = "ann";
+  const asked: boolean[] = [];
+  const getToken = (fresh: boolean) => {
+    asked.push(fresh);
+    return token(user, Date.now() + 3_600_000);
+  };
+  const inbox = open({ user: "ann", getToken });
+  await pass(100);
+  expect(inbox.getSnapshot()).toMatchObject({ user: "ann", status: "live" });
+  service.rows = [];
+  service.revision = 0n;
+  service.calls.length = 0;
+  asked.length = 0;
+  inbox.start({ user: "bob" });
+  const nothing = { user: "bob", notifications: [], unreadCount: 0, isLoaded: false };
+  expect(inbox.getSnapshot()).toMatchObject(nothing);
+  await pass(5000);
+  // The page has yet to learn that ann is gone: her token opens nothing for bob.
+  expect(asked.length).toBeGreaterThan(1);
+  expect(service.calls).toEqual([]);
+  expect(inbox.getSnapshot()).toMatchObject({ ...nothing, error: { kind: "token" } });
+  user = "bob";
+  service.send("for bob");
+  await pass(30_000);
+  expect(inbox.getSnapshot()).toMatchObject({ user: "bob", status: "live", error: undefined });
+  expect(titles(inbox)).toEqual(["for bob"]);
+  // And back: whom it was named for before may have it.
+  user = "ann";
+  inbox.start({ user: "ann" });
+  expect(titles(inbox)).toEqual([]);
+  await pass(100);
+  expect(inbox.getSnapshot()).toMatchObject({ user: "ann", status: "live" });
+});
+
+test("where the page says who is there a reload does not wait for a token", async () => {
+  const browser = newBrowser();
+  new Tab().enter(browser);
+  service.send("kept");
+  const first = open({ user: "ann", persist: true });
+  await pass(500);
+  first.stop();
+  let answer: (token: string) => void = () => undefined;
+  const getToken = () => new Promise<string>((given) => (answer = given));
+  const again = open({ user: "ann", persist: true, shareTabs: true, getToken });
+  expect(titles(again)).toEqual(["kept"]);
+  expect(again.getSnapshot()).toMatchObject({ isLoaded: true, status: "connecting" });
+  await pass(500);
+  service.calls.length = 0;
+  answer(token("ann", Date.now() + 3_600_000));
+  await pass(500);
+  expect(service.calls).toEqual(["subscribe after 1"]);
+  expect(browser.locks.asked.length).toBe(1);
+  again.stop();
+  // Of another person, or of another organization of hers: nothing of it stays.
+  const other = open({ user: "ann", persist: true, getToken: () => token("bob") });
+  expect(titles(other)).toEqual(["kept"]);
+  service.failure = new ConnectError("away", Code.Unavailable);
+  await pass(100);
+  expect(titles(other)).toEqual([]);
+  other.stop();
+  const carol = open({ user: "carol", persist: true });
+  expect(titles(carol)).toEqual([]);
+  expect(browser.shelf.length).toBe(0);
+});
+
+test("who signs out leaves nothing behind, in no tab", async () => {
+  const browser = newBrowser();
+  service.send("one");
+  const tabs = [await Tab.open(browser), await Tab.open(browser)];
+  await pass(1000);
+  service.failure = new ConnectError("away", Code.Unavailable);
+  await tabs[1]!.inbox.markRead(["id 1"]);
+  await pass(1000);
+  expect(browser.shelf.length).toBe(2);
+  tabs[1]!.inbox.stop({ forget: true });
+  expect(tabs[1]!.inbox.getSnapshot()).toMatchObject({ isLoaded: false, notifications: [] });
+  await pass(1000);
+  expect(browser.shelf.length).toBe(0);
+  // What the others still show they do not keep.
+  service.failure = undefined;
+  service.send("two");
+  await pass(60_000);
+  expect(titles(tabs[0]!.inbox)).toEqual(["two", "one"]);
+  expect(browser.shelf.length).toBe(0);
+});
+
+test("marks made while the service is away are held, and sent in their order", async () => {
+  for (let number = 1; number <= 4; number += 1) service.send(`number ${number}`);
+  const inbox = open();
+  await pass(100);
+  service.failure = new ConnectError("away", Code.Unavailable);
+  service.cut();
+  await pass(100);
+  for (const id of ["id 3", "id 1", "id 2"]) await inbox.markRead([id]);
+  expect(inbox.getSnapshot()).toMatchObject({ pendingMarks: 3, unreadCount: 4 });
+  expect(inbox.getSnapshot().notifications.map((row) => !row.readAt)).toEqual([true, false, false, false]);
+  service.marked.length = 0;
+  await pass(60_000);
+  expect(inbox.getSnapshot().pendingMarks).toBe(3);
+  service.failure = undefined;
+  inbox.retry();
+  await pass(100);
+  expect(service.marked).toEqual([["id 3"], ["id 1"], ["id 2"]]);
+  expect(inbox.getSnapshot()).toMatchObject({ pendingMarks: 0, unreadCount: 1 });
+  // So many are not held.
+  service.failure = new ConnectError("away", Code.Unavailable);
+  const many = Array.from({ length: 5001 }, (_, at) => `other ${at}`);
+  await expect(inbox.markRead(many)).rejects.toThrow("too many");
+  expect(inbox.getSnapshot().pendingMarks).toBe(0);
+});
+
+test("held marks survive a reload, and any tab sends them", async () => {
+  const browser = newBrowser();
+  service.send("one");
+  service.send("two");
+  const leader = await Tab.open(browser);
+  const tab = await Tab.open(browser);
+  await pass(1000);
+  service.failure = new ConnectError("away", Code.Unavailable);
+  service.cut();
+  await tab.inbox.markRead(["id 1"]);
+  tab.window.dispatchEvent(new Event("pagehide"));
+  tab.inbox.stop();
+  await pass(1000);
+  const again = await Tab.open(browser);
+  await pass(500);
+  expect(again.inbox.getSnapshot()).toMatchObject({ pendingMarks: 1 });
+  expect(again.inbox.getSnapshot().notifications[1]?.readAt).toBeDefined();
+  service.failure = undefined;
+  await pass(30_000);
+  expect(service.marked).toEqual([["id 1"]]);
+  for (const { inbox } of [leader, again]) {
+    expect(inbox.getSnapshot()).toMatchObject({ pendingMarks: 0, unreadCount: 1, status: "live" });
+  }
+});
+
+test("other tabs are told what changed, and unchanged rows stay as they are", async () => {
+  const browser = newBrowser();
+  for (let number = 1; number <= 100; number += 1) service.send(`number ${number}`);
+  const leader = await Tab.open(browser);
+  const follower = await Tab.open(browser);
+  for (let page = 2; page <= 5; page += 1) {
+    const loaded = leader.inbox.loadMore();
+    await pass(100);
+    await loaded;
+  }
+  const before = [leader, follower].map(({ inbox }) => inbox.getSnapshot().notifications);
+  Channel.bytes = 0;
+  await follower.inbox.markRead(["id 50"]);
+  service.send("new");
+  await pass(500);
+  // Two rows, not a hundred of some 150 bytes each.
+  expect(Channel.bytes).toBeLessThan(4000);
+  [leader, follower].forEach(({ inbox }, tab) => {
+    const { notifications } = inbox.getSnapshot();
+    expect(notifications.length).toBe(101);
+    const same = notifications.filter((row) => before[tab]!.includes(row));
+    expect(same.length).toBe(99);
+  });
+  // A tab that missed a word asks for all of it, once.
+  for (const channel of follower.channels) channel.hangs = true;
+  service.send("unheard");
+  await pass(100);
+  for (const channel of follower.channels) channel.hangs = false;
+  service.send("heard");
+  await pass(100);
+  expect(titles(follower.inbox).slice(0, 2)).toEqual(["heard", "unheard"]);
+  expect(follower.inbox.getSnapshot().notifications[1]).not.toBe(undefined);
+  expect(follower.inbox.getSnapshot().notifications).toContain(before[1]![0]);
 });

@@ -1,7 +1,7 @@
 // A service in memory that keeps the rules of the real one, and that a test can
 // cut, stop and ask what was called.
 
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { create, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createRouterTransport, type HandlerContext } from "@connectrpc/connect";
 import {
@@ -33,6 +33,10 @@ export class Service {
   accepted: string | undefined;
   /** Whether it marks nothing, and answers no mark. */
   isMute = false;
+  /** Whether something on the way holds streams back: they open, and say nothing. */
+  isHeldBack = false;
+  /** What was marked, call by call. */
+  readonly marked: string[][] = [];
   /** What every call fails with. */
   failure: ConnectError | undefined;
   /** A follower that has more to take lags. */
@@ -45,7 +49,7 @@ export class Service {
     return this.rows.filter((row) => !row.readAt && !row.archivedAt).length;
   }
 
-  send(title: string): Notification {
+  send(title: string, data?: JsonObject): Notification {
     this.revision += 1n;
     const row = create(NotificationSchema, {
       id: `id ${this.revision}`,
@@ -53,6 +57,7 @@ export class Service {
       revision: this.revision,
       type: "test",
       title,
+      ...(data && { data }),
       createdAt: timestampFromMs(Number(this.revision)),
     });
     this.rows.push(row);
@@ -114,6 +119,7 @@ export class Service {
         markRead: async (request, context) => {
           this.#admit("markRead", context);
           if (this.isMute) await new Promise(() => undefined);
+          this.marked.push(request.notificationIds);
           const markedCount = this.mark(request.notificationIds);
           return { ...this.#head(), markedCount };
         },
@@ -170,6 +176,10 @@ export class Service {
     context: HandlerContext,
   ): AsyncGenerator<Message> {
     this.#admit(`subscribe after ${request.afterRevision}`, context);
+    if (this.isHeldBack) {
+      await new Promise<void>((done) => context.signal.addEventListener("abort", () => done()));
+      return;
+    }
     const follower: Follower = { queue: [], wake: () => undefined, end: undefined };
     this.followers.add(follower);
     this.mostFollowers = Math.max(this.mostFollowers, this.followers.size);

@@ -85,6 +85,8 @@ export class Channel {
   static readonly #open = new Set<Channel>();
   /** How often anything was said. */
   static said = 0;
+  /** And how long it was, as JSON. */
+  static bytes = 0;
   onmessage: ((event: { data: unknown }) => void) | null = null;
   /** Its tab does nothing at all: it is frozen, or runs without end. */
   hangs = false;
@@ -99,6 +101,7 @@ export class Channel {
     if (this.hangs) return;
     const data: unknown = structuredClone(message);
     Channel.said += 1;
+    Channel.bytes += JSON.stringify(message).length;
     for (const other of Channel.#open) {
       if (other === this || other.name !== this.name) continue;
       queueMicrotask(() => {
