@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic::service::Routes;
+use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_web::GrpcWebLayer;
 use tower::Layer as _;
@@ -23,10 +23,10 @@ use crate::{
     grpc::{
         Service,
         bound::BoundLayer,
+        call_log::CallLogLayer,
         cors,
         gate::GateLayer,
-        observe::ObserveLayer,
-        repair::RepairLayer,
+        protocol,
         server::notification_service_server::{NotificationServiceServer, SERVICE_NAME},
         status,
     },
@@ -35,6 +35,7 @@ use crate::{
     random::Random,
     server::{self, ConnectionEvent, Peer, Shutdown, tls},
     store::{self, Sharing},
+    telemetry::Seldom,
 };
 
 /// Why a server could not be built: one line for who starts it.
@@ -167,6 +168,7 @@ impl App {
             verifier: self.verifier.clone(),
             health: self.health.clone(),
             ready: self.ready.clone(),
+            away: Seldom::new(1),
         };
         monitor.check().await;
         let monitor = AbortOnDropHandle::new(tokio::spawn(monitor.run()));
@@ -254,6 +256,8 @@ struct Monitor {
     verifier: Arc<auth::TokenVerifier>,
     health: HealthReporter,
     ready: watch::Sender<Readiness>,
+    /// It is away for longer than one look.
+    away: Seldom,
 }
 
 impl Monitor {
@@ -264,6 +268,12 @@ impl Monitor {
         }
     }
 
+    fn say_away(&self, error: &dyn std::fmt::Display) {
+        if let Some(times) = self.away.now() {
+            tracing::error!(%error, times, "the store does not answer");
+        }
+    }
+
     async fn check(&self) {
         let readiness = match timeout(CHECK_TIMEOUT, self.inbox.check()).await {
             Ok(Ok(())) if !self.verifier.has_keys() => {
@@ -271,10 +281,13 @@ impl Monitor {
             }
             Ok(Ok(())) => Ok(self.inbox.trouble()),
             Ok(Err(error)) => {
-                tracing::error!(%error, "the store does not answer");
+                self.say_away(&error);
                 Err("the store does not answer")
             }
-            Err(_) => Err("the store does not answer in time"),
+            Err(timeout) => {
+                self.say_away(&timeout);
+                Err("the store does not answer in time")
+            }
         };
         if self.ready.send_replace(readiness) == readiness {
             return;
@@ -300,10 +313,12 @@ fn router(
     config: &Config,
     local: bool,
 ) -> Result<Router, Error> {
-    // tonic refuses a longer message before it reads it; `convert` refuses what
+    // tonic refuses a longer message before it reads or unpacks it; `convert` refuses what
     // is above the limit in words.
     let most = config.content.max_request_bytes.saturating_mul(2);
-    let service = NotificationServiceServer::new(service).max_decoding_message_size(most);
+    let service = NotificationServiceServer::new(service)
+        .max_decoding_message_size(most)
+        .accept_compressed(CompressionEncoding::Gzip);
     let bound = BoundLayer::of_readers(config.server.max_calls_per_user as usize);
     let service = bound.layer(GateLayer::new(most).layer(service));
     let service = auth::Layer::new(verifier.clone(), status::of_auth).layer(service);
@@ -329,11 +344,11 @@ fn router(
     let peer = |extensions: &http::Extensions| extensions.get::<Peer>().map(|peer| peer.0);
     let calls = routes
         .into_axum_router()
-        .layer(RepairLayer)
+        .layer(axum::middleware::from_fn(protocol::keep))
         .layer(CatchPanicLayer::custom(|_| {
             status::internal().into_http::<axum::body::Body>()
         }))
-        .layer(ObserveLayer::new(random, peer))
+        .layer(CallLogLayer::new(random, peer))
         .layer(GrpcWebLayer::new())
         .layer(cors::layer(&config.http.cors_origins, local));
     // Beside the layers of the calls: a page is none.

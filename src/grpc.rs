@@ -5,18 +5,18 @@
 //! the error. It decides nothing else.
 
 pub mod bound;
+pub mod call_log;
 pub mod convert;
 pub mod cors;
 pub mod encoded;
 pub mod gate;
-pub mod observe;
-pub mod repair;
+pub mod protocol;
 pub mod status;
 
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, stream};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, metadata::MetadataValue};
 
 use crate::{
     auth::{Caller, Right},
@@ -242,7 +242,18 @@ impl NotificationService for Service {
             };
             Some((item, (feed, clock)))
         });
-        Ok(Response::new(Box::pin(messages)))
+        let mut response = Response::new(Box::pin(messages) as Messages);
+        // Proxies would gather a stream until it ends, or keep it.
+        for (name, value) in [
+            ("x-accel-buffering", "no"),
+            ("cache-control", "no-store, no-transform"),
+        ] {
+            let value = MetadataValue::from_static(value);
+            response.metadata_mut().insert(name, value);
+        }
+        // Whose stream it is, for the log of calls.
+        response.extensions_mut().insert(inbox);
+        Ok(response)
     }
 }
 

@@ -18,18 +18,7 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
-/// Values of the label `method`: the calls there are.
-pub const METHODS: &[&str] = &[
-    "SendInApp",
-    "MarkRead",
-    "GetUnreadCount",
-    "GetRecent",
-    "Subscribe",
-    "Check",
-    "Watch",
-    "ServerReflectionInfo",
-    OTHER,
-];
+use crate::proto::{ErrorReason, Method};
 
 /// Values of the label `code`: the gRPC codes, by their numbers.
 pub const CODES: &[&str] = &[
@@ -71,38 +60,19 @@ pub const RESET_REASONS: &[&str] = &["epoch", "above_head", "below_floor", "repl
 /// Values of `reason` of a commit that failed.
 pub const COMMIT_FAILURES: &[&str] = &["constraint", "corrupt", "in_doubt", "unavailable", OTHER];
 
-/// Values of `reason` of what was turned away: the reasons of the API's errors.
-pub const REJECTIONS: &[&str] = &[
-    "INVALID_REQUEST",
-    "MALFORMED_REQUEST",
-    "REQUEST_TOO_LARGE",
-    "TOKEN_MISSING",
-    "TOKEN_INVALID",
-    "TOKEN_EXPIRED",
-    "NOT_A_SENDER",
-    "NOT_A_READER",
-    "WRONG_ORGANIZATION",
-    "IDEMPOTENCY_MISMATCH",
-    "QUEUE_FULL",
-    "TOO_MANY_STREAMS",
-    "DRAINING",
-    "STORE_UNAVAILABLE",
-    "KEYS_UNAVAILABLE",
-    "UNKNOWN_METHOD",
-    "INTERNAL",
-    "TOO_MANY_CALLS",
-    OTHER,
-];
+/// Values of `reason` of lines that are not in the log: nobody read it fast enough, or
+/// one user opened and closed streams faster than is worth a line each.
+pub const LEFT_OUT: &[&str] = &["unread", "streams", OTHER];
 
 const OTHER: &str = "other";
 
-/// The call that is a stream of an inbox.
-pub const STREAM: &str = "Subscribe";
-
-/// Whether a method lasts as long as its client likes, and is no stream of an inbox:
-/// its time says nothing.
-pub fn is_endless(method: &str) -> bool {
-    matches!(method, "Watch" | "ServerReflectionInfo")
+/// Values of `reason` of what was turned away, by the numbers of the API's reasons.
+fn reasons() -> Vec<&'static str> {
+    let named = (1..).map_while(|number| ErrorReason::try_from(number).ok());
+    [OTHER]
+        .into_iter()
+        .chain(named.map(ErrorReason::text))
+        .collect()
 }
 
 /// Upper bounds, in seconds, of what should take milliseconds.
@@ -118,27 +88,14 @@ const COUNTS: &[f64] = &[
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
 ];
 
-/// The method's label for the path of a call.
-pub fn method(path: &str) -> &'static str {
-    let name = path.rsplit('/').next().unwrap_or_default();
-    METHODS
-        .iter()
-        .find(|known| **known == name)
-        .copied()
-        .unwrap_or(OTHER)
-}
-
-/// A call ended with `code`.
-pub fn rpc(method: &'static str, code: &'static str) {
-    with(|metrics| {
-        let (method, code) = (index(METHODS, method), index(CODES, code));
-        metrics.rpc(method, code).increment(1);
-    });
+/// A call ended with a gRPC code, by its number; see [`CODES`].
+pub fn rpc(method: Method, code: usize) {
+    with(|metrics| metrics.rpc(method, code.min(CODES.len() - 1)).increment(1));
 }
 
 /// A call that is not endless was answered, so long after it began.
-pub fn answered_after(method: &'static str, took: Duration) {
-    with(|metrics| metrics.durations[index(METHODS, method)].record(took));
+pub fn answered_after(method: Method, took: Duration) {
+    with(|metrics| metrics.durations[method as usize].record(took));
 }
 
 /// A stream that was open has ended.
@@ -203,9 +160,14 @@ pub fn queue_depth(writes: usize) {
     with(|metrics| metrics.queue.set(number(writes)));
 }
 
-/// A call was turned away; see [`REJECTIONS`].
-pub fn rejected(reason: &'static str) {
-    with(|metrics| metrics.rejected[index(REJECTIONS, reason)].increment(1));
+/// A call was turned away, or a stream was ended.
+pub fn rejected(reason: ErrorReason) {
+    with(|metrics| metrics.rejected[reason as usize].increment(1));
+}
+
+/// So many lines were left out of the log; see [`LEFT_OUT`].
+pub fn log_lines_left_out(reason: &'static str, lines: usize) {
+    with(|metrics| metrics.left_out[index(LEFT_OUT, reason)].increment(lines as u64));
 }
 
 /// A stream lagged and was healed from the store with so many rows.
@@ -356,6 +318,8 @@ struct Metrics {
     queue: Gauge,
     /// By reason.
     rejected: Vec<Counter>,
+    /// By reason.
+    left_out: Vec<Counter>,
     heals: Counter,
     healed_rows: Counter,
     /// By reason.
@@ -388,15 +352,15 @@ impl Metrics {
         );
         Ok(Self {
             rpcs: std::iter::repeat_with(OnceLock::new)
-                .take(METHODS.len() * CODES.len())
+                .take(Method::ALL.len() * CODES.len())
                 .collect(),
-            durations: METHODS
+            durations: Method::ALL
                 .iter()
                 .map(|method| {
                     recorder.histogram(
                         "doorbell_rpc_duration_seconds",
                         "From a call's headers to its status, by method; what stays open apart.",
-                        Some(Label::from_static_parts("method", method)),
+                        Some(Label::from_static_parts("method", method.name())),
                     )
                 })
                 .collect(),
@@ -450,7 +414,13 @@ impl Metrics {
                 "doorbell_rejected_total",
                 "Calls that were turned away and streams that were ended, by reason.",
                 "reason",
-                REJECTIONS,
+                &reasons(),
+            ),
+            left_out: recorder.counters(
+                "doorbell_log_lines_left_out_total",
+                "Lines that are not in the log, by reason.",
+                "reason",
+                LEFT_OUT,
             ),
             heals: recorder.counter(
                 "doorbell_lag_heals_total",
@@ -498,10 +468,10 @@ impl Metrics {
         })
     }
 
-    fn rpc(&self, method: usize, code: usize) -> &Counter {
-        self.rpcs[method * CODES.len() + code].get_or_init(|| {
+    fn rpc(&self, method: Method, code: usize) -> &Counter {
+        self.rpcs[method as usize * CODES.len() + code].get_or_init(|| {
             let labels = vec![
-                Label::from_static_parts("method", METHODS[method]),
+                Label::from_static_parts("method", method.name()),
                 Label::from_static_parts("code", CODES[code]),
             ];
             self.recorder
@@ -529,7 +499,7 @@ impl Naming<'_> {
         name: &'static str,
         help: &'static str,
         label: &'static str,
-        values: &'static [&'static str],
+        values: &[&'static str],
     ) -> Vec<Counter> {
         self.0.describe_counter(name.into(), None, help.into());
         // All from the start: an alert on the first of a rare kind needs the
@@ -565,7 +535,6 @@ pub(crate) mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::proto::ErrorReason;
 
     thread_local! {
         static OF_THIS_THREAD: RefCell<Option<Arc<Metrics>>> = const { RefCell::new(None) };
@@ -592,16 +561,17 @@ pub(crate) mod tests {
     #[test]
     fn what_is_said_is_shown() {
         let handle = alone();
-        rpc("SendInApp", "OK");
-        answered_after("SendInApp", Duration::from_millis(3));
-        rpc("Subscribe", "UNAVAILABLE");
+        rpc(Method::SendInApp, 0);
+        answered_after(Method::SendInApp, Duration::from_millis(3));
+        rpc(Method::Subscribe, 14);
         stream_lasted(Duration::from_secs(30));
         event_delivered("heartbeat");
         delivered_after(Duration::from_millis(1));
         committed(3, Duration::from_millis(2));
         commit_failed("unavailable");
         queue_depth(7);
-        rejected("QUEUE_FULL");
+        rejected(ErrorReason::QueueFull);
+        log_lines_left_out("unread", 4);
         lag_healed(5);
         reset("epoch");
         published(2);
@@ -634,6 +604,7 @@ pub(crate) mod tests {
             ),
             ("doorbell_write_queue_depth", 7.0),
             (r#"doorbell_rejected_total{reason="QUEUE_FULL"}"#, 1.0),
+            (r#"doorbell_log_lines_left_out_total{reason="unread"}"#, 4.0),
             ("doorbell_lag_heals_total", 1.0),
             ("doorbell_lag_healed_rows_total", 5.0),
             (r#"doorbell_resets_total{reason="epoch"}"#, 1.0),
@@ -647,8 +618,8 @@ pub(crate) mod tests {
     #[test]
     fn every_metric_has_its_prefix_and_a_help_text() {
         let handle = alone();
-        rpc("SendInApp", "OK");
-        rpc("Subscribe", "OK");
+        rpc(Method::SendInApp, 0);
+        rpc(Method::Subscribe, 0);
         delivered_after(Duration::ZERO);
         committed(1, Duration::ZERO);
         let text = handle.render();
@@ -661,17 +632,17 @@ pub(crate) mod tests {
         };
         let types = with("# TYPE ");
         assert_eq!(types, with("# HELP "));
-        assert_eq!(types.len(), 25, "{types:?}");
+        assert_eq!(types.len(), 26, "{types:?}");
         assert!(types.iter().all(|name| name.starts_with("doorbell_")));
     }
 
     #[test]
     fn a_label_out_of_its_list_is_other() {
         let handle = alone();
-        rpc("/made/up", "99");
+        rpc(Method::of("/made/up"), 99);
         event_delivered("made up");
         reset("made up");
-        rejected("made up");
+        rejected(ErrorReason::Unspecified);
         commit_failed("made up");
         for series in [
             r#"doorbell_rpcs_total{method="other",code="other"}"#,
@@ -714,15 +685,13 @@ pub(crate) mod tests {
         let calls = set.file.iter().flat_map(|file| &file.service);
         for call in calls.flat_map(|service| &service.method) {
             let path = format!("/doorbell.v1.NotificationService/{}", call.name());
-            assert_eq!(method(&path), call.name());
+            assert_eq!(Method::of(&path).name(), call.name());
         }
-        assert_eq!(method("/doorbell.v1.NotificationService/Other"), OTHER);
-        let reasons = (1..).map_while(|number| ErrorReason::try_from(number).ok());
-        let texts: Vec<_> = reasons
-            .map(|reason| reason.as_str_name().trim_start_matches("ERROR_REASON_"))
-            .chain([OTHER])
-            .collect();
-        assert_eq!(texts, REJECTIONS);
+        assert_eq!(Method::of("/made/up").name(), OTHER);
+        for (number, text) in (0..).zip(reasons()).skip(1) {
+            assert_eq!(ErrorReason::try_from(number).unwrap().text(), text);
+        }
+        assert_eq!(reasons().len(), 20);
     }
 
     #[test]

@@ -3,7 +3,10 @@
 //! The server half is generated into `grpc.rs`, since its stream sends bytes
 //! that are encoded already.
 
+mod method;
+
 pub use generated::*;
+pub use method::Method;
 
 mod generated {
     #![expect(
@@ -17,3 +20,10 @@ mod generated {
 
 /// The encoded `FileDescriptorSet` of the service and all that it imports.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+impl ErrorReason {
+    /// `google.rpc.ErrorInfo.reason`: the name without its prefix.
+    pub fn text(self) -> &'static str {
+        self.as_str_name().trim_start_matches("ERROR_REASON_")
+    }
+}

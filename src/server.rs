@@ -57,13 +57,11 @@ use self::{
     activity::{Activity, InFlight, Patience, Verdict},
     wire::{Protocol, Transport, Wire},
 };
-use crate::config::ServerSettings;
+use crate::{config::ServerSettings, telemetry::Seldom};
 
 /// The pause after an accept that failed for want of something (file
 /// descriptors, memory): others must give it back first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What can happen with every connection is logged at most this often.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// After the second stage the tasks have this long to be dropped.
 const LAST_WAIT: Duration = Duration::from_millis(250);
 
@@ -254,8 +252,7 @@ fn http2_builder(settings: &ServerSettings, tasks: TaskTracker) -> http2::Builde
 
 impl Server {
     async fn accept(self: &Arc<Self>, listener: &TcpListener) -> Infallible {
-        let mut refused = Seldom::default();
-        let mut failed = Seldom::default();
+        let (refused, failed) = (Seldom::new(1), Seldom::new(1));
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => match Slot::take(self) {
@@ -451,25 +448,6 @@ fn is_of_the_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
     )
-}
-
-/// Lets something be said once in [`LOG_INTERVAL`], with how often it happened.
-#[derive(Default)]
-struct Seldom {
-    last: Option<Instant>,
-    times: u64,
-}
-
-impl Seldom {
-    fn now(&mut self) -> Option<u64> {
-        self.times += 1;
-        let now = Instant::now();
-        if self.last.is_some_and(|last| now < last + LOG_INTERVAL) {
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.times))
-    }
 }
 
 /// Spawns the streams of HTTP/2, each a task.

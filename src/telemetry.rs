@@ -2,10 +2,22 @@
 //!
 //! Logs go to standard error; standard output belongs to what a command was
 //! asked for. A line never holds a token, a secret, a title or a body.
+//!
+//! Who logs never waits: lines go through a bounded queue to a thread that writes
+//! them. Where nobody reads them fast enough they are dropped and counted, and the
+//! log says so once it can.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    panic,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Dispatch;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer as _,
     fmt::{self, MakeWriter},
@@ -14,24 +26,108 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::config::{Error, LogFormat, LogSettings};
+use crate::{
+    config::{Error, LogFormat, LogSettings},
+    metrics,
+};
 
 /// What libraries say below a warning is about them, not about Doorbell.
 /// Settings come after it, and the last word on a target counts.
 const QUIET: &str =
     "h2=warn,hyper=warn,hyper_util=warn,rustls=warn,sqlx=warn,tonic=warn,tower=warn";
 
-/// Begins to log. Where logging has begun already, it goes on as it was.
+/// The most lines that wait to be written: some megabytes.
+const QUEUED_LINES: usize = 8192;
+/// What happens again and again is said this often.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// The log; dropping it writes what is queued, for at most about a second.
+#[must_use]
+pub struct Log {
+    _writer: WorkerGuard,
+    _watch: AbortOnDropHandle<()>,
+}
+
+/// Begins to log, in a runtime. Where logging has begun already, it goes on as it was.
 ///
 /// # Errors
 ///
 /// When the filter cannot be read.
-pub fn init(settings: &LogSettings) -> Result<(), Error> {
-    let dispatch = dispatch(settings, io::stderr().is_terminal(), io::stderr)?;
+pub fn init(settings: &LogSettings) -> Result<Log, Error> {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUED_LINES)
+        .lossy(true)
+        .finish(io::stderr());
+    let dropped = writer.error_counter();
+    let dispatch = dispatch(settings, io::stderr().is_terminal(), move || writer.clone())?;
     // The only failure is that logging has begun: by another test of this
     // process, or by a program that embeds us and knows better.
-    let _ = dispatch.try_init();
-    Ok(())
+    if dispatch.try_init().is_ok() {
+        // The hook that there is would wait for who reads standard error.
+        panic::set_hook(Box::new(|panicked| tracing::error!("{panicked}")));
+    }
+    Ok(Log {
+        _writer: guard,
+        _watch: AbortOnDropHandle::new(tokio::spawn(watch(dropped))),
+    })
+}
+
+/// Says and counts what was dropped, for ever.
+async fn watch(dropped: ErrorCounter) {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let now = dropped.dropped_lines();
+        let lines = now - before;
+        if lines > 0 {
+            metrics::log_lines_left_out("unread", lines);
+            tracing::warn!(lines, "lines were dropped: nobody read the log fast enough");
+        }
+        before = now;
+    }
+}
+
+/// Lets something be said so many times in ten seconds, and no more.
+#[derive(Debug)]
+pub struct Seldom {
+    most: u32,
+    /// A std mutex, held for a look.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When these ten seconds began.
+    began: Option<Instant>,
+    said: u32,
+    times: u64,
+}
+
+impl Seldom {
+    /// At most so many times in ten seconds.
+    pub fn new(most: u32) -> Self {
+        Self {
+            most,
+            state: Mutex::default(),
+        }
+    }
+
+    /// It happened. Whether to say so now, and how often it did since it was last said.
+    pub fn now(&self) -> Option<u64> {
+        // No code that can panic runs under this lock.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.times += 1;
+        let now = Instant::now();
+        if state.began.is_none_or(|began| now >= began + INTERVAL) {
+            state.began = Some(now);
+            state.said = 0;
+        }
+        if state.said == self.most {
+            return None;
+        }
+        state.said += 1;
+        Some(std::mem::take(&mut state.times))
+    }
 }
 
 fn dispatch<W>(settings: &LogSettings, is_terminal: bool, writer: W) -> Result<Dispatch, Error>
@@ -66,7 +162,7 @@ where
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use super::*;
 
@@ -169,5 +265,21 @@ pub(crate) mod tests {
             "{refused}"
         );
         assert_eq!(refused.lines().count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_often_is_said_seldom_with_how_often() {
+        let seldom = Seldom::new(2);
+        assert_eq!(seldom.now(), Some(1));
+        assert_eq!(seldom.now(), Some(1));
+        for _ in 0..5 {
+            assert_eq!(seldom.now(), None);
+        }
+        tokio::time::advance(INTERVAL).await;
+        assert_eq!(seldom.now(), Some(6));
+        assert_eq!(seldom.now(), Some(1));
+        assert_eq!(seldom.now(), None);
+        tokio::time::advance(INTERVAL - Duration::from_millis(1)).await;
+        assert_eq!(seldom.now(), None);
     }
 }

@@ -29,14 +29,14 @@ const DEV_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Serves until it is told to stop by SIGTERM or SIGINT; told again, it stops at
 /// once.
 pub async fn serve(config: Config) -> Result<(), Failure> {
-    telemetry::init(&config.log)?;
+    let _log = telemetry::init(&config.log)?;
     make_data_dir(&config.store)?;
     run(config, false, |_| Ok(())).await
 }
 
 /// Serves as [`serve`] does, with a secret of its own, and says what to do next.
 pub async fn dev(mut config: Config) -> Result<(), Failure> {
-    telemetry::init(&config.log)?;
+    let _log = telemetry::init(&config.log)?;
     dev::make_data_dir(&config.store.data_dir)?;
     if config.auth.jwt_secret.is_none() && config.auth.jwt_secret_file.is_none() {
         config.auth.jwt_secret = Some(dev::secret(&config.store.data_dir, &SystemRandom)?);
@@ -89,7 +89,7 @@ pub async fn dev(mut config: Config) -> Result<(), Failure> {
 
 /// Brings the schema up to date, and renews the epoch if it is asked to.
 pub async fn migrate(args: MigrateArgs) -> Result<(), Failure> {
-    telemetry::init(&args.log)?;
+    let _log = telemetry::init(&args.log)?;
     args.store
         .check()
         .map_err(|error| Failure::Refused(error.to_string()))?;

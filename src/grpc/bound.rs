@@ -25,9 +25,8 @@ use tower::{Layer, Service};
 use super::status;
 use crate::{
     auth::{Caller, Right},
-    metrics,
     model::InboxKey,
-    proto::ErrorReason,
+    proto::{ErrorReason, Method},
 };
 
 /// Endless calls without a token, all together: watches of the health, and reflection.
@@ -51,7 +50,7 @@ impl BoundLayer<InboxKey> {
             key: |uri, extensions| {
                 let caller = extensions.get::<Arc<Caller>>()?;
                 match &caller.right {
-                    Right::Read(inbox) if metrics::method(uri.path()) != metrics::STREAM => {
+                    Right::Read(inbox) if !Method::of(uri.path()).is_stream() => {
                         Some(inbox.clone())
                     }
                     _ => None,
@@ -73,7 +72,7 @@ impl BoundLayer<()> {
     pub fn of_endless() -> Self {
         Self {
             calls: Calls::new(ENDLESS),
-            key: |uri, _| metrics::is_endless(metrics::method(uri.path())).then_some(()),
+            key: |uri, _| Method::of(uri.path()).is_endless().then_some(()),
             refuse: |most| {
                 status::passing(
                     Code::ResourceExhausted,

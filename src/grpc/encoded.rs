@@ -2,16 +2,23 @@
 //!
 //! A live event is the same on every stream of its inbox, so it is encoded
 //! once; what a stream hands to tonic is a reference to those bytes.
+//!
+//! What the codec cannot read is its caller's fault, and the status says so.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, mem};
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::{
     DecodeError,
     encoding::{DecodeContext, WireType, skip_field},
 };
-use tonic::codec::BufferSettings;
-use tonic_prost::{ProstDecoder, ProstEncoder};
+use tonic::{
+    Status,
+    codec::{BufferSettings, DecodeBuf},
+};
+use tonic_prost::ProstEncoder;
+
+use super::status;
 
 /// `doorbell.v1.SubscribeResponse`, encoded.
 ///
@@ -69,6 +76,10 @@ pub struct Codec<T, U>(PhantomData<(T, U)>);
 const BUFFER_BYTES: usize = 512;
 const YIELD_BYTES: usize = 32 * 1024;
 
+fn buffers() -> BufferSettings {
+    BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
+}
+
 impl<T, U> Default for Codec<T, U> {
     fn default() -> Self {
         Self(PhantomData)
@@ -83,13 +94,41 @@ where
     type Encode = T;
     type Decode = U;
     type Encoder = ProstEncoder<T>;
-    type Decoder = ProstDecoder<U>;
+    type Decoder = Decoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstEncoder::new(BufferSettings::new(BUFFER_BYTES, YIELD_BYTES))
+        ProstEncoder::new(buffers())
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstDecoder::new(BufferSettings::new(BUFFER_BYTES, YIELD_BYTES))
+        Decoder {
+            is_done: false,
+            message: PhantomData,
+        }
+    }
+}
+
+/// Reads the one message that a request of this service has.
+#[derive(Debug)]
+pub struct Decoder<U> {
+    is_done: bool,
+    message: PhantomData<U>,
+}
+
+impl<U: prost::Message + Default> tonic::codec::Decoder for Decoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        if mem::replace(&mut self.is_done, true) {
+            return Err(status::malformed("a request of this call is one message"));
+        }
+        U::decode(buf)
+            .map(Some)
+            .map_err(|_| status::malformed("the request is not a well-formed message of this call"))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffers()
     }
 }

@@ -21,8 +21,8 @@ use tokio::sync::Semaphore;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::{Layer, Service};
 
-use super::{repair::too_large, status};
-use crate::{metrics, proto::ErrorReason};
+use super::status;
+use crate::proto::{ErrorReason, Method};
 
 /// Enough to keep the cores busy and to share a read of heads, and few enough to wait
 /// for.
@@ -82,7 +82,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if metrics::method(request.uri().path()) != metrics::STREAM {
+        if !Method::of(request.uri().path()).is_stream() {
             return Either::Left(self.inner.call(request));
         }
         // The one that was polled ready goes with the request.
@@ -107,7 +107,7 @@ where
 
 fn unreadable(error: &(dyn std::error::Error + 'static)) -> Status {
     if error.is::<LengthLimitError>() {
-        too_large()
+        status::too_large()
     } else {
         status::new(
             Code::InvalidArgument,

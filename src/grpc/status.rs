@@ -60,14 +60,36 @@ fn with_details(
     message: impl Into<String>,
     mut details: ErrorDetails,
 ) -> Status {
-    metrics::rejected(reason_text(reason));
-    details.set_error_info(reason_text(reason), DOMAIN, HashMap::new());
+    metrics::rejected(reason);
+    details.set_error_info(reason.text(), DOMAIN, HashMap::new());
     Status::with_error_details(code, message, details)
 }
 
-/// `ErrorInfo.reason`: the enum's name without its prefix.
-pub fn reason_text(reason: ErrorReason) -> &'static str {
-    reason.as_str_name().trim_start_matches("ERROR_REASON_")
+/// The bytes are no message of the call.
+pub fn malformed(message: &str) -> Status {
+    new(
+        Code::InvalidArgument,
+        ErrorReason::MalformedRequest,
+        message,
+    )
+}
+
+/// The request is above its limit.
+pub fn too_large() -> Status {
+    new(
+        Code::InvalidArgument,
+        ErrorReason::RequestTooLarge,
+        "the request is above the limit of a whole request",
+    )
+}
+
+/// The caller's own time is up.
+pub fn deadline_exceeded() -> Status {
+    new(
+        Code::DeadlineExceeded,
+        ErrorReason::DeadlineExceeded,
+        "the call's own deadline passed; what it asked for may have been done",
+    )
 }
 
 /// `INTERNAL` that says nothing of the inside.

@@ -801,17 +801,6 @@ async fn sockets_notice_a_peer_that_vanished() {
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn logs_of_every_connection_are_few() {
-    let mut seldom = Seldom::default();
-    assert_eq!(seldom.now(), Some(1));
-    assert_eq!(seldom.now(), None);
-    tokio::time::advance(LOG_INTERVAL / 2).await;
-    assert_eq!(seldom.now(), None);
-    tokio::time::advance(LOG_INTERVAL / 2).await;
-    assert_eq!(seldom.now(), Some(3));
-}
-
 #[derive(Parser)]
 struct Command {
     #[command(flatten)]

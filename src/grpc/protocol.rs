@@ -1,0 +1,104 @@
+//! What gRPC asks for and tonic does in another way, or not at all.
+//!
+//! - What does not say that it is gRPC is answered with HTTP's 415.
+//! - A call that is answered once ends with its own deadline, `grpc-timeout`. What it
+//!   has queued is carried out all the same.
+//! - Each status of ours carries details. One without was made by tonic before the
+//!   call reached the service: there is no such call, or the request could not be
+//!   read, which is its caller's fault whatever tonic calls it. It gets a fitting code
+//!   and a reason.
+
+use std::time::Duration;
+
+use axum::{extract::Request, middleware::Next, response::Response};
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use tokio::time::timeout;
+use tonic::{Code, Status};
+
+use super::status;
+use crate::proto::{ErrorReason, Method};
+
+#[cfg(test)]
+mod tests;
+
+/// Lets a request through to the services, as gRPC asks for it.
+pub async fn keep(request: Request, next: Next) -> Response {
+    if !is_grpc(request.headers()) {
+        let what = "content-type: must be that of gRPC or of gRPC-web";
+        let mut response = status::malformed(what).into_http();
+        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return response;
+    }
+    let method = Method::of(request.uri().path());
+    let deadline = deadline(request.headers()).filter(|_| !method.is_stream());
+    let answer = next.run(request);
+    let mut response = match deadline {
+        None => answer.await,
+        Some(deadline) => match timeout(deadline, answer).await {
+            Ok(response) => response,
+            Err(_) => return status::deadline_exceeded().into_http(),
+        },
+    };
+    let headers = response.headers_mut();
+    if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
+        return response;
+    }
+    if let Some(ours) = Status::from_header_map(headers).and_then(|of_tonic| ours(&of_tonic)) {
+        headers.remove(Status::GRPC_MESSAGE);
+        // Fails only for details that are no header, and ours are base64.
+        let _ = ours.add_header(headers);
+    }
+    response
+}
+
+/// Whether a request says that it is gRPC. gRPC-web was translated before.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+    content_type.is_some_and(|text| {
+        text.strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    })
+}
+
+/// How long the caller waits; what cannot be read is none.
+fn deadline(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+/// What a status that tonic made is to this API.
+fn ours(of_tonic: &Status) -> Option<Status> {
+    Some(match of_tonic.code() {
+        // The client is gone, or it is no error.
+        Code::Ok | Code::Cancelled => return None,
+        // The word of the health protocol for a service that it does not know;
+        // nothing else here says it.
+        Code::NotFound => return None,
+        // As it came, or when it was decompressed.
+        Code::OutOfRange | Code::ResourceExhausted => status::too_large(),
+        // A compression we do not know is the other way to get this code, which
+        // gRPC prescribes; `grpc-accept-encoding` then says what we do.
+        Code::Unimplemented => status::new(
+            Code::Unimplemented,
+            ErrorReason::UnknownMethod,
+            match of_tonic.message() {
+                "" => "there is no such call here",
+                _ => "there is no such call here that takes this compression",
+            },
+        ),
+        _ => status::malformed("the request is not a well-formed message of this call"),
+    })
+}
