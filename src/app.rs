@@ -350,7 +350,7 @@ fn router(
         }))
         .layer(CallLogLayer::new(random, peer))
         .layer(GrpcWebLayer::new())
-        .layer(cors::layer(&config.http.cors_origins, local));
+        .layer(cors::layer(&config.http, local));
     // Beside the layers of the calls: a page is none.
     Ok(if config.http.live_page {
         calls.merge(live::router())

@@ -14,6 +14,7 @@ use std::{
 };
 
 use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
+use http::HeaderName;
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// The most bytes of `type`.
@@ -239,6 +240,11 @@ fn time_limit(text: &str) -> Result<humantime::Duration, String> {
         Ok(duration) => Ok(duration),
         Err(error) => Err(format!("{error}; write it as in `10s`")),
     }
+}
+
+fn header_name(text: &str) -> Result<HeaderName, String> {
+    let name = text.trim().parse();
+    name.map_err(|_| "must be names of headers, as in `x-team,x-build`".into())
 }
 
 /// As [`time_limit`], and no more than the system takes for a connection.
@@ -542,6 +548,15 @@ pub struct HttpSettings {
         value_delimiter = ','
     )]
     pub cors_origins: Vec<Origin>,
+    /// Headers that those pages may send besides ours and those of tracing, separated by commas
+    #[arg(
+        long,
+        env = "DOORBELL_CORS_HEADERS",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        value_parser = header_name
+    )]
+    pub cors_headers: Vec<HeaderName>,
     /// Serves /metrics, /livez and /readyz on this address, in the clear
     #[arg(long, env = "DOORBELL_METRICS_LISTEN", value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,

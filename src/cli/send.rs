@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
 use super::{ConnectionArgs, Error, text, write_json};
 use crate::client::{self, SendInAppRequest, SendInAppResponse};
@@ -70,6 +70,12 @@ fn request(args: SendArgs) -> Result<SendInAppRequest, Error> {
     let data = args.data.map(|text| {
         let value: Value = serde_json::from_str(&text)
             .map_err(|error| Error::Usage(format!("--data is not JSON: {error}")))?;
+        if let Some(number) = inexact(&value) {
+            return Err(Error::Usage(format!(
+                "--data: {number} is beyond 2^53, and would come as another number: \
+                 send it as a string, \"{number}\""
+            )));
+        }
         client::json::to_struct(&value)
             .ok_or_else(|| Error::Usage("--data must be a JSON object, such as {\"n\": 1}".into()))
     });
@@ -85,6 +91,26 @@ fn request(args: SendArgs) -> Result<SendInAppRequest, Error> {
         data: data.transpose()?,
         idempotency_key: args.idempotency_key,
     })
+}
+
+/// A whole number that `data`, whose numbers are doubles, may not hold as it is.
+fn inexact(value: &Value) -> Option<&Number> {
+    const MOST: u64 = 1 << 53;
+    match value {
+        Value::Number(number) => {
+            let is_exact = match (number.as_u64(), number.as_i64(), number.as_f64()) {
+                (Some(whole), ..) => whole <= MOST,
+                (_, Some(negative), _) => negative.unsigned_abs() <= MOST,
+                // Beyond it every double is a whole number.
+                (.., Some(double)) => double.abs() <= 9_007_199_254_740_992.0,
+                _ => false,
+            };
+            (!is_exact).then_some(number)
+        }
+        Value::Array(values) => values.iter().find_map(inexact),
+        Value::Object(fields) => fields.values().find_map(inexact),
+        _ => None,
+    }
 }
 
 fn print(
@@ -165,6 +191,30 @@ mod tests {
             assert_eq!(error.exit_code(), 2);
         }
         assert_eq!(request(parse(&[])).unwrap().data, None);
+    }
+
+    #[test]
+    fn whole_numbers_that_would_change_are_refused_with_the_way_out() {
+        for (text, is_taken) in [
+            ("9007199254740992", true),
+            ("9007199254740993", false),
+            ("-9007199254740992", true),
+            ("-9007199254740993", false),
+            ("18446744073709551615", false),
+            ("123456789012345678901234567890", false),
+            ("0.1", true),
+            ("1e-300", true),
+        ] {
+            let data = format!(r#"{{"deep": [{{"id": {text}}}]}}"#);
+            match request(parse(&["--data", &data])) {
+                Ok(_) => assert!(is_taken, "{text}"),
+                Err(error) => {
+                    assert!(!is_taken, "{text}");
+                    assert!(error.to_string().contains("as a string"), "{error}");
+                    assert_eq!(error.exit_code(), 2);
+                }
+            }
+        }
     }
 
     #[test]

@@ -5,20 +5,53 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, header, request::Parts};
+use http::{HeaderName, HeaderValue, Method, request::Parts};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::config::Origin;
+use crate::config::{HttpSettings, Origin};
 
-/// What a page may send.
-const ALLOWED: [HeaderName; 7] = [
-    header::CONTENT_TYPE,
-    header::AUTHORIZATION,
-    HeaderName::from_static("x-grpc-web"),
-    HeaderName::from_static("x-user-agent"),
-    HeaderName::from_static("grpc-timeout"),
-    HeaderName::from_static("x-request-id"),
-    HeaderName::from_static("traceparent"),
+/// What a page may send: what the calls need, and what the tracing that is in so many
+/// pages adds to each call. A browser asks for all of it at once, and one that is not
+/// here stops the call.
+const ALLOWED: [&str; 34] = [
+    "content-type",
+    "authorization",
+    "x-grpc-web",
+    "x-user-agent",
+    "grpc-timeout",
+    "x-request-id",
+    "x-correlation-id",
+    // W3C, and so OpenTelemetry.
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "sentry-trace",
+    // Zipkin, Jaeger.
+    "b3",
+    "x-b3-traceid",
+    "x-b3-spanid",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+    "x-b3-flags",
+    "uber-trace-id",
+    "x-datadog-trace-id",
+    "x-datadog-parent-id",
+    "x-datadog-origin",
+    "x-datadog-sampling-priority",
+    "x-datadog-sampled",
+    "x-datadog-tags",
+    "newrelic",
+    "x-newrelic-id",
+    "x-newrelic-transaction",
+    "elastic-apm-traceparent",
+    // Azure's Application Insights, AWS, Google.
+    "request-id",
+    "request-context",
+    "x-amzn-trace-id",
+    "x-cloud-trace-context",
+    // Dynatrace.
+    "x-dtpc",
+    "x-dtreferer",
 ];
 
 /// What a page may read: the status of a call that failed at once is here.
@@ -32,10 +65,12 @@ const EXPOSED: [HeaderName; 4] = [
 /// The longest that a browser keeps a preflight's answer (Chromium's limit).
 const MAX_AGE: Duration = Duration::from_secs(7200);
 
-/// Admits pages of these origins and, with `local`, those of the machine the
-/// browser runs on, on any port.
-pub fn layer(origins: &[Origin], local: bool) -> CorsLayer {
-    let origins = origins.to_vec();
+/// Admits pages of the origins of `settings`, with the headers named there besides ours,
+/// and, with `local`, those of the machine the browser runs on, on any port.
+pub fn layer(settings: &HttpSettings, local: bool) -> CorsLayer {
+    let origins = settings.cors_origins.clone();
+    let headers = ALLOWED.map(HeaderName::from_static);
+    let headers = headers.into_iter().chain(settings.cors_headers.clone());
     let admits = move |value: &HeaderValue, _: &Parts| {
         value
             .to_str()
@@ -46,7 +81,7 @@ pub fn layer(origins: &[Origin], local: bool) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(admits))
         .allow_methods([Method::POST])
-        .allow_headers(ALLOWED)
+        .allow_headers(headers.collect::<Vec<_>>())
         .expose_headers(EXPOSED)
         .max_age(MAX_AGE)
 }
@@ -55,16 +90,20 @@ pub fn layer(origins: &[Origin], local: bool) -> CorsLayer {
 mod tests {
     use std::convert::Infallible;
 
-    use http::{HeaderMap, Request, Response};
+    use http::{HeaderMap, Request, Response, header};
     use rstest::rstest;
     use tower::{Layer as _, ServiceExt as _};
 
     use super::*;
 
     async fn headers(method: Method, origin: Option<&str>, local: bool) -> HeaderMap {
-        let origins = ["https://app.example.com".parse().unwrap()];
+        let settings = HttpSettings {
+            cors_origins: vec!["https://app.example.com".parse().unwrap()],
+            cors_headers: vec![HeaderName::from_static("x-team")],
+            ..HttpSettings::default()
+        };
         let service =
-            layer(&origins, local).layer(tower::service_fn(async |_: Request<String>| {
+            layer(&settings, local).layer(tower::service_fn(async |_: Request<String>| {
                 Ok::<_, Infallible>(Response::new(String::new()))
             }));
         let mut request = Request::builder()
@@ -94,18 +133,10 @@ mod tests {
             "https://app.example.com"
         );
         assert_eq!(headers["access-control-allow-methods"], "POST");
-        assert_eq!(
-            listed(&headers, "access-control-allow-headers"),
-            [
-                "content-type",
-                "authorization",
-                "x-grpc-web",
-                "x-user-agent",
-                "grpc-timeout",
-                "x-request-id",
-                "traceparent"
-            ]
-        );
+        let allowed = listed(&headers, "access-control-allow-headers");
+        for name in ["authorization", "traceparent", "baggage", "x-team"] {
+            assert!(allowed.contains(&name), "{name}: {allowed:?}");
+        }
         assert_eq!(headers["access-control-max-age"], "7200");
         assert!(listed(&headers, "vary").contains(&"origin"), "{headers:?}");
         assert!(!headers.contains_key("access-control-allow-credentials"));

@@ -456,6 +456,7 @@ fn frames(mut body: &[u8]) -> (Vec<Vec<u8>>, String) {
 async fn a_page_of_a_named_origin_may_call_and_others_may_not() {
     let server = Setup::new()
         .with("CORS_ORIGINS", format!("{PAGE},http://localhost:5173"))
+        .with("CORS_HEADERS", "X-Team, x-build")
         .start();
     let address = server.setup.listen;
     for over_http2 in [false, true] {
@@ -478,6 +479,16 @@ async fn a_page_of_a_named_origin_may_call_and_others_may_not() {
             "grpc-timeout",
             "x-grpc-web",
             "x-user-agent",
+            "tracestate",
+            "baggage",
+            "sentry-trace",
+            "b3",
+            "x-b3-traceid",
+            "x-datadog-trace-id",
+            "newrelic",
+            "x-amzn-trace-id",
+            "x-team",
+            "x-build",
         ] {
             assert!(may_send.iter().any(|found| found == name), "{may_send:?}");
         }
