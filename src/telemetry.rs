@@ -72,18 +72,24 @@ pub fn init(settings: &LogSettings) -> Result<Log, Error> {
     })
 }
 
-/// Says and counts what was dropped, for ever.
+/// Counts what was dropped, and says so seldom, for ever.
 async fn watch(dropped: ErrorCounter) {
-    let mut before = 0;
+    const LOOK_EVERY: Duration = Duration::from_secs(1);
+    let said = Seldom::new(1);
+    let (mut seen, mut unsaid) = (0, 0);
     loop {
-        tokio::time::sleep(INTERVAL).await;
-        let now = dropped.dropped_lines();
-        let lines = now - before;
-        if lines > 0 {
-            metrics::log_lines_left_out("unread", lines);
-            tracing::warn!(lines, "lines were dropped: nobody read the log fast enough");
+        tokio::time::sleep(LOOK_EVERY).await;
+        let lines = dropped.dropped_lines() - seen;
+        seen += lines;
+        unsaid += lines;
+        metrics::log_lines_left_out("unread", lines);
+        if unsaid > 0 && said.now().is_some() {
+            tracing::warn!(
+                lines = unsaid,
+                "lines were dropped: nobody read the log fast enough"
+            );
+            unsaid = 0;
         }
-        before = now;
     }
 }
 

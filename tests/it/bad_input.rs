@@ -1,7 +1,7 @@
 //! Bytes that no client of ours sends, over HTTP/2 and over gRPC-web on HTTP/1.1:
 //! a status with details where one can be said, and a server that lives on.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Write as _};
 
 use bytes::Bytes;
 use doorbell::{
@@ -97,6 +97,10 @@ fn unreadable() -> BTreeMap<&'static str, (Bytes, &'static str)> {
             (frame(&[0x22, 3, 0xed, 0xa0, 0x80]), MALFORMED),
         ),
         ("garbage", (frame(&[0xff; 64]), MALFORMED)),
+        (
+            "two messages",
+            ([frame(&good), frame(&good)].concat().into(), MALFORMED),
+        ),
         (
             "a field longer than its message",
             (frame(&[0x22, 0x7f, b'x']), MALFORMED),
@@ -282,6 +286,43 @@ async fn what_is_not_there_is_unimplemented(#[case] way: Way) {
     let body = lying_frame(1, 1, b"x");
     let answer = exchange(&server, way, &path, &headers, body).await.unwrap();
     assert_eq!(said(&answer).0, Code::Unimplemented);
+    assert_eq!(answer.headers["grpc-accept-encoding"], "gzip,identity");
+    assert_unharmed(&server).await;
+}
+
+/// A bomb is unpacked up to the limit of a request, and no further.
+#[rstest]
+#[case(Way::Grpc)]
+#[case(Way::Web)]
+#[tokio::test]
+async fn gzip_is_taken_and_a_bomb_is_not(#[case] way: Way) {
+    let server = Setup::new().start();
+    let bearer = format!("Bearer {}", sender_token("*"));
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("grpc-encoding", "gzip"),
+    ];
+    let zipped = |message: &[u8]| {
+        let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        zip.write_all(message).unwrap();
+        let zip = zip.finish().unwrap();
+        lying_frame(1, u32::try_from(zip.len()).unwrap(), &zip)
+    };
+    let ask = async |message: &[u8]| {
+        let path = format!("{SERVICE}SendInApp");
+        let answer = exchange(&server, way, &path, &headers, zipped(message));
+        said(&answer.await.unwrap())
+    };
+    let good = send("acme", "ann", "Hello").encode_to_vec();
+    assert_eq!(ask(&good).await.0, Code::Ok);
+    let before = resident_kib(&server);
+    let bomb = vec![0; 32 << 20];
+    for _ in 0..20 {
+        let too_large = (Code::InvalidArgument, "REQUEST_TOO_LARGE".to_owned());
+        assert_eq!(ask(&bomb).await, too_large);
+    }
+    let grown = resident_kib(&server).saturating_sub(before);
+    assert!(grown < 16 * 1024, "{grown} KiB");
     assert_unharmed(&server).await;
 }
 

@@ -24,11 +24,13 @@ mod history;
 mod isolation;
 mod keys;
 mod load;
+mod logs;
 #[cfg(feature = "sabotage")]
 mod oracle;
 mod postgres;
 mod process;
 mod programs;
+mod proxies;
 mod rpcs;
 mod server;
 mod store;

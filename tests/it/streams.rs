@@ -19,6 +19,7 @@ use doorbell::{
 use futures_util::stream;
 use http_body::Frame;
 use http_body_util::StreamBody;
+use prost::Message as _;
 use serde_json::json;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::{
@@ -33,12 +34,12 @@ use tower::ServiceExt as _;
 
 use crate::{
     calls::{
-        Inbox, Messages, SERVICE, after, assert_refused, eventually, in_seconds, metric, moment,
-        next, page, resident_kib, rest, send, signed,
+        Inbox, Messages, SERVICE, Way, after, assert_refused, eventually, exchange, frame,
+        in_seconds, metric, moment, next, page, resident_kib, rest, send, signed,
     },
     history::{Screen, Seen},
     process::PATIENCE,
-    server::{Bearer, Client, Server, Setup, free_port, user_token},
+    server::{Bearer, Client, Server, Setup, free_port, sender_token, user_token},
 };
 
 /// A client whose windows are the least that HTTP/2 begins with: what it does
@@ -427,6 +428,47 @@ async fn a_full_queue_refuses_at_once() {
     };
     assert_eq!(rejected("QUEUE_FULL").await, times as f64);
     assert_eq!(rejected("other").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_deadline_is_answered_and_what_is_queued_is_committed() {
+    let server = Setup::new().start();
+    let lock = WriteLock::take(&server).await;
+    let bearer = format!("Bearer {}", sender_token("acme"));
+    let headers = [("authorization", bearer.as_str()), ("grpc-timeout", "300m")];
+    let body = frame(&send("acme", "ann", "Late").encode_to_vec());
+    let path = format!("{SERVICE}SendInApp");
+    let began = Instant::now();
+    let answer = exchange(&server, Way::Grpc, &path, &headers, body).await;
+    let took = began.elapsed();
+    let answer = Err::<(), _>(answer.unwrap().status().unwrap());
+    assert_refused(answer, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    assert!(took >= Duration::from_millis(300), "{took:?}");
+    lock.release().await;
+    let ann = server.user("acme", "ann").await;
+    eventually("it is committed", async || {
+        let count = ann.clone().get_unread_count(GetUnreadCountRequest {}).await;
+        count.unwrap().into_inner().unread_count == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn proxies_are_told_to_hold_nothing_of_a_stream_back() {
+    let server = Setup::new().start();
+    let mut ann = server.user("acme", "ann").await;
+    let stream = ann.subscribe(SubscribeRequest::default()).await.unwrap();
+    let said = |name: &str| {
+        stream
+            .metadata()
+            .get(name)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(said("x-accel-buffering"), "no");
+    assert_eq!(said("cache-control"), "no-store, no-transform");
 }
 
 #[tokio::test]
