@@ -4,6 +4,7 @@ import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import {
   Doorbell,
+  Holding,
   openBrowser,
   openTab,
   Pages,
@@ -50,6 +51,14 @@ const streams = () => doorbell.metric("doorbell_streams_open");
 
 async function untilStreams(count: number): Promise<void> {
   await until(`${count} streams`, async () => (await streams()) === count);
+}
+
+const statusOf = (page: Page) => page.evaluate(() => window.inbox?.getSnapshot().status);
+
+async function untilProblem(page: Page, kind: string): Promise<void> {
+  await until(`what stands in the way is ${kind}`, async () => {
+    return (await page.evaluate(() => window.inbox?.getSnapshot().error?.kind)) === kind;
+  });
 }
 
 test("a send rings all tabs of a user at once, and nobody else's", async () => {
@@ -160,8 +169,86 @@ test("a page of a foreign origin is refused", async () => {
   const page = await openTab(context, pages.url("foreign.localhost"), given);
   const refused = page.waitForEvent("console", (message) => message.text().includes("CORS"));
   await refused;
+  const said = page.waitForEvent("console", (message) => message.text().startsWith("Doorbell:"));
   await untilStatus(page, "reconnecting");
+  expect((await said).text()).toContain(`add ${new URL(pages.url("foreign.localhost")).origin}`);
   expect(await page.evaluate(() => window.inbox.getSnapshot().isLoaded)).toBe(false);
+  await untilProblem(page, "cors");
+});
+
+test("a service that is down and a policy that forbids it are told apart", async () => {
+  const page = await tab();
+  await untilStatus(page, "live");
+  await doorbell.kill();
+  await untilProblem(page, "unreachable");
+  await context.route(pages.url(), async (route) => {
+    const response = await route.fetch();
+    const policy = { "content-security-policy": "connect-src 'self'" };
+    await route.fulfill({ response, headers: { ...response.headers(), ...policy } });
+  });
+  await page.reload();
+  await untilProblem(page, "csp");
+});
+
+test("where something on the way holds streams back the bell goes on by polls", async () => {
+  await doorbell.send("alice", "before");
+  const holding = new Holding(doorbell.url);
+  const page = await tab("ALICE", { baseUrl: await holding.start(), pollInterval: 1000 });
+  await untilBell(page, unread(1));
+  await until("it is noticed", async () => (await statusOf(page)) === "delayed", 45_000);
+  await untilProblem(page, "held");
+  await doorbell.send("alice", "meanwhile");
+  await untilBell(page, unread(2));
+  expect(await page.evaluate(() => window.announced)).toEqual(["meanwhile"]);
+  holding.isHolding = false;
+  await page.evaluate(() => window.inbox.retry());
+  await untilStatus(page, "live");
+  await doorbell.send("alice", "after");
+  await untilBell(page, unread(3), 1000);
+  holding.stop();
+});
+
+test("a mark made while the service is away is sent once it is there again", async () => {
+  await doorbell.send("alice", "one");
+  const page = await tab();
+  await untilBell(page, unread(1));
+  await untilStatus(page, "live");
+  await doorbell.kill();
+  await untilStatus(page, "reconnecting");
+  const held = await page.evaluate(async () => {
+    const { inbox } = window;
+    await inbox.markRead(inbox.getSnapshot().notifications.map(({ id }) => id));
+    return inbox.getSnapshot().pendingMarks;
+  });
+  expect(held).toBe(1);
+  await page.reload();
+  await untilBell(page, unread(1));
+  expect(await page.evaluate(() => window.inbox.getSnapshot().pendingMarks)).toBe(1);
+  await doorbell.restart();
+  await untilBell(page, NONE, 45_000);
+  expect(await page.evaluate(() => window.inbox.getSnapshot().pendingMarks)).toBe(0);
+});
+
+test("a reload waits for no token where the page says who is there", async () => {
+  await doorbell.send("alice", "kept");
+  const page = await tab("ALICE", { user: "alice" });
+  await untilBell(page, unread(1));
+  await until("it is kept", () => page.evaluate(() => localStorage.length > 0));
+  // The page has a token only when it is told so.
+  let give: () => void = () => undefined;
+  const given = new Promise<void>((done) => (give = done));
+  await page.exposeFunction("mint", async () => {
+    await given;
+    return doorbell.token("ALICE");
+  });
+  await page.addInitScript(() => delete window.options.token);
+  await page.reload();
+  await untilBell(page, unread(1));
+  expect(await statusOf(page)).toBe("connecting");
+  give();
+  await untilStatus(page, "live");
+  await page.evaluate(() => window.inbox.stop({ forget: true }));
+  expect(await page.evaluate(() => localStorage.length)).toBe(0);
 });
 
 test("in a sandbox, where locks are refused, it is on its own", async () => {

@@ -2,7 +2,7 @@
 
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer, type Server } from "node:http";
+import { createServer, request as httpRequest, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -129,6 +129,47 @@ export class Doorbell {
     const answer = await fetch(`http://127.0.0.1:${this.metricsPort}/metrics`);
     const line = (await answer.text()).split("\n").find((text) => text.startsWith(`${name} `));
     return Number(line?.split(" ")[1]);
+  }
+}
+
+/** What stands before the service and passes on whole answers only, as programs that look
+ * for viruses do: a stream never comes to its end. */
+export class Holding {
+  readonly #server: Server;
+  /** Whether it does so now. */
+  isHolding = true;
+
+  constructor(service: string) {
+    this.#server = createServer((request, response) => {
+      const { method = "GET", headers, url = "/" } = request;
+      const onward = httpRequest(service + url, { method, headers }, (answer) => {
+        if (!this.isHolding) {
+          response.writeHead(answer.statusCode ?? 502, answer.headers);
+          answer.pipe(response);
+          return;
+        }
+        const pieces: Buffer[] = [];
+        answer.on("data", (piece: Buffer) => pieces.push(piece));
+        answer.on("error", () => response.destroy());
+        answer.on("end", () => {
+          response.writeHead(answer.statusCode ?? 502, answer.headers);
+          response.end(Buffer.concat(pieces));
+        });
+      });
+      onward.on("error", () => response.destroy());
+      response.on("close", () => onward.destroy());
+      request.pipe(onward);
+    });
+  }
+
+  async start(): Promise<string> {
+    await new Promise<void>((done) => this.#server.listen(0, "127.0.0.1", done));
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  stop(): void {
+    this.#server.close();
+    this.#server.closeAllConnections();
   }
 }
 
