@@ -77,6 +77,12 @@ impl Error {
             Self::Open(_) => "unavailable",
         }
     }
+
+    /// Whether it may be for the sake of one member of a batch alone: nothing was
+    /// changed, and the others may well be committed without it.
+    pub fn may_be_of_a_member(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Inconsistent { .. })
+    }
 }
 
 /// A change that is asked for.

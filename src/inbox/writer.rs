@@ -187,18 +187,20 @@ impl Lane {
         (batch, answers)
     }
 
-    async fn commit(&self, batch: &[Mutation], answers: Vec<Answer>) {
+    /// Commits and answers `batch`; in halves, and so on down to single members,
+    /// where one of them may be at fault: the others must not fail for its sake.
+    async fn commit(&self, batch: &[Mutation], mut answers: Vec<Answer>) {
         let began = Instant::now();
         match self.store.commit(batch, self.clock.now()).await {
             Ok(committed) => {
                 metrics::committed(batch.len(), began.elapsed());
                 self.publish_and_answer(committed, answers).await;
             }
-            // One member is at fault: the others must not fail for its sake.
-            Err(store::Error::Refused(_)) if batch.len() > 1 => {
-                for (mutation, answer) in batch.iter().zip(answers) {
-                    Box::pin(self.commit(std::slice::from_ref(mutation), vec![answer])).await;
-                }
+            Err(error) if error.may_be_of_a_member() && batch.len() > 1 => {
+                let (first, second) = batch.split_at(batch.len() / 2);
+                let answers_of_second = answers.split_off(first.len());
+                Box::pin(self.commit(first, answers)).await;
+                Box::pin(self.commit(second, answers_of_second)).await;
             }
             Err(error) => {
                 metrics::commit_failed(error.name());
@@ -264,3 +266,6 @@ fn weight(mutation: &Mutation) -> (usize, usize) {
         } => (notification_ids.len(), 0),
     }
 }
+
+#[cfg(test)]
+mod tests;
