@@ -34,6 +34,9 @@ pub enum Error {
     /// As many writes wait as may; nothing was changed.
     #[error("too many writes are waiting; try again in a moment")]
     QueueFull,
+    /// As many marks of this inbox wait as may; nothing was changed.
+    #[error("too many calls of this inbox wait to mark notifications; try again in a moment")]
+    TooManyMarks,
     /// The server is stopping; nothing was changed.
     #[error("the server is stopping")]
     Closed,
@@ -105,14 +108,23 @@ impl Inbox {
         self.writer.write(Mutation::Send(new)).await
     }
 
-    /// Marks notifications as read. Answers [`Outcome::MarkedRead`].
+    /// Marks notifications as read. Answers [`Outcome::MarkedRead`]. What changes
+    /// nothing does not wait for the writer.
     ///
     /// Cancel safe, as [`Inbox::send`].
     pub async fn mark_read(
         &self,
         inbox: InboxKey,
-        notification_ids: Vec<Uuid>,
+        mut notification_ids: Vec<Uuid>,
     ) -> Result<Outcome, Error> {
+        let (snapshot, unread) = self.store.unread_of(&inbox, &notification_ids).await?;
+        if unread.is_empty() {
+            return Ok(Outcome::MarkedRead {
+                marked_count: 0,
+                head: snapshot.head,
+            });
+        }
+        notification_ids.retain(|id| unread.contains(id));
         self.writer
             .write(Mutation::MarkRead {
                 inbox,
@@ -153,7 +165,12 @@ impl Inbox {
         if self.writer.is_closed() {
             return Err(Error::Closed);
         }
-        Ok(self.store.check().await?)
+        let is_failing = self.writer.is_failing();
+        self.store.check(is_failing).await?;
+        if is_failing {
+            self.writer.recovered();
+        }
+        Ok(())
     }
 
     /// Tells all feeds to send their clients elsewhere, and refuses new ones.

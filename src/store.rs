@@ -17,7 +17,7 @@ pub mod postgres;
 mod rows;
 pub mod sqlite;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -49,6 +49,9 @@ pub enum Error {
     /// It refused this batch for the sake of a member; nothing was changed.
     #[error("the store refused a write: {0}")]
     Refused(#[source] Source),
+    /// The database is damaged; nothing was changed.
+    #[error("the database is damaged: {0}")]
+    Corrupt(#[source] Source),
     /// A row holds what cannot be: somebody else wrote it, or a bug.
     #[error("{table}.{column} of row {row}: {problem}")]
     Inconsistent {
@@ -73,7 +76,7 @@ impl Error {
             Self::Unavailable(_) => "unavailable",
             Self::InDoubt(_) => "in_doubt",
             Self::Refused(_) => "constraint",
-            Self::Inconsistent { .. } => "corrupt",
+            Self::Corrupt(_) | Self::Inconsistent { .. } => "corrupt",
             Self::Open(_) => "unavailable",
         }
     }
@@ -81,7 +84,10 @@ impl Error {
     /// Whether it may be for the sake of one member of a batch alone: nothing was
     /// changed, and the others may well be committed without it.
     pub fn may_be_of_a_member(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Inconsistent { .. })
+        matches!(
+            self,
+            Self::Refused(_) | Self::Corrupt(_) | Self::Inconsistent { .. }
+        )
     }
 }
 
@@ -258,6 +264,13 @@ pub trait Store: Send + Sync + 'static {
     /// Reads a page, newest first.
     async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error>;
 
+    /// Reads the head, and which of these notifications are unread, in one snapshot.
+    async fn unread_of(
+        &self,
+        inbox: &InboxKey,
+        ids: &[Uuid],
+    ) -> Result<(Snapshot, HashSet<Uuid>), Error>;
+
     /// How many batches it can commit at once. An inbox must not be in two of
     /// them: who calls keeps each inbox in one lane.
     fn lanes(&self) -> usize {
@@ -268,8 +281,9 @@ pub trait Store: Send + Sync + 'static {
     /// that is older than what its clients saw.
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error>;
 
-    /// Whether it can write and read at the moment.
-    async fn check(&self) -> Result<(), Error>;
+    /// Whether it can write and read at the moment; `by_writing` tries with a
+    /// durable commit that changes nothing.
+    async fn check(&self, by_writing: bool) -> Result<(), Error>;
 
     /// Ends its connections. What was committed stays.
     async fn close(&self);

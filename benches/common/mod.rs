@@ -11,6 +11,7 @@
 )]
 
 use std::{
+    collections::HashSet,
     fs,
     io::{BufRead as _, BufReader},
     net::{SocketAddr, TcpListener},
@@ -289,12 +290,20 @@ impl<S: Store> Store for Counting<S> {
         self.inner.lanes()
     }
 
+    async fn unread_of(
+        &self,
+        inbox: &InboxKey,
+        ids: &[uuid::Uuid],
+    ) -> Result<(Snapshot, HashSet<uuid::Uuid>), store::Error> {
+        self.inner.unread_of(inbox, ids).await
+    }
+
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), store::Error> {
         self.inner.renew_epoch(epoch).await
     }
 
-    async fn check(&self) -> Result<(), store::Error> {
-        self.inner.check().await
+    async fn check(&self, by_writing: bool) -> Result<(), store::Error> {
+        self.inner.check(by_writing).await
     }
 
     async fn close(&self) {

@@ -33,11 +33,18 @@ pub const BOB: (&str, &str) = ("globex", "bob");
 ///
 /// When it cannot be made.
 pub fn make_data_dir(data_dir: &Path) -> Result<(), Error> {
-    let made = DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data_dir);
-    made.map_err(|error| {
+    let make = || {
+        let missing = data_dir.ancestors().take_while(|path| !path.exists());
+        let missing: Vec<_> = missing.filter(|path| *path != Path::new("")).collect();
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(data_dir)?;
+        // A new entry is on disk once the directory that holds it is.
+        missing.iter().try_for_each(|path| {
+            let parent = path.parent().filter(|parent| *parent != Path::new(""));
+            fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        })
+    };
+    make().map_err(|error: io::Error| {
         Error::new(
             "data-dir",
             format!("cannot be made: {}: {error}", data_dir.display()),

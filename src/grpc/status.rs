@@ -118,6 +118,11 @@ pub fn of(error: &inbox::Error) -> Status {
             ErrorReason::QueueFull,
             error.to_string(),
         ),
+        inbox::Error::TooManyMarks => passing(
+            Code::ResourceExhausted,
+            ErrorReason::TooManyCalls,
+            error.to_string(),
+        ),
         inbox::Error::Closed | inbox::Error::Join(JoinError::Closed) => draining(),
         inbox::Error::Join(JoinError::UserFull(_) | JoinError::OrganizationFull(_)) => passing(
             Code::ResourceExhausted,
@@ -142,7 +147,7 @@ fn of_store(error: &store::Error) -> Status {
             "the store went away before it answered: it may or may not have been done; \
              try again in a moment, with the same idempotency_key",
         ),
-        store::Error::Refused(_) | store::Error::Inconsistent { .. } => {
+        store::Error::Refused(_) | store::Error::Corrupt(_) | store::Error::Inconsistent { .. } => {
             tracing::error!(%error, "the store holds what it cannot, or refuses what it should take");
             internal()
         }

@@ -1,6 +1,6 @@
 //! Group commit: one transaction for all writes that wait.
 //!
-//! Writes queue in bounded channels, one a lane; an inbox is always on the same.
+//! Writes wait in a bounded [`queue`] a lane; an inbox is always on the same one.
 //! A lane takes what is there, up to a limit, commits it, publishes the events in
 //! the order of the commit, and answers each caller. While it commits, the next
 //! batch gathers: one write alone pays no wait, a thousand at once pay one sync of
@@ -8,48 +8,43 @@
 //!
 //! A caller that goes away cancels nothing that is queued.
 
+mod queue;
+
 use std::{
     hash::{BuildHasher as _, RandomState},
     mem,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::{
-        mpsc::{self, error::TrySendError},
-        oneshot,
-    },
-    task::JoinHandle,
-};
-use tokio_util::sync::CancellationToken;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::Error;
 use crate::{
     bus::Bus,
-    clock::Clock,
+    clock::{Clock, Timestamp},
     config::WriterSettings,
     metrics,
     model::{InboxKey, Run},
     sabotage::{self, Sabotage},
     store::{self, Committed, Mutation, Outcome, Store},
 };
+use queue::{Answer, Queue};
 
-struct Job {
-    mutation: Mutation,
-    answer: Answer,
-}
+/// A `created_at` that is further ahead of the clock than this is worth a warning.
+const AHEAD: Duration = Duration::from_secs(5 * 60);
+/// A lane warns of it at most this often.
+const WARN_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// The queues' ends where writes go in.
+/// The way to the lanes.
 pub struct Writer {
     /// One a lane.
-    queues: Vec<mpsc::Sender<Job>>,
+    queues: Vec<Arc<Queue>>,
     hasher: RandomState,
-    waiting: Arc<AtomicUsize>,
-    closing: CancellationToken,
+    is_failing: Arc<AtomicBool>,
     lanes: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -62,33 +57,31 @@ impl Writer {
         settings: &WriterSettings,
     ) -> Self {
         let count = store.lanes().max(1);
-        let closing = CancellationToken::new();
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let depth = Arc::new(AtomicUsize::new(0));
+        let is_failing = Arc::new(AtomicBool::new(false));
         let (mut queues, mut lanes) = (Vec::new(), Vec::new());
         for _ in 0..count {
-            let (queue, jobs) = mpsc::channel(settings.write_queue.div_ceil(count).max(1));
+            let queue = Arc::new(Queue::new(settings, count, &depth));
+            queues.push(queue.clone());
             let lane = Lane {
                 store: store.clone(),
                 bus: bus.clone(),
                 clock: clock.clone(),
-                jobs,
-                waiting: waiting.clone(),
-                most_rows: settings.write_batch,
-                most_bytes: settings.write_batch_bytes,
+                queue,
+                is_failing: is_failing.clone(),
+                warned: None,
             };
-            queues.push(queue);
-            lanes.push(tokio::spawn(lane.run(closing.clone())));
+            lanes.push(tokio::spawn(lane.run()));
         }
         Self {
             queues,
             hasher: RandomState::new(),
-            waiting,
-            closing,
+            is_failing,
             lanes: Mutex::new(lanes),
         }
     }
 
-    fn queue(&self, inbox: &InboxKey) -> &mpsc::Sender<Job> {
+    fn queue(&self, inbox: &InboxKey) -> &Queue {
         let hash = self.hasher.hash_one(inbox);
         let lane = usize::try_from(hash % self.queues.len() as u64).unwrap_or(0);
         &self.queues[lane]
@@ -96,31 +89,34 @@ impl Writer {
 
     /// Queues `mutation`, and answers when it is committed and published.
     ///
-    /// A full queue is [`Error::QueueFull`], at once. Cancel safe: once it is
-    /// queued it is committed.
+    /// Where too many wait it is refused at once: [`Error::QueueFull`],
+    /// [`Error::TooManyMarks`]. Cancel safe: once it is queued it is committed.
     pub async fn write(&self, mutation: Mutation) -> Result<Outcome, Error> {
         let (answer, answered) = oneshot::channel();
-        let queue = self.queue(mutation.inbox());
-        // Before it is there, so that the lane never takes it away uncounted.
-        metrics::queue_depth(self.waiting.fetch_add(1, Ordering::Relaxed) + 1);
-        queue.try_send(Job { mutation, answer }).map_err(|error| {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            match error {
-                TrySendError::Full(_) => Error::QueueFull,
-                TrySendError::Closed(_) => Error::Closed,
-            }
-        })?;
+        self.queue(mutation.inbox()).put(mutation, answer)?;
         Ok(answered.await.map_err(|_| Error::Closed)??)
     }
 
     /// Whether it takes no more writes.
     pub fn is_closed(&self) -> bool {
-        self.queues.iter().any(mpsc::Sender::is_closed)
+        self.queues.iter().any(|queue| queue.is_closed())
+    }
+
+    /// Whether the last commit failed, and not for the sake of what was written.
+    pub fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the store takes writes again.
+    pub fn recovered(&self) {
+        self.is_failing.store(false, Ordering::Relaxed);
     }
 
     /// Commits and answers what is queued; what comes later is refused.
     pub async fn close(&self) {
-        self.closing.cancel();
+        for queue in &self.queues {
+            queue.close();
+        }
         let lanes = mem::take(&mut *self.lanes.lock().unwrap_or_else(PoisonError::into_inner));
         for lane in lanes {
             // A lane that panicked has been reported; there is nothing to wait for.
@@ -129,38 +125,27 @@ impl Writer {
     }
 }
 
-/// Takes batches from the queue, one after the other.
+/// Takes batches from its queue, one after the other.
 struct Lane {
     store: Arc<dyn Store>,
     bus: Arc<Bus>,
     clock: Arc<dyn Clock>,
-    jobs: mpsc::Receiver<Job>,
-    /// In all queues.
-    waiting: Arc<AtomicUsize>,
-    most_rows: usize,
-    /// Bounds what a room holds as well: its slots are runs, and a run is at most
-    /// a batch.
-    most_bytes: usize,
+    queue: Arc<Queue>,
+    is_failing: Arc<AtomicBool>,
+    /// When it last said that inboxes are ahead of the clock.
+    warned: Option<Instant>,
 }
 
-type Answer = oneshot::Sender<Result<Outcome, Arc<store::Error>>>;
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // Also after a panic: nobody must wait for a lane that is gone.
+        self.queue.abandon();
+    }
+}
 
 impl Lane {
-    async fn run(mut self, closing: CancellationToken) {
-        loop {
-            let first = tokio::select! {
-                // What is queued is drained before the end is seen.
-                biased;
-                job = self.jobs.recv() => job,
-                () = closing.cancelled(), if !self.jobs.is_closed() => {
-                    self.jobs.close();
-                    continue;
-                }
-            };
-            let Some(first) = first else { return };
-            let (batch, answers) = self.gather(first);
-            let before = self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
-            metrics::queue_depth(before.saturating_sub(batch.len()));
+    async fn run(mut self) {
+        while let Some((batch, answers)) = self.queue.batch().await {
             self.commit(&batch, answers).await;
             // Those who were answered may have more to write: let them, and the
             // next batch is not of the few who were quickest.
@@ -168,32 +153,16 @@ impl Lane {
         }
     }
 
-    /// Takes what waits, up to the limits: the member that reaches one of them is
-    /// the last.
-    fn gather(&mut self, first: Job) -> (Vec<Mutation>, Vec<Answer>) {
-        let (mut rows, mut bytes) = weight(&first.mutation);
-        let mut batch = vec![first.mutation];
-        let mut answers = vec![first.answer];
-        while rows < self.most_rows
-            && bytes < self.most_bytes
-            && let Ok(job) = self.jobs.try_recv()
-        {
-            let (more_rows, more_bytes) = weight(&job.mutation);
-            rows += more_rows;
-            bytes += more_bytes;
-            batch.push(job.mutation);
-            answers.push(job.answer);
-        }
-        (batch, answers)
-    }
-
     /// Commits and answers `batch`; in halves, and so on down to single members,
     /// where one of them may be at fault: the others must not fail for its sake.
-    async fn commit(&self, batch: &[Mutation], mut answers: Vec<Answer>) {
+    async fn commit(&mut self, batch: &[Mutation], mut answers: Vec<Answer>) {
         let began = Instant::now();
-        match self.store.commit(batch, self.clock.now()).await {
+        let now = self.clock.now();
+        match self.store.commit(batch, now).await {
             Ok(committed) => {
                 metrics::committed(batch.len(), began.elapsed());
+                self.is_failing.store(false, Ordering::Relaxed);
+                self.warn_of_the_clock(&committed, now);
                 self.publish_and_answer(committed, answers).await;
             }
             Err(error) if error.may_be_of_a_member() && batch.len() > 1 => {
@@ -204,6 +173,9 @@ impl Lane {
             }
             Err(error) => {
                 metrics::commit_failed(error.name());
+                if !error.may_be_of_a_member() {
+                    self.is_failing.store(true, Ordering::Relaxed);
+                }
                 tracing::error!(%error, writes = batch.len(), "a commit failed");
                 if matches!(error, store::Error::InDoubt(_)) {
                     // If it happened, nobody was told.
@@ -219,6 +191,27 @@ impl Lane {
         }
     }
 
+    /// Says, now and then, that new notifications are stamped with times to come:
+    /// the clock was ahead once, and `created_at` never falls.
+    fn warn_of_the_clock(&mut self, committed: &Committed, now: Timestamp) {
+        let newest = committed
+            .outcomes
+            .iter()
+            .filter_map(|outcome| match outcome {
+                Outcome::Sent { head, .. } => Some(head.last_created_at),
+                Outcome::MarkedRead { .. } | Outcome::Mismatch => None,
+            });
+        let ahead = newest.max().map_or(Duration::ZERO, |time| time.since(now));
+        if ahead > AHEAD && self.warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+            self.warned = Some(Instant::now());
+            tracing::warn!(
+                seconds = ahead.as_secs(),
+                "an inbox is ahead of the clock, which was wrong once or is wrong now: what is \
+                 sent to it is stamped one microsecond later each, until the clock is there"
+            );
+        }
+    }
+
     /// Publishes in the order of the commit, before anybody learns of it: who
     /// was answered can rely on the event being under way.
     async fn publish_and_answer(&self, committed: Committed, answers: Vec<Answer>) {
@@ -229,7 +222,7 @@ impl Lane {
         } = committed;
         if sabotage::is(Sabotage::AckBeforeCommit) {
             answer(outcomes, answers);
-            let _ = self.store.check().await;
+            let _ = self.store.check(false).await;
             return self.publish(runs);
         }
         self.publish(runs);
@@ -237,7 +230,7 @@ impl Lane {
             self.bus.recheck(inbox);
         }
         if sabotage::is(Sabotage::PublishBeforeCommit) {
-            let _ = self.store.check().await;
+            let _ = self.store.check(false).await;
         }
         answer(outcomes, answers);
     }
@@ -254,16 +247,6 @@ fn answer(outcomes: Vec<Outcome>, answers: Vec<Answer>) {
     for (outcome, answer) in outcomes.into_iter().zip(answers) {
         // A caller that went away does not need the answer.
         let _ = answer.send(Ok(outcome));
-    }
-}
-
-/// The rows that it touches, and the bytes of content that it brings.
-fn weight(mutation: &Mutation) -> (usize, usize) {
-    match mutation {
-        Mutation::Send(new) => (1, new.content.len_bytes()),
-        Mutation::MarkRead {
-            notification_ids, ..
-        } => (notification_ids.len(), 0),
     }
 }
 

@@ -7,7 +7,7 @@ mod commit;
 mod connections;
 mod lock;
 
-use std::{str::FromStr as _, time::Duration};
+use std::{collections::HashSet, str::FromStr as _, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
@@ -18,6 +18,7 @@ use sqlx::{
     query::Query,
 };
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::{
     Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Sharing, Snapshot,
@@ -88,6 +89,12 @@ const RECENT_UNREAD: &str = page!(
 );
 const COUNT_CHANGES: &str = "SELECT count(*) FROM (SELECT 1 FROM notifications \
      WHERE organization_id = $1 AND user_id = $2 AND revision > $3 LIMIT $4) AS n";
+
+const UNREAD_OF: &str = "SELECT d.epoch, i.revision AS head_revision, i.unread_count, i.floor, \
+     i.last_created_at, n.id FROM doorbell AS d \
+     LEFT JOIN inboxes AS i ON i.organization_id = $1 AND i.user_id = $2 \
+     LEFT JOIN notifications AS n ON n.organization_id = $1 AND n.user_id = $2 \
+     AND n.id = ANY($3) AND n.read_at IS NULL AND n.archived_at IS NULL WHERE d.id = 1";
 
 const CHECK: &str = "SELECT pg_is_in_recovery() \
      OR current_setting('default_transaction_read_only')::boolean AS is_read_only \
@@ -232,6 +239,23 @@ impl Postgres {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Writes a new epoch, or the old one again, which is a commit all the same.
+    async fn write_epoch(&self, epoch: Option<&Epoch>) -> Result<(), Error> {
+        let mut connection = self.writers.take().await?;
+        self.in_time(async {
+            run(&mut connection, &self.begin).await?;
+            self.query("UPDATE doorbell SET epoch = coalesce($1, epoch) WHERE id = 1")
+                .bind(epoch.map(Epoch::as_str))
+                .execute(&mut *connection)
+                .await
+                .map_err(failed)?;
+            run(&mut connection, "COMMIT").await
+        })
+        .await?;
+        connection.keep();
+        Ok(())
     }
 
     /// Reads a page, see [`rows::page`].
@@ -507,27 +531,31 @@ impl Store for Postgres {
         })
     }
 
+    async fn unread_of(
+        &self,
+        inbox: &InboxKey,
+        ids: &[Uuid],
+    ) -> Result<(Snapshot, HashSet<Uuid>), Error> {
+        self.read(|connection| {
+            let query = self
+                .query(UNREAD_OF)
+                .bind(inbox.organization_id.as_str())
+                .bind(inbox.user_id.as_str())
+                .bind(ids.to_vec());
+            async move { rows::unread(&query.fetch_all(connection).await.map_err(failed)?) }.boxed()
+        })
+        .await
+    }
+
     fn lanes(&self) -> usize {
         self.lanes
     }
 
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
-        let mut connection = self.writers.take().await?;
-        self.in_time(async {
-            run(&mut connection, &self.begin).await?;
-            self.query("UPDATE doorbell SET epoch = $1 WHERE id = 1")
-                .bind(epoch.as_str())
-                .execute(&mut *connection)
-                .await
-                .map_err(failed)?;
-            run(&mut connection, "COMMIT").await
-        })
-        .await?;
-        connection.keep();
-        Ok(())
+        self.write_epoch(Some(epoch)).await
     }
 
-    async fn check(&self) -> Result<(), Error> {
+    async fn check(&self, by_writing: bool) -> Result<(), Error> {
         if let Some(lock) = &self.lock {
             lock.check()?;
         }
@@ -543,6 +571,9 @@ impl Store for Postgres {
             return Err(Error::Unavailable(
                 "Postgres takes no writes: it is a standby, or set to be read only".into(),
             ));
+        }
+        if by_writing {
+            self.write_epoch(None).await?;
         }
         Ok(())
     }

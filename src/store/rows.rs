@@ -3,7 +3,7 @@
 //! Both schemas name and type their columns so that one reading serves them: text
 //! is text, a number 64 bits wide, a time a number of microseconds.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use futures_util::{Stream, TryStreamExt as _};
 use sqlx::{ColumnIndex, Decode, Row, Type};
@@ -176,6 +176,21 @@ pub(super) fn snapshot(row: &dyn Fields) -> Result<Snapshot, Error> {
             Head::default()
         },
     })
+}
+
+/// The snapshot and the ids of rows, each with the snapshot beside it; an inbox
+/// without such a row has one without an id.
+pub(super) fn unread(rows: &[impl Fields]) -> Result<(Snapshot, HashSet<Uuid>), Error> {
+    let snapshot = snapshot(rows.first().ok_or_else(no_epoch)?)?;
+    let ids = rows.iter().map(|row| {
+        let columns = Columns::of(row, "notifications");
+        let id = row.uuid("id");
+        id.map_err(|error| columns.inconsistent("id", error))
+    });
+    let ids = ids
+        .filter_map(Result::transpose)
+        .collect::<Result<_, _>>()?;
+    Ok((snapshot, ids))
 }
 
 pub(super) fn notification(row: &dyn Fields) -> Result<Notification, Error> {

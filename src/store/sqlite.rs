@@ -4,19 +4,15 @@
 //! (<https://www.sqlite.org/pragma.html#pragma_synchronous>). One connection
 //! writes, several read; each read is one statement, and so one snapshot. Other
 //! programs may read the file meanwhile; a second Doorbell is refused by a lock
-//! on a file beside it.
+//! on a file beside it. Where the files are taken away under it, it writes no more.
 //!
 //! A connection works in a thread of its own, and each call of it is a way there
 //! and back. So statements go there together: a batch of sends is two calls, one
 //! that begins and reads the heads, one that writes and commits.
 
-use std::{
-    fs::{File, OpenOptions},
-    path::{Path, PathBuf},
-    str::FromStr as _,
-    sync::Arc,
-    time::Duration,
-};
+mod files;
+
+use std::{collections::HashSet, str::FromStr as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
@@ -43,6 +39,7 @@ use crate::{
     random::Random,
     sabotage::{self, Sabotage},
 };
+use files::Files;
 
 /// Before it, a WAL reset could lose a commit
 /// (<https://www.sqlite.org/releaselog/3_51_3.html>).
@@ -61,6 +58,12 @@ const CHUNK: usize = 64;
 /// Statements that take a number of rows come in so many sizes.
 const SIZES: usize = CHUNK.ilog2() as usize + 1;
 
+/// Writes as much as a large batch does, and leaves nothing. Less might find room in
+/// the log where a send finds none.
+const TRY_WRITING: &str = "BEGIN IMMEDIATE; DROP TABLE IF EXISTS probe; \
+     CREATE TABLE probe (filler BLOB); INSERT INTO probe VALUES (zeroblob(131072)); COMMIT; \
+     DROP TABLE probe";
+
 type SqliteQuery = Query<'static, sqlx::Sqlite, SqliteArguments>;
 
 /// The store in one SQLite file.
@@ -70,8 +73,7 @@ pub struct Sqlite {
     writer: Arc<Mutex<Option<SqliteConnection>>>,
     readers: SqlitePool,
     statements: Statements,
-    /// Held as long as the store is: another process cannot take it.
-    _lock: File,
+    files: Files,
 }
 
 impl Sqlite {
@@ -86,7 +88,7 @@ impl Sqlite {
                 "the database URL `{url}` names no file: what is kept in memory is not durable"
             )));
         }
-        let lock = lock(&path)?;
+        let files = Files::take(&path)?;
         let cannot_open = |error: sqlx::Error| {
             Error::Open(format!(
                 "cannot open the database {}: {error}",
@@ -95,7 +97,7 @@ impl Sqlite {
         };
 
         let options = options
-            .create_if_missing(true)
+            .filename(files.database())
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .pragma("fullfsync", "1")
@@ -112,7 +114,9 @@ impl Sqlite {
                 path.display()
             ))
         })?;
+        // All at once: one that is opened later could be of another file.
         let readers = SqlitePoolOptions::new()
+            .min_connections(readers)
             .test_before_acquire(false)
             .acquire_timeout(BUSY_TIMEOUT)
             .idle_timeout(None)
@@ -125,7 +129,7 @@ impl Sqlite {
             writer: Arc::new(Mutex::new(Some(writer))),
             readers,
             statements: Statements::new(),
-            _lock: lock,
+            files: files.watched()?,
         })
     }
 
@@ -138,36 +142,6 @@ impl Sqlite {
 }
 
 type Writer = OwnedMappedMutexGuard<Option<SqliteConnection>, SqliteConnection>;
-
-/// Takes the lock that keeps a second process away from the database.
-fn lock(database: &Path) -> Result<File, Error> {
-    let mut path = database.as_os_str().to_owned();
-    path.push(".lock");
-    let path = PathBuf::from(path);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|error| {
-            Error::Open(format!(
-                "cannot open the database {}: no lock file can be made at {}: {error}",
-                database.display(),
-                path.display()
-            ))
-        })?;
-    file.try_lock().map_err(|error| match error {
-        std::fs::TryLockError::WouldBlock => Error::Open(format!(
-            "the database {} is in use by another doorbell process (it holds {})",
-            database.display(),
-            path.display()
-        )),
-        std::fs::TryLockError::Error(error) => {
-            Error::Open(format!("cannot lock {}: {error}", path.display()))
-        }
-    })?;
-    Ok(file)
-}
 
 /// Fails unless the connection syncs every commit: a setting that was not taken
 /// would lose what was acknowledged.
@@ -237,6 +211,7 @@ struct Statements {
     count_changes: Arc<str>,
     recent: Arc<str>,
     recent_unread: Arc<str>,
+    unread_of: Arc<str>,
     /// Begins a transaction and reads heads.
     begin: Vec<Arc<str>>,
     heads: Vec<Arc<str>>,
@@ -343,6 +318,14 @@ impl Statements {
                 "n.sequence DESC",
                 "?4",
             ),
+            unread_of: "SELECT d.epoch, i.revision AS head_revision, i.unread_count, i.floor, \
+                        i.last_created_at, n.id FROM doorbell AS d LEFT JOIN inboxes AS i \
+                        ON i.organization_id = ?1 AND i.user_id = ?2 \
+                        LEFT JOIN notifications AS n \
+                        ON n.organization_id = ?1 AND n.user_id = ?2 \
+                        AND n.id IN (SELECT unhex(value) FROM json_each(?3)) \
+                        AND n.read_at IS NULL AND n.archived_at IS NULL"
+                .into(),
             keyed: each_size(
                 "WITH wanted (organization_id, user_id, idempotency_key) AS (VALUES ",
                 "(?, ?, ?)",
@@ -547,10 +530,6 @@ fn bind_head(query: SqliteQuery, (inbox, head): &(&InboxKey, &Head)) -> SqliteQu
         .bind(head.last_created_at.as_micros())
 }
 
-fn unavailable(error: sqlx::Error) -> Error {
-    Error::Unavailable(error.into())
-}
-
 /// What a failed statement means. A constraint is broken by one member of a
 /// batch; all else is the file, the disk or the connection.
 fn failed(error: sqlx::Error) -> Error {
@@ -560,8 +539,32 @@ fn failed(error: sqlx::Error) -> Error {
         {
             Error::Refused(error.into())
         }
-        _ => unavailable(error),
+        _ if matches!(code(&error), Some(SQLITE_CORRUPT | SQLITE_NOTADB)) => {
+            Error::Corrupt(error.into())
+        }
+        _ => Error::Unavailable(error.into()),
     }
+}
+
+/// What a failed COMMIT means. Where it was the disk, or the connection's thread,
+/// the frames may be whole in the log: the next transaction overwrites them, and a
+/// crash before that keeps them.
+fn commit_failed(error: sqlx::Error) -> Error {
+    match code(&error) {
+        None | Some(SQLITE_IOERR) => Error::InDoubt(error.into()),
+        Some(_) => failed(error),
+    }
+}
+
+const SQLITE_IOERR: i32 = 10;
+const SQLITE_CORRUPT: i32 = 11;
+const SQLITE_NOTADB: i32 = 26;
+
+/// SQLite's own word, without the details in its upper bits
+/// (<https://www.sqlite.org/rescode.html>).
+fn code(error: &sqlx::Error) -> Option<i32> {
+    let code = error.as_database_error()?.code()?;
+    Some(code.parse::<i32>().ok()? & 0xff)
 }
 
 /// Reads a page, see [`rows::page`].
@@ -571,7 +574,7 @@ async fn page(
     limit: PageLimit,
     since: Option<Timestamp>,
 ) -> Result<(Snapshot, Vec<Notification>, Option<Notification>), Error> {
-    let mut connection = pool.acquire().await.map_err(unavailable)?;
+    let mut connection = pool.acquire().await.map_err(failed)?;
     rows::page(query.fetch(&mut *connection).map_err(failed), limit, since).await
 }
 
@@ -601,6 +604,7 @@ async fn undo(writer: &mut SqliteConnection) {
 #[async_trait]
 impl Store for Sqlite {
     async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
+        self.files.check()?;
         let mut writer = self.writer().await?;
         let committed = self.write_batch(&mut writer, batch, now).await;
         let (committed, last) = match committed {
@@ -621,17 +625,19 @@ impl Store for Sqlite {
             });
             return Ok(committed);
         }
-        // A failed COMMIT is undone before the connection is used again: what it
-        // wrote to the WAL is overwritten by the next transaction.
         if let Err(error) = last.execute(&mut *writer).await {
             undo(&mut writer).await;
-            return Err(failed(error));
+            return Err(commit_failed(error));
         }
+        // What is in a file that nobody will open is not kept.
+        self.files
+            .check()
+            .map_err(|error| Error::InDoubt(error.into()))?;
         Ok(committed)
     }
 
     async fn heads(&self, inboxes: &[InboxKey]) -> Result<Vec<Snapshot>, Error> {
-        let mut connection = self.readers.acquire().await.map_err(unavailable)?;
+        let mut connection = self.readers.acquire().await.map_err(failed)?;
         let places: Vec<(i64, &InboxKey)> = (0..).zip(inboxes).collect();
         let bind = |query: SqliteQuery, (place, inbox): &(i64, &InboxKey)| {
             bind_inbox(query.bind(*place), inbox)
@@ -701,7 +707,19 @@ impl Store for Sqlite {
         })
     }
 
-    async fn check(&self) -> Result<(), Error> {
+    async fn unread_of(
+        &self,
+        inbox: &InboxKey,
+        ids: &[Uuid],
+    ) -> Result<(Snapshot, HashSet<Uuid>), Error> {
+        let ids: Vec<String> = ids.iter().map(|id| id.simple().to_string()).collect();
+        let query = bind_inbox(query(&self.statements.unread_of), inbox);
+        let query = query.bind(serde_json::json!(ids).to_string());
+        rows::unread(&query.fetch_all(&self.readers).await.map_err(failed)?)
+    }
+
+    async fn check(&self, by_writing: bool) -> Result<(), Error> {
+        self.files.check()?;
         sqlx::query("SELECT epoch FROM doorbell WHERE id = 1")
             .fetch_one(&self.readers)
             .await
@@ -709,13 +727,20 @@ impl Store for Sqlite {
         // In a task: who asks may not wait for it, and no transaction must stay.
         let mut writer = self.writer().await?;
         let checked = tokio::spawn(async move {
-            let statements = sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK");
-            statements.execute(&mut *writer).await.map(drop)
+            let statements = if by_writing {
+                TRY_WRITING
+            } else {
+                "BEGIN IMMEDIATE; ROLLBACK"
+            };
+            let checked = sqlx::raw_sql(statements).execute(&mut *writer).await;
+            if checked.is_err() {
+                undo(&mut writer).await;
+            }
+            checked.map(drop).map_err(failed)
         });
-        match checked.await {
-            Ok(checked) => checked.map_err(unavailable),
-            Err(error) => Err(Error::Unavailable(error.into())),
-        }
+        checked
+            .await
+            .unwrap_or_else(|error| Err(Error::Unavailable(error.into())))
     }
 
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
@@ -775,9 +800,10 @@ mod tests {
             count_changes,
             recent,
             recent_unread,
+            unread_of,
             ..
         } = &statements;
-        let mut all = vec![changes, count_changes, recent, recent_unread];
+        let mut all = vec![changes, count_changes, recent, recent_unread, unread_of];
         for sized in [
             &statements.snapshots,
             &statements.heads,

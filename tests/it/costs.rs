@@ -1,6 +1,7 @@
 //! What streams may ask of the store, counted.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -81,12 +82,20 @@ impl Store for CountedStore {
         self.inner.recent(inbox, query).await
     }
 
+    async fn unread_of(
+        &self,
+        inbox: &InboxKey,
+        ids: &[uuid::Uuid],
+    ) -> Result<(Snapshot, HashSet<uuid::Uuid>), Error> {
+        self.inner.unread_of(inbox, ids).await
+    }
+
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
         self.inner.renew_epoch(epoch).await
     }
 
-    async fn check(&self) -> Result<(), Error> {
-        self.inner.check().await
+    async fn check(&self, by_writing: bool) -> Result<(), Error> {
+        self.inner.check(by_writing).await
     }
 
     async fn close(&self) {

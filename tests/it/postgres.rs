@@ -197,7 +197,7 @@ async fn who_is_alone_refuses_a_second_and_leaves_the_lock() {
     };
     let open = async || PostgresStore::open(&settings, Sharing::Alone, &SeededRandom::new(1)).await;
     let first = open().await.unwrap();
-    first.check().await.unwrap();
+    first.check(false).await.unwrap();
     let problem = refused(&url, Sharing::Alone).await;
     assert!(
         problem.contains("another doorbell works on it; several need DOORBELL_NATS_URL"),

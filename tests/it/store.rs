@@ -5,7 +5,10 @@
 //! neighbour: the same user in another organization, with rows of the same ids
 //! and keys.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use doorbell::{
@@ -347,7 +350,8 @@ async fn an_inbox_that_never_changed_is_empty_and_has_the_epoch(backend: &mut dy
             .unwrap(),
         0
     );
-    store.check().await.unwrap();
+    store.check(false).await.unwrap();
+    store.check(true).await.unwrap();
 }
 
 async fn a_send_takes_the_next_revision_and_is_read_back(backend: &mut dyn Backend) {
@@ -572,6 +576,23 @@ async fn a_mark_is_one_change_and_skips_what_it_must(backend: &mut dyn Backend) 
     assert_eq!(marked(&committed.outcomes[0]), (0, head));
     assert!(committed.runs.is_empty());
     assert_eq!(counts(backend, &neighbour()).await, (1, 1));
+}
+
+async fn what_is_unread_is_told_with_the_head_of_that_moment(backend: &mut dyn Backend) {
+    let store = backend.store();
+    let (snapshot, unread) = store.unread_of(&ann(), &[id(1)]).await.unwrap();
+    assert_eq!((snapshot.head, unread.len()), (Head::default(), 0));
+    let batch: Vec<_> = (1..=5).map(|number| send(ann(), number)).collect();
+    commit(backend, &batch).await;
+    commit(backend, &[send(neighbour(), 6), mark(ann(), &[2])]).await;
+    archive(backend, &ann(), 4).await;
+    // Read, archived, a neighbour's, and many that nobody has.
+    let asked: Vec<_> = (1..=6).chain(1000..1494).map(id).collect();
+    let (snapshot, unread) = store.unread_of(&ann(), &asked).await.unwrap();
+    assert_eq!(snapshot, store.head(&ann()).await.unwrap());
+    assert_eq!(unread, HashSet::from([id(1), id(3), id(5)]));
+    let (snapshot, unread) = store.unread_of(&ann(), &[id(2), id(77)]).await.unwrap();
+    assert_eq!((snapshot.head.unread_count, unread.len()), (3, 0));
 }
 
 async fn marks_of_one_batch_share_nothing(backend: &mut dyn Backend) {
@@ -1034,6 +1055,7 @@ macro_rules! all_cases {
                 a_key_with_another_content_is_a_mismatch_and_changes_nothing,
                 a_key_is_free_again_once_its_row_is_purged,
                 a_mark_is_one_change_and_skips_what_it_must,
+                what_is_unread_is_told_with_the_head_of_that_moment,
                 marks_of_one_batch_share_nothing,
                 a_read_is_never_before_its_creation,
                 a_batch_counts_on_from_the_head_of_each_of_its_inboxes,

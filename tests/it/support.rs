@@ -1,6 +1,7 @@
 //! What several subjects need.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -161,12 +162,20 @@ impl Store for SlowStore {
         self.inner.lanes()
     }
 
+    async fn unread_of(
+        &self,
+        inbox: &InboxKey,
+        ids: &[uuid::Uuid],
+    ) -> Result<(Snapshot, HashSet<uuid::Uuid>), Error> {
+        self.slowly(self.inner.unread_of(inbox, ids)).await
+    }
+
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
         self.inner.renew_epoch(epoch).await
     }
 
-    async fn check(&self) -> Result<(), Error> {
-        self.inner.check().await
+    async fn check(&self, by_writing: bool) -> Result<(), Error> {
+        self.inner.check(by_writing).await
     }
 
     async fn close(&self) {

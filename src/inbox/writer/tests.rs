@@ -1,17 +1,20 @@
 //! The writer on a store in memory, which does what a test says.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
+use rstest::rstest;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::*;
 use crate::{
     clock::{SystemClock, Timestamp},
-    config::FeedSettings,
+    config::{FeedSettings, LogFormat},
+    hub::Received,
     model::{Change, Content, Epoch, Head, InboxEvent, NewNotification, Notification, Revision},
     store::{Changes, Cursor, PageLimit, Recent, RecentQuery, Snapshot},
+    telemetry::tests::captured,
 };
 
 /// Says whether a batch fails.
@@ -25,6 +28,8 @@ struct Memory {
     fault: Fault,
     /// One is needed for each batch.
     permits: Semaphore,
+    /// How far its inboxes are ahead of the clock.
+    ahead: Duration,
 }
 
 impl Memory {
@@ -34,7 +39,13 @@ impl Memory {
             revisions: Mutex::default(),
             fault,
             permits: Semaphore::new(permits),
+            ahead: Duration::ZERO,
         })
+    }
+
+    /// Holds its first batch until there are permits.
+    fn held() -> Arc<Self> {
+        Self::new(0, Box::new(|_| None))
     }
 
     fn batches(&self) -> Vec<Vec<u128>> {
@@ -66,9 +77,10 @@ impl Store for Memory {
             let mut revisions = self.revisions.lock().unwrap();
             let revision = revisions.entry(inbox.clone()).or_default();
             *revision = revision.next();
+            let ahead = i64::try_from(self.ahead.as_micros()).unwrap();
             let head = Head {
                 revision: *revision,
-                last_created_at: now,
+                last_created_at: Timestamp::from_micros(now.as_micros() + ahead),
                 ..Head::default()
             };
             let (outcome, change) = match mutation {
@@ -137,11 +149,19 @@ impl Store for Memory {
         Err(unavailable())
     }
 
+    async fn unread_of(
+        &self,
+        _: &InboxKey,
+        _: &[Uuid],
+    ) -> Result<(Snapshot, HashSet<Uuid>), store::Error> {
+        Err(unavailable())
+    }
+
     async fn renew_epoch(&self, _: &Epoch) -> Result<(), store::Error> {
         Ok(())
     }
 
-    async fn check(&self) -> Result<(), store::Error> {
+    async fn check(&self, _: bool) -> Result<(), store::Error> {
         Ok(())
     }
 
@@ -165,9 +185,10 @@ fn inbox(user: &str) -> InboxKey {
     InboxKey::parse("acme", user).unwrap()
 }
 
-fn send(user: &str, id: u128) -> Mutation {
+/// Content of 11 bytes.
+fn send_to(inbox: InboxKey, id: u128) -> Mutation {
     Mutation::Send(NewNotification {
-        inbox: inbox(user),
+        inbox,
         id: Uuid::from_u128(id),
         content: Arc::new(Content {
             kind: "test".into(),
@@ -183,78 +204,270 @@ fn send(user: &str, id: u128) -> Mutation {
     })
 }
 
-fn start(store: &Arc<Memory>, settings: &WriterSettings) -> Arc<Writer> {
-    let store: Arc<dyn Store> = store.clone();
-    let bus = Arc::new(Bus::local(&FeedSettings::default()));
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    Arc::new(Writer::start(&store, &bus, &clock, settings))
+fn send(id: u128) -> Mutation {
+    send_to(inbox("ann"), id)
+}
+
+fn sends(ids: std::ops::Range<u128>) -> Vec<Mutation> {
+    ids.map(send).collect()
+}
+
+/// Of so many rows, the first of them `id`.
+fn mark(user: &str, id: u128, rows: u128) -> Mutation {
+    Mutation::MarkRead {
+        inbox: inbox(user),
+        notification_ids: (id..id + rows).map(Uuid::from_u128).collect(),
+    }
+}
+
+fn settings(write_queue: usize, write_batch: usize, write_batch_bytes: usize) -> WriterSettings {
+    WriterSettings {
+        write_queue,
+        write_batch,
+        write_batch_bytes,
+    }
+}
+
+struct Harness {
+    store: Arc<Memory>,
+    bus: Arc<Bus>,
+    writer: Arc<Writer>,
+}
+
+impl Harness {
+    fn new(store: Arc<Memory>, settings: &WriterSettings) -> Self {
+        let bus = Arc::new(Bus::local(&FeedSettings::default()));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let shared: Arc<dyn Store> = store.clone();
+        let writer = Arc::new(Writer::start(&shared, &bus, &clock, settings));
+        Self { store, bus, writer }
+    }
+
+    /// Begins to write, all at once and in this order.
+    async fn write(&self, mutations: Vec<Mutation>) -> Vec<Writing> {
+        let mut writing = Vec::new();
+        for mutation in mutations {
+            let writer = self.writer.clone();
+            writing.push(tokio::spawn(async move { writer.write(mutation).await }));
+        }
+        // The tasks of one thread run in the order in which they were made.
+        tokio::task::yield_now().await;
+        writing
+    }
+
+    /// Begins to write while the store is busy with something else: with 999.
+    async fn write_behind(&self, mutations: Vec<Mutation>) -> Vec<Writing> {
+        let mut writing = self.write(vec![send(999)]).await;
+        assert_eq!(self.store.batches(), [[999]]);
+        writing.extend(self.write(mutations).await);
+        writing
+    }
+
+    /// Lets the store work, and answers all but 999.
+    async fn go(&self, writing: Vec<Writing>) -> Vec<Result<Outcome, Error>> {
+        self.store.permits.add_permits(1000);
+        let mut answers = Vec::new();
+        for writing in writing {
+            answers.push(writing.await.unwrap());
+        }
+        answers.split_off(1)
+    }
 }
 
 type Writing = JoinHandle<Result<Outcome, Error>>;
 
-/// Begins to write, all at once and in this order.
-async fn write(writer: &Arc<Writer>, mutations: Vec<Mutation>) -> Vec<Writing> {
-    let mut writing = Vec::new();
-    for mutation in mutations {
-        let writer = writer.clone();
-        writing.push(tokio::spawn(async move { writer.write(mutation).await }));
-    }
-    // The tasks of one thread run in the order in which they were made.
-    tokio::task::yield_now().await;
-    writing
+#[rstest]
+#[case::in_rows(settings(100, 3, 1000), &[1, 3, 3, 1])]
+#[case::in_bytes(settings(100, 100, 22), &[1, 2, 2, 2, 1])]
+#[case::in_bytes_once_it_is_above(settings(100, 100, 23), &[1, 3, 3, 1])]
+#[case::not_at_all(settings(100, 100, 1000), &[1, 7])]
+#[tokio::test]
+async fn a_batch_is_bounded(#[case] settings: WriterSettings, #[case] sizes: &[usize]) {
+    let harness = Harness::new(Memory::held(), &settings);
+    let writing = harness.write_behind(sends(0..7)).await;
+    assert!(harness.go(writing).await.iter().all(Result::is_ok));
+    let batches = harness.store.batches();
+    let found: Vec<_> = batches.iter().map(Vec::len).collect();
+    assert_eq!(found, sizes);
+    assert_eq!(batches[1..].concat(), (0..7).collect::<Vec<_>>());
 }
 
-async fn answers(writing: Vec<Writing>) -> Vec<Result<Outcome, Error>> {
-    let mut answers = Vec::new();
-    for writing in writing {
-        answers.push(writing.await.unwrap());
+/// Each mark fills a batch, and no send waits for more than one of them.
+#[tokio::test]
+async fn sends_do_not_wait_behind_marks_nor_marks_behind_sends() {
+    let harness = Harness::new(Memory::held(), &settings(100, 4, 1000));
+    let mut mutations: Vec<_> = (100..104).map(|id| mark("bob", id, 500)).collect();
+    mutations.extend(sends(0..6));
+    mutations.push(mark("cid", 104, 1));
+    let writing = harness.write_behind(mutations).await;
+    assert!(harness.go(writing).await.iter().all(Result::is_ok));
+    let batches: [&[u128]; 6] = [
+        &[999],
+        &[0, 1, 2, 3, 100],
+        &[4, 5, 101],
+        &[102],
+        &[103],
+        &[104],
+    ];
+    assert_eq!(harness.store.batches(), batches);
+}
+
+#[tokio::test]
+async fn an_inbox_has_few_marks_that_wait() {
+    let harness = Harness::new(Memory::held(), &WriterSettings::default());
+    let mut mutations: Vec<_> = (0..17).map(|id| mark("bob", id, 1)).collect();
+    // Of a neighbour, and what others send to that inbox.
+    mutations.push(mark("ann", 100, 1));
+    mutations.push(send_to(inbox("bob"), 101));
+    let writing = harness.write_behind(mutations).await;
+    let refused: Vec<_> = (writing.iter().enumerate())
+        .filter(|(_, writing)| writing.is_finished())
+        .map(|(number, _)| number - 1)
+        .collect();
+    assert_eq!(refused, [16], "at once, while the store is busy");
+    let answers = harness.go(writing).await;
+    assert!(matches!(answers[16], Err(Error::TooManyMarks)));
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 18);
+    // What was taken has left its place.
+    harness.writer.write(mark("bob", 200, 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_organization_has_half_of_a_queue() {
+    let harness = Harness::new(Memory::held(), &settings(8, 100, 1000));
+    let of = |organization, id| send_to(InboxKey::parse(organization, "ann").unwrap(), id);
+    let mut mutations: Vec<_> = (0..6).map(|id| of("acme", id)).collect();
+    mutations.push(mark("bob", 6, 1));
+    mutations.extend((10..14).map(|id| of("globex", id)));
+    mutations.push(of("initech", 20));
+    let writing = harness.write_behind(mutations).await;
+    let answers = harness.go(writing).await;
+    let refused: Vec<_> = (answers.iter().enumerate())
+        .filter(|(_, answer)| matches!(answer, Err(Error::QueueFull)))
+        .map(|(number, _)| number)
+        .collect();
+    assert_eq!(refused, [4, 5, 6, 11], "of acme, and of all");
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 8);
+    harness.writer.write(of("acme", 30)).await.unwrap();
+}
+
+#[tokio::test]
+async fn events_are_published_in_order_and_before_the_answers() {
+    let harness = Harness::new(Memory::held(), &settings(100, 2, 1000));
+    let mut room = harness.bus.hub().join(&inbox("ann")).unwrap();
+    let writing = harness.write_behind(sends(0..5)).await;
+    harness.go(writing).await;
+    // All were answered: what is not there now comes too late.
+    for revision in 1..=6 {
+        let received = tokio::time::timeout(Duration::ZERO, room.receive()).await;
+        let Ok(Received::Run(run)) = received else {
+            panic!("{revision}: {received:?}");
+        };
+        assert_eq!(run[0].revision, Revision::new(revision));
     }
-    answers
+}
+
+#[tokio::test]
+async fn what_is_queued_when_it_closes_is_committed_and_what_comes_later_refused() {
+    let harness = Harness::new(Memory::held(), &settings(100, 2, 1000));
+    let writing = harness.write_behind(sends(0..5)).await;
+    let closing = tokio::spawn({
+        let writer = harness.writer.clone();
+        async move { writer.close().await }
+    });
+    tokio::task::yield_now().await;
+    let late = harness.writer.write(send(6)).await;
+    assert!(matches!(late, Err(Error::Closed)), "{late:?}");
+    assert!(harness.writer.is_closed() && !closing.is_finished());
+    assert!(harness.go(writing).await.iter().all(Result::is_ok));
+    closing.await.unwrap();
+}
+
+/// A bug in a store must not leave callers waiting for ever.
+#[tokio::test]
+async fn nobody_waits_for_a_lane_that_panicked() {
+    let harness = Harness::new(
+        Memory::new(0, Box::new(|_| panic!("a bug"))),
+        &settings(100, 2, 1000),
+    );
+    let writing = harness.write_behind(sends(0..5)).await;
+    for answer in harness.go(writing).await {
+        assert!(matches!(answer, Err(Error::Closed)), "{answer:?}");
+    }
+    assert!(harness.writer.is_closed());
+}
+
+#[tokio::test]
+async fn it_is_failing_until_a_commit_succeeds() {
+    let fault = |batch: &[Mutation]| match id_of(&batch[0]) {
+        1 => Some(unavailable()),
+        3 => Some(inconsistent()),
+        _ => None,
+    };
+    let harness = Harness::new(
+        Memory::new(100, Box::new(fault)),
+        &WriterSettings::default(),
+    );
+    for (id, is_failing) in [(0, false), (1, true), (3, true), (4, false), (3, false)] {
+        let _ = harness.writer.write(send(id)).await;
+        assert_eq!(harness.writer.is_failing(), is_failing, "after {id}");
+    }
+}
+
+#[rstest]
+#[case::a_day(24 * 3600, 1)]
+#[case::a_moment(60, 0)]
+#[tokio::test]
+async fn an_inbox_that_is_ahead_of_the_clock_is_said_once(
+    #[case] ahead: u64,
+    #[case] lines: usize,
+) {
+    let (log, _guard) = captured("warn", LogFormat::Json);
+    let mut store = Memory::new(100, Box::new(|_| None));
+    Arc::get_mut(&mut store).unwrap().ahead = Duration::from_secs(ahead);
+    let harness = Harness::new(store, &WriterSettings::default());
+    for id in 0..3 {
+        harness.writer.write(send(id)).await.unwrap();
+    }
+    let said = log.json();
+    assert_eq!(said.len(), lines, "{said:?}");
+    assert!(said.iter().all(|line| line["seconds"] == ahead), "{said:?}");
 }
 
 #[tokio::test]
 async fn a_member_at_fault_is_found_by_halving_and_fails_alone() {
     let fault = |batch: &[Mutation]| batch.iter().any(|m| id_of(m) == 6).then(inconsistent);
-    let store = Memory::new(0, Box::new(fault));
-    let writer = start(&store, &WriterSettings::default());
-    let mut writing = write(&writer, vec![send("first", 100)]).await;
-    writing.extend(write(&writer, (0..8).map(|id| send("ann", id)).collect()).await);
-    store.permits.add_permits(1000);
-    let answers = answers(writing).await;
-    for (number, answer) in answers.iter().skip(1).enumerate() {
+    let harness = Harness::new(Memory::new(0, Box::new(fault)), &WriterSettings::default());
+    let writing = harness.write_behind(sends(0..8)).await;
+    for (number, answer) in harness.go(writing).await.iter().enumerate() {
         match answer {
             Ok(Outcome::Sent { .. }) => assert_ne!(number, 6),
-            Err(Error::Store(error)) => {
-                assert_eq!((number, error.name()), (6, "corrupt"));
-            }
+            Err(Error::Store(error)) => assert_eq!((number, error.name()), (6, "corrupt")),
             other => panic!("{number}: {other:?}"),
         }
     }
-    let ids = |ids: std::ops::Range<u128>| ids.collect::<Vec<_>>();
-    assert_eq!(
-        store.batches(),
-        [
-            vec![100],
-            ids(0..8),
-            ids(0..4),
-            ids(4..8),
-            ids(4..6),
-            ids(6..8),
-            vec![6],
-            vec![7]
-        ]
-    );
+    let batches: [&[u128]; 8] = [
+        &[999],
+        &[0, 1, 2, 3, 4, 5, 6, 7],
+        &[0, 1, 2, 3],
+        &[4, 5, 6, 7],
+        &[4, 5],
+        &[6, 7],
+        &[6],
+        &[7],
+    ];
+    assert_eq!(harness.store.batches(), batches);
 }
 
 #[tokio::test]
 async fn what_is_nobodys_fault_fails_the_batch_as_a_whole() {
-    let store = Memory::new(0, Box::new(|_| Some(unavailable())));
-    let writer = start(&store, &WriterSettings::default());
-    let mut writing = write(&writer, vec![send("first", 100)]).await;
-    writing.extend(write(&writer, (0..4).map(|id| send("ann", id)).collect()).await);
-    store.permits.add_permits(1000);
-    for answer in answers(writing).await {
+    let harness = Harness::new(
+        Memory::new(0, Box::new(|_| Some(unavailable()))),
+        &WriterSettings::default(),
+    );
+    let writing = harness.write_behind(sends(0..4)).await;
+    for answer in harness.go(writing).await {
         assert!(matches!(answer, Err(Error::Store(_))), "{answer:?}");
     }
-    assert_eq!(store.batches(), [vec![100], vec![0, 1, 2, 3]]);
+    assert_eq!(harness.store.batches(), [vec![999], vec![0, 1, 2, 3]]);
 }

@@ -1,0 +1,206 @@
+//! What waits for one lane: sends in one line and marks in another, so that
+//! neither waits for the other, and nobody takes the whole of it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::Error;
+use crate::{
+    config::WriterSettings,
+    metrics,
+    model::{InboxKey, OrganizationId},
+    store::{self, Mutation, Outcome},
+};
+
+/// The most marks of one inbox that wait: who reads it is one person, and a mark
+/// takes up to 500 ids.
+const MOST_MARKS_OF_AN_INBOX: usize = 16;
+
+/// Where the outcome of a write goes.
+pub(super) type Answer = oneshot::Sender<Result<Outcome, Arc<store::Error>>>;
+
+/// A write that waits.
+struct Job {
+    mutation: Mutation,
+    answer: Answer,
+}
+
+/// Has one end for everybody, and one for its lane.
+pub(super) struct Queue {
+    /// A std mutex: what is done under it is short, and never waits.
+    waiting: Mutex<Waiting>,
+    changed: Notify,
+    /// The most that wait.
+    most: usize,
+    /// Of one batch; of sends, and of marks again.
+    most_rows: usize,
+    /// Of one batch. Bounds what a room holds as well: its slots are runs, and a
+    /// run is at most a batch.
+    most_bytes: usize,
+    /// How many wait in the queues of all lanes.
+    depth: Arc<AtomicUsize>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    sends: VecDeque<Job>,
+    marks: VecDeque<Job>,
+    of_organization: Counts<OrganizationId>,
+    marks_of: Counts<InboxKey>,
+    is_closed: bool,
+}
+
+impl Queue {
+    /// The queue of one of so many `lanes`.
+    pub(super) fn new(settings: &WriterSettings, lanes: usize, depth: &Arc<AtomicUsize>) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            changed: Notify::new(),
+            most: settings.write_queue.div_ceil(lanes).max(1),
+            most_rows: settings.write_batch,
+            most_bytes: settings.write_batch_bytes,
+            depth: depth.clone(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a write at the end of its line. Refused at once where too many wait, of
+    /// all, of its organization (half of all) or of marks of its inbox.
+    pub(super) fn put(&self, mutation: Mutation, answer: Answer) -> Result<(), Error> {
+        let mut waiting = self.lock();
+        let inbox = mutation.inbox();
+        let organization = &inbox.organization_id;
+        let is_mark = matches!(mutation, Mutation::MarkRead { .. });
+        if waiting.is_closed {
+            return Err(Error::Closed);
+        }
+        if is_mark && waiting.marks_of.get(inbox) >= MOST_MARKS_OF_AN_INBOX {
+            return Err(Error::TooManyMarks);
+        }
+        if waiting.sends.len() + waiting.marks.len() >= self.most
+            || waiting.of_organization.get(organization) >= self.most.div_ceil(2)
+        {
+            return Err(Error::QueueFull);
+        }
+        waiting.of_organization.up(organization);
+        if is_mark {
+            waiting.marks_of.up(inbox);
+            waiting.marks.push_back(Job { mutation, answer });
+        } else {
+            waiting.sends.push_back(Job { mutation, answer });
+        }
+        metrics::queue_depth(self.depth.fetch_add(1, Ordering::Relaxed) + 1);
+        drop(waiting);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Waits for the next batch; `None` once it is closed and empty. Only its lane
+    /// may ask.
+    pub(super) async fn batch(&self) -> Option<(Vec<Mutation>, Vec<Answer>)> {
+        loop {
+            {
+                let mut waiting = self.lock();
+                let batch = waiting.take(self.most_rows, self.most_bytes);
+                if !batch.0.is_empty() {
+                    let taken = batch.0.len();
+                    let before = self.depth.fetch_sub(taken, Ordering::Relaxed);
+                    metrics::queue_depth(before.saturating_sub(taken));
+                    return Some(batch);
+                }
+                if waiting.is_closed {
+                    return None;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// Refuses what comes from now on; what waits can still be taken.
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Closes it, and lets go of what waits: there is nobody left to take it.
+    pub(super) fn abandon(&self) {
+        let mut waiting = self.lock();
+        waiting.is_closed = true;
+        let left = waiting.sends.drain(..).count() + waiting.marks.drain(..).count();
+        self.depth.fetch_sub(left, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+}
+
+impl Waiting {
+    /// Takes from each line up to the limits: the member that reaches one of them
+    /// is the last of its line.
+    fn take(&mut self, most_rows: usize, most_bytes: usize) -> (Vec<Mutation>, Vec<Answer>) {
+        let mut batch = (Vec::new(), Vec::new());
+        for line in [&mut self.sends, &mut self.marks] {
+            let (mut rows, mut bytes) = (0, 0);
+            while rows < most_rows
+                && bytes < most_bytes
+                && let Some(Job { mutation, answer }) = line.pop_front()
+            {
+                let inbox = mutation.inbox();
+                self.of_organization.down(&inbox.organization_id);
+                match &mutation {
+                    Mutation::Send(new) => {
+                        rows += 1;
+                        bytes += new.content.len_bytes();
+                    }
+                    Mutation::MarkRead {
+                        notification_ids, ..
+                    } => {
+                        rows += notification_ids.len();
+                        self.marks_of.down(inbox);
+                    }
+                }
+                batch.0.push(mutation);
+                batch.1.push(answer);
+            }
+        }
+        batch
+    }
+}
+
+/// How many there are of each; of which there are none is not kept.
+struct Counts<K>(HashMap<K, usize>);
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Hash + Eq + Clone> Counts<K> {
+    fn get(&self, key: &K) -> usize {
+        self.0.get(key).copied().unwrap_or(0)
+    }
+
+    fn up(&mut self, key: &K) {
+        *self.0.entry(key.clone()).or_default() += 1;
+    }
+
+    fn down(&mut self, key: &K) {
+        match self.0.get_mut(key) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.0.remove(key)),
+        }
+    }
+}
