@@ -250,3 +250,6 @@ impl Planner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,21 +4,33 @@
 //! on the same directory. The SQLite shell, which is not ours, looks at the file
 //! after every kill.
 
-use std::{collections::HashMap, path::Path, process::Command, time::Duration};
+use std::{
+    collections::HashMap,
+    fs::{self, OpenOptions},
+    net::SocketAddr,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
-use doorbell::proto::{SendInAppRequest, SubscribeRequest, subscribe_response::Event};
+use doorbell::proto::{
+    GetRecentRequest, SendInAppRequest, SubscribeRequest, subscribe_response::Event,
+};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
     task::block_in_place,
     time::{Instant, sleep},
 };
+use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::{
+    calls::{assert_refused, eventually, metric, page},
     history::{Check, Row},
     load::{INBOXES, Load, Phase, Survived},
     process::PATIENCE,
-    server::{Server, Setup},
+    server::{Client, Server, Setup, free_port},
 };
 
 /// How often the ordinary run kills. For a long night, raise it.
@@ -98,6 +110,17 @@ async fn kill_under_load(kills: usize, seed: u64, setup: &Setup) -> Check {
         );
     }
     Ok(())
+}
+
+fn request(title: &str) -> SendInAppRequest {
+    SendInAppRequest {
+        organization_id: "acme".into(),
+        recipient_user_id: "ann".into(),
+        r#type: "test".into(),
+        title: title.into(),
+        idempotency_key: Some(title.into()),
+        ..SendInAppRequest::default()
+    }
 }
 
 /// What the SQLite shell says of the file, which it opens to read only.
@@ -188,6 +211,15 @@ mod foreign {
         (!epoch.is_empty()).then_some(epoch)
     }
 
+    /// Where in the file a table or an index begins.
+    pub(super) fn page_of(database: &Path, name: &str) -> u64 {
+        let sql = format!(
+            "SELECT (rootpage - 1) * (SELECT page_size FROM pragma_page_size) \
+             FROM sqlite_schema WHERE name = '{name}'"
+        );
+        ask(database, &sql).trim().parse().unwrap()
+    }
+
     pub(super) fn rows(database: &Path, organization: &str, user: &str) -> Vec<Row> {
         let sql = format!(
             "SELECT hex(id), sequence, revision, read_at IS NOT NULL, title FROM notifications \
@@ -234,14 +266,8 @@ async fn a_server_that_is_killed_while_it_starts_starts_again() {
             epoch = epoch.or_else(|| foreign::epoch(&database));
         }
         let server = setup.start();
-        let request = SendInAppRequest {
-            organization_id: "acme".into(),
-            recipient_user_id: "ann".into(),
-            r#type: "test".into(),
-            title: "after all".into(),
-            ..SendInAppRequest::default()
-        };
-        server.sender().await.send_in_app(request).await.unwrap();
+        let mut sender = server.sender().await;
+        sender.send_in_app(request("after all")).await.unwrap();
         server.kill();
         foreign::check(&database).unwrap();
         let last = foreign::epoch(&database);
@@ -258,53 +284,21 @@ async fn a_server_that_is_killed_while_it_starts_starts_again() {
 /// the answer and the event go out.
 #[tokio::test]
 async fn the_disk_is_synced_before_the_answer_and_the_event_go_out() {
-    let there = Command::new("strace").arg("-V").output();
-    assert!(
-        there.is_ok(),
-        "this test needs strace: apt-get install strace"
-    );
     const TITLE: &str = "a title that is looked for in the trace";
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace");
-    let mut setup = Setup::new();
-    // -D leaves the server our own child.
     let calls = "trace=fsync,fdatasync,write,writev,sendto,sendmsg,pwrite64,pwritev";
-    let strace = [
-        "strace", "-D", "-f", "-yy", "-s", "20000", "-e", calls, "-o",
-    ];
-    setup.wrapper = strace.map(str::to_owned).to_vec();
-    setup.wrapper.push(file.display().to_string());
-    let server = setup.start();
+    let server = under_strace(Setup::new(), calls, &file).start();
     let mut ann = server.user("acme", "ann").await;
     let stream = ann.subscribe(SubscribeRequest::default()).await.unwrap();
     let mut stream = stream.into_inner();
     stream.message().await.unwrap();
-    let request = SendInAppRequest {
-        organization_id: "acme".into(),
-        recipient_user_id: "ann".into(),
-        r#type: "test".into(),
-        title: TITLE.into(),
-        ..SendInAppRequest::default()
-    };
-    server.sender().await.send_in_app(request).await.unwrap();
+    let mut sender = server.sender().await;
+    sender.send_in_app(request(TITLE)).await.unwrap();
     let rung = stream.message().await.unwrap().unwrap();
     assert!(matches!(rung.event, Some(Event::Notification(_))));
     server.kill();
-    let deadline = Instant::now() + PATIENCE;
-    let trace = loop {
-        let trace = std::fs::read_to_string(&file).unwrap();
-        if trace
-            .lines()
-            .last()
-            .is_some_and(|line| line.contains("+++ killed by SIGKILL +++"))
-        {
-            break trace;
-        }
-        assert!(Instant::now() < deadline, "the trace does not end");
-        sleep(Duration::from_millis(5)).await;
-    };
-
-    let calls = traced(&trace);
+    let calls = traced(&whole_trace(&file).await);
     let is_log = |call: &&Traced| call.text.contains("/doorbell.db-wal>");
     let is_sync =
         |call: &&Traced| call.text.starts_with("fsync(") || call.text.starts_with("fdatasync(");
@@ -334,6 +328,58 @@ async fn the_disk_is_synced_before_the_answer_and_the_event_go_out() {
         written.ended <= last_write && last_write < first_out && synced.is_some(),
         "written {written:?}, last write {last_write}, synced {synced:?}, out {out:?}"
     );
+}
+
+/// The first start on an empty disk: what was made is there after a crash, down to
+/// the names of directories.
+#[tokio::test]
+async fn a_first_start_syncs_the_directories_that_hold_what_it_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let above = fs::canonicalize(directory.path()).unwrap();
+    let file = above.join("trace");
+    let data = above.join("a/b");
+    let setup = Setup::new().with("DATA_DIR", data.display());
+    let server = under_strace(setup, "trace=fsync", &file).start();
+    server.kill();
+    let calls = traced(&whole_trace(&file).await);
+    for directory in [&above, &above.join("a"), &data] {
+        let path = format!("<{}>)", directory.display());
+        let is_synced =
+            |call: &Traced| call.text.contains(&path) && call.text.trim_end().ends_with("= 0");
+        assert!(calls.iter().any(is_synced), "{path}: {calls:#?}");
+    }
+}
+
+/// Puts `strace` before a server, which stays our own child.
+fn under_strace(mut setup: Setup, calls: &str, file: &Path) -> Setup {
+    let there = Command::new("strace").arg("-V").output();
+    assert!(
+        there.is_ok(),
+        "this test needs strace: apt-get install strace"
+    );
+    let strace = [
+        "strace", "-D", "-f", "-yy", "-s", "20000", "-e", calls, "-o",
+    ];
+    setup.wrapper = strace.map(str::to_owned).to_vec();
+    setup.wrapper.push(file.display().to_string());
+    setup
+}
+
+/// What was traced of a server that was killed.
+async fn whole_trace(file: &Path) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let trace = fs::read_to_string(file).unwrap();
+        if trace
+            .lines()
+            .last()
+            .is_some_and(|line| line.contains("+++ killed by SIGKILL +++"))
+        {
+            return trace;
+        }
+        assert!(Instant::now() < deadline, "the trace does not end");
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// A system call of a trace, with the lines at which it began and ended.
@@ -367,4 +413,128 @@ fn traced(trace: &str) -> Vec<Traced> {
         });
     }
     calls
+}
+
+/// A server on a disk that fails when it is told to.
+struct FaultyDisk {
+    fault: PathBuf,
+    pages: SocketAddr,
+    server: Server,
+}
+
+impl FaultyDisk {
+    fn start() -> Self {
+        let mut setup = Setup::new();
+        let pages = free_port();
+        setup = setup.with("METRICS_LISTEN", pages);
+        let directory = setup.directory.path();
+        let (library, fault) = (directory.join("faulty_disk.so"), directory.join("fault"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/faulty_disk.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-o"]);
+        let compiled = compiler.arg(&library).arg(source).status().unwrap();
+        assert!(compiled.success());
+        for (name, path) in [("LD_PRELOAD", &library), ("FAULT", &fault)] {
+            let path = path.display().to_string();
+            setup.variables.insert(name.into(), path);
+        }
+        let server = setup.start();
+        Self {
+            fault,
+            pages,
+            server,
+        }
+    }
+
+    fn set(&self, fault: &str) {
+        fs::write(&self.fault, fault).unwrap();
+    }
+
+    async fn is_ready(&self) -> bool {
+        page(self.pages, "/readyz")
+            .await
+            .starts_with("HTTP/1.1 200")
+    }
+
+    async fn failed(&self, reason: &str) -> f64 {
+        let series = format!("doorbell_commits_failed_total{{reason=\"{reason}\"}}");
+        metric(self.pages, &series).await
+    }
+}
+
+async fn send(sender: &mut Client, title: &str) -> Result<bool, Status> {
+    let answer = sender.send_in_app(request(title)).await?;
+    Ok(answer.into_inner().duplicate)
+}
+
+async fn titles(server: &Server) -> Vec<String> {
+    let mut ann = server.user("acme", "ann").await;
+    let page = ann.get_recent(GetRecentRequest::default()).await.unwrap();
+    let rows = page.into_inner().notifications.into_iter();
+    rows.map(|row| row.title).collect()
+}
+
+/// The frames were written, and nobody knows whether they are on the disk.
+#[tokio::test]
+async fn a_commit_whose_sync_fails_is_in_doubt() {
+    let disk = FaultyDisk::start();
+    let mut sender = disk.server.sender().await;
+    send(&mut sender, "before").await.unwrap();
+    disk.set("sync");
+    let answer = send(&mut sender, "in doubt").await;
+    let refused = answer.clone().unwrap_err();
+    assert_refused(answer, Code::Unavailable, "STORE_UNAVAILABLE");
+    assert!(refused.message().contains("may or may not"), "{refused:?}");
+    assert_eq!(disk.failed("in_doubt").await, 1.0);
+    // It crashes before it could write again, and this disk did keep the frames.
+    let setup = disk.server.kill();
+    fs::remove_file(disk.fault).unwrap();
+    let server = setup.start();
+    assert_eq!(titles(&server).await, ["in doubt", "before"]);
+    let mut sender = server.sender().await;
+    assert!(send(&mut sender, "in doubt").await.unwrap(), "a duplicate");
+}
+
+#[tokio::test]
+async fn a_full_disk_takes_readiness_away_until_there_is_room() {
+    let disk = FaultyDisk::start();
+    let mut sender = disk.server.sender().await;
+    send(&mut sender, "before").await.unwrap();
+    assert!(disk.is_ready().await);
+    disk.set("full");
+    let answer = send(&mut sender, "no room").await;
+    let refused = answer.clone().unwrap_err();
+    assert_refused(answer, Code::Unavailable, "STORE_UNAVAILABLE");
+    assert!(!refused.message().contains("may or may not"), "{refused:?}");
+    assert_eq!(disk.failed("unavailable").await, 1.0);
+    eventually("it is not ready", async || !disk.is_ready().await).await;
+    assert_eq!(titles(&disk.server).await, ["before"], "it reads");
+    // By itself: nobody sends.
+    disk.set("");
+    eventually("it is ready", async || disk.is_ready().await).await;
+    assert!(
+        !send(&mut sender, "no room").await.unwrap(),
+        "none was kept"
+    );
+    let log = disk.server.log();
+    let said = log.matches("\"target\":\"doorbell::app\"").count();
+    assert_eq!(said, 1, "{log}");
+}
+
+#[tokio::test]
+async fn damage_is_corrupt_and_internal() {
+    let pages = free_port();
+    let mut server = Setup::new().with("METRICS_LISTEN", pages).start();
+    let mut sender = server.sender().await;
+    send(&mut sender, "before").await.unwrap();
+    server.signal("TERM");
+    server.wait(PATIENCE);
+    let damaged = foreign::page_of(&server.database(), "notifications_by_id");
+    let file = OpenOptions::new().write(true).open(server.database());
+    file.unwrap().write_all_at(&[0xa5; 512], damaged).unwrap();
+    let server = server.setup.clone().start();
+    let mut sender = server.sender().await;
+    assert_refused(send(&mut sender, "after").await, Code::Internal, "INTERNAL");
+    let series = "doorbell_commits_failed_total{reason=\"corrupt\"}";
+    assert_eq!(metric(pages, series).await, 1.0);
 }

@@ -7,6 +7,9 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fs::Permissions,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     sync::Arc,
 };
 
@@ -1102,6 +1105,105 @@ async fn a_second_process_is_refused() {
         problem.contains("in use by another doorbell process"),
         "{problem}"
     );
+}
+
+/// By whatever name it is opened, it is the same database.
+#[tokio::test]
+async fn a_second_process_is_refused_by_way_of_a_link_and_when_the_database_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = crate::support::sqlite(&directory).await;
+    let (database, link) = (
+        directory.path().join("doorbell.db"),
+        directory.path().join("link.db"),
+    );
+    std::os::unix::fs::symlink(&database, &link).unwrap();
+    for path in [&link, &database] {
+        let problem = refused(&format!("sqlite://{}", path.display())).await;
+        assert!(
+            problem.contains("in use by another doorbell process"),
+            "{problem}"
+        );
+        // The second time there is nothing at the path but the lock.
+        std::fs::remove_file(&database).unwrap_or_default();
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Deleted(&'static str),
+    Replaced,
+    NamedElsewhere,
+}
+
+#[rstest::rstest]
+#[tokio::test]
+async fn nothing_is_written_once_a_file_of_the_database_is_gone(
+    #[values(
+        Loss::Deleted(""),
+        Loss::Deleted("-wal"),
+        Loss::Deleted(".lock"),
+        Loss::Replaced,
+        Loss::NamedElsewhere
+    )]
+    loss: Loss,
+) {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let other = tempfile::tempdir().unwrap();
+    crate::support::sqlite(&other).await.close().await;
+    let other = other.path().join("doorbell.db");
+    std::os::unix::fs::symlink(at("doorbell.db"), at("link.db")).unwrap();
+    let url = format!("sqlite://{}", at("link.db").display());
+    let random: &dyn Random = &SeededRandom::new(1);
+    let store = Sqlite::open(&url, 1, random).await.unwrap();
+    store.commit(&[send(ann(), 1)], at_second(1)).await.unwrap();
+    store.check(true).await.unwrap();
+    match loss {
+        Loss::Deleted(end) => std::fs::remove_file(at(&format!("doorbell.db{end}"))).unwrap(),
+        Loss::Replaced => std::fs::rename(&other, at("doorbell.db")).unwrap(),
+        Loss::NamedElsewhere => {
+            std::fs::remove_file(at("link.db")).unwrap();
+            std::os::unix::fs::symlink(&other, at("link.db")).unwrap();
+        }
+    }
+    // Nor once a file is there again.
+    for _ in 0..2 {
+        let committed = store.commit(&[send(ann(), 2)], at_second(2)).await;
+        let problem = committed.unwrap_err();
+        assert!(matches!(problem, Error::Unavailable(_)), "{problem:?}");
+        assert!(
+            problem.to_string().contains("deleted or replaced"),
+            "{problem}"
+        );
+        assert!(store.check(false).await.is_err());
+        std::fs::write(at("doorbell.db.lock"), "").unwrap();
+    }
+    // What was there can still be read.
+    let page = store.recent(&ann(), recent_query()).await.unwrap();
+    assert_eq!(page.rows.len(), 1);
+}
+
+fn at_second(second: i64) -> Timestamp {
+    Timestamp::from_seconds(second)
+}
+
+#[tokio::test]
+async fn the_files_of_a_new_database_are_its_users_alone() {
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let directory = tempfile::tempdir().unwrap();
+    let store = crate::support::sqlite(&directory).await;
+    store.commit(&[send(ann(), 1)], at_second(1)).await.unwrap();
+    for end in ["", "-wal", "-shm", ".lock"] {
+        let path = directory.path().join(format!("doorbell.db{end}"));
+        assert_eq!(mode(&path), 0o600, "{end}");
+    }
+    store.close().await;
+    drop(store);
+    // What an operator made of it stays.
+    let database = directory.path().join("doorbell.db");
+    std::fs::set_permissions(&database, Permissions::from_mode(0o640)).unwrap();
+    let _store = crate::support::sqlite(&directory).await;
+    assert_eq!(mode(&database), 0o640);
 }
 
 #[tokio::test]
