@@ -177,6 +177,8 @@ export class Holding {
 export class Pages {
   #server: Server | undefined;
   #directory = mkdtempSync(join(tmpdir(), "doorbell-pages-"));
+  /** Comes with each of them where it is set. */
+  policy: string | undefined;
 
   static async start(): Promise<Pages> {
     const pages = new Pages();
@@ -199,6 +201,7 @@ export class Pages {
       }
       // A frame in a sandbox is of no origin.
       const headers = { "content-type": type[kind], "access-control-allow-origin": "*" };
+      if (pages.policy) response.setHeader("content-security-policy", pages.policy);
       response.writeHead(200, headers).end(readFileSync(file));
     });
     await new Promise<void>((done) => pages.#server?.listen(0, "127.0.0.1", done));
