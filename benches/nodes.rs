@@ -232,7 +232,7 @@ async fn hop() -> Result<(), Failure> {
     };
     let node = async || {
         let hub = bus::hub(&FeedSettings::default());
-        NatsBus::open(&settings, hub, Arc::new(SystemRandom))
+        NatsBus::open(&settings, uuid::Uuid::nil(), hub, Arc::new(SystemRandom))
             .await
             .map(Bus::Nats)
     };

@@ -117,7 +117,8 @@ impl App {
             None => Bus::local(&config.feed),
             Some(_) => {
                 let hub = bus::hub(&config.feed);
-                Bus::Nats(Nats::open(&config.bus, hub, random.clone()).await?)
+                let database = store.database_id().await?;
+                Bus::Nats(Nats::open(&config.bus, database, hub, random.clone()).await?)
             }
         };
         let inbox = Inbox::new(
@@ -211,7 +212,7 @@ impl App {
                 .set_service_status(service, ServingStatus::NotServing)
                 .await;
         }
-        self.inbox.drain();
+        self.inbox.drain(self.config.server.drain_delay.into());
         tokio::pin!(served);
         let delay: Duration = self.config.server.drain_delay.into();
         if timeout(delay, &mut served).await.is_ok() {

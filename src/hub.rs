@@ -15,16 +15,14 @@ use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     hash::{BuildHasher as _, RandomState},
     mem,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::{
     Notify,
     broadcast::{self, error::RecvError},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::model::{InboxKey, OrganizationId, Revision, Run};
 
@@ -98,7 +96,7 @@ pub struct Hub {
     organizations: Mutex<HashMap<OrganizationId, usize>>,
     hasher: RandomState,
     capacity: Capacity,
-    closed: AtomicBool,
+    closed: CancellationToken,
     /// Locked alone.
     suspects: Mutex<Suspects>,
     suspected: Notify,
@@ -117,7 +115,7 @@ impl Hub {
             organizations: Mutex::default(),
             hasher: RandomState::new(),
             capacity,
-            closed: AtomicBool::new(false),
+            closed: CancellationToken::new(),
             suspects: Mutex::default(),
             suspected: Notify::new(),
         })
@@ -259,7 +257,7 @@ impl Hub {
     /// Ends all subscriptions: they receive what was published, then
     /// [`Received::Closed`]. Nobody can join any more.
     pub fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
+        self.closed.cancel();
         for shard in &self.shards {
             // The senders go; the counts stay for who leaves later.
             lock(shard).clear();
@@ -268,7 +266,7 @@ impl Hub {
 
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
+        self.closed.is_cancelled()
     }
 
     /// How many rooms there are, for tests and metrics.
@@ -329,6 +327,11 @@ impl Subscription {
     /// Whether the hub is closed.
     pub fn is_closed(&self) -> bool {
         self.hub.is_closed()
+    }
+
+    /// Waits until the hub is closed. Cancel safe.
+    pub async fn closed(&self) {
+        self.hub.closed.cancelled().await;
     }
 
     /// Whose room it is.

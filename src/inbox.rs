@@ -9,7 +9,10 @@ mod room_check;
 mod shared_read;
 pub mod writer;
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -64,6 +67,7 @@ pub struct Inbox {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     feeds: FeedSettings,
+    drain_delay: OnceLock<Duration>,
     _room_check: AbortOnDropHandle<()>,
 }
 
@@ -91,6 +95,7 @@ impl Inbox {
             clock,
             random,
             feeds,
+            drain_delay: OnceLock::new(),
             _room_check: AbortOnDropHandle::new(tokio::spawn(check)),
         })
     }
@@ -173,9 +178,11 @@ impl Inbox {
         Ok(())
     }
 
-    /// Tells all feeds to send their clients elsewhere, and refuses new ones.
-    /// Writes and reads go on.
-    pub fn drain(&self) {
+    /// Tells all feeds to send their clients elsewhere, and refuses new ones for
+    /// `delay`; then nobody comes here any more. Writes and reads go on.
+    pub fn drain(&self, delay: Duration) {
+        // Once: who is told twice keeps to the first.
+        let _ = self.drain_delay.set(delay);
         self.bus.hub().close();
     }
 

@@ -213,6 +213,11 @@ pub fn bus_dropped(commits: usize) {
     with(|metrics| metrics.bus_dropped.increment(commits as u64));
 }
 
+/// Something came by the bus that speaks of another database or organization.
+pub fn bus_foreign() {
+    with(|metrics| metrics.bus_foreign.increment(1));
+}
+
 /// Something came by the bus that could not be read, or came too fast.
 pub fn bus_gap() {
     with(|metrics| metrics.bus_gaps.increment(1));
@@ -330,6 +335,7 @@ struct Metrics {
     bus_sent: Counter,
     bus_received: Counter,
     bus_dropped: Counter,
+    bus_foreign: Counter,
     bus_gaps: Counter,
 }
 
@@ -446,7 +452,7 @@ impl Metrics {
             ),
             bus_connected: recorder.gauge(
                 "doorbell_bus_connected",
-                "Whether the way to the other nodes is there; 0 where there is none.",
+                "Whether what this node publishes comes back to it; 0 where there is none.",
             ),
             bus_sent: recorder.counter(
                 "doorbell_bus_sent_total",
@@ -459,6 +465,10 @@ impl Metrics {
             bus_dropped: recorder.counter(
                 "doorbell_bus_dropped_total",
                 "Commits whose events were not given to the bus: too many waited.",
+            ),
+            bus_foreign: recorder.counter(
+                "doorbell_bus_foreign_total",
+                "Messages on the bus of another database or organization, ignored.",
             ),
             bus_gaps: recorder.counter(
                 "doorbell_bus_gaps_total",

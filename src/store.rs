@@ -12,6 +12,8 @@
 //! What the mutations mean is decided by `plan`, for all engines alike; an
 //! engine only loads what the plan needs and writes what it says.
 
+#[cfg(test)]
+pub(crate) mod memory;
 mod plan;
 pub mod postgres;
 mod rows;
@@ -277,6 +279,9 @@ pub trait Store: Send + Sync + 'static {
         1
     }
 
+    /// Which database this is; it stays so, through restores as well.
+    async fn database_id(&self) -> Result<Uuid, Error>;
+
     /// From now on positions of the epoch before mean nothing: for a database
     /// that is older than what its clients saw.
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error>;
@@ -290,7 +295,7 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// Opens the store that `settings` name, brings its schema up to date, and makes
-/// its epoch if it has none.
+/// its ids if it has none.
 ///
 /// A second process is refused where `sharing` says so, and on SQLite always.
 pub async fn open(
@@ -316,9 +321,7 @@ pub async fn open(
 
 /// An epoch that no store had.
 pub fn new_epoch(random: &dyn Random) -> Epoch {
-    let mut bytes = [0; 16];
-    random.fill(&mut bytes);
-    Epoch::new(&Uuid::from_bytes(bytes).simple().to_string())
+    Epoch::new(&random.uuid_v4().simple().to_string())
 }
 
 /// How a process works on a store that others may use as well.

@@ -298,6 +298,10 @@ impl<S: Store> Store for Counting<S> {
         self.inner.unread_of(inbox, ids).await
     }
 
+    async fn database_id(&self) -> Result<uuid::Uuid, store::Error> {
+        self.inner.database_id().await
+    }
+
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), store::Error> {
         self.inner.renew_epoch(epoch).await
     }

@@ -7,7 +7,8 @@
 //!
 //! To follow means: SUB, then a message to itself and back through the server,
 //! which the server therefore handled after SUB; only then may a head be read that
-//! the stream goes on from. Servers of a cluster learn of a subscription a little
+//! the stream goes on from. The same message tells now and then whether the bus
+//! works: a server can be there and let nothing pass. Servers of a cluster learn of a subscription a little
 //! later: the rooms are checked once more after a second.
 //!
 //! Nothing here is retried: what is lost is found by the feeds, and sooner by the
@@ -16,8 +17,9 @@
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     fmt::Write as _,
+    mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, Once, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -29,12 +31,12 @@ use futures_util::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::{
     sync::{Notify, oneshot, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use super::payload::{self, Heard};
+use super::payload::{self, Heard, Sender};
 use crate::{
     config::{BusSettings, Error},
     hub::{Hub, Suspect},
@@ -48,6 +50,14 @@ use crate::{
 const FOLLOW_TIMEOUT: Duration = Duration::from_millis(500);
 /// One round trip through the server.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two looks whether messages pass, where they did: so late may
+/// `doorbell_bus_connected` be where nothing breaks the connection.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A connection on which nothing passes is made anew after this long: what its
+/// server refused at SUB it would not give later, though it may by then.
+const STUCK: Duration = Duration::from_secs(10);
+/// A node that starts waits so long for the bus, and serves without it.
+const START_TIMEOUT: Duration = Duration::from_secs(1);
 /// Servers of a cluster have told one another of a subscription by then.
 const SETTLED: Duration = Duration::from_secs(1);
 /// An organization is followed for so long after its last stream: who reloads a
@@ -71,14 +81,69 @@ struct Shared {
     hub: Arc<Hub>,
     client: Client,
     prefix: String,
-    /// Which node this is, to know its own echo.
-    node: Uuid,
+    /// What this node says of itself.
+    sender: Sender,
+    link: Arc<Link>,
     outbox: Outbox,
     /// A std mutex, held for a look-up and never across an await.
     followed: Mutex<HashMap<OrganizationId, Followed>>,
     probes: Mutex<HashMap<u64, oneshot::Sender<()>>>,
     next_probe: AtomicU64,
+    foreign: Once,
+    unreadable: Once,
     stop: CancellationToken,
+}
+
+/// What is known of the way to the other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// There is no connection.
+    Away,
+    /// There is one, and what this node publishes does not come back on it.
+    Mute,
+    /// What this node publishes comes back to it.
+    Open,
+}
+
+impl Way {
+    fn trouble(self) -> Option<&'static str> {
+        match self {
+            Self::Open => None,
+            Self::Away => Some("NATS is away: events of other nodes come with the next heartbeat"),
+            Self::Mute => Some(
+                "NATS does not pass on what this node publishes (has it the permissions?): \
+                 events of other nodes come with the next heartbeat",
+            ),
+        }
+    }
+}
+
+struct Link {
+    way: watch::Sender<Way>,
+    /// There is a connection, perhaps a new one.
+    connected: Notify,
+    /// What the server said last that it does not like.
+    complaint: Mutex<String>,
+}
+
+impl Link {
+    /// Tells of a change, once; whether it was one.
+    fn set(&self, way: Way) -> bool {
+        let is_new = self.way.send_replace(way) != way;
+        if is_new {
+            metrics::bus_connected(way == Way::Open);
+            match way.trouble() {
+                None => tracing::info!("NATS is there"),
+                Some(trouble) => self.warn(trouble),
+            }
+        }
+        is_new
+    }
+
+    fn warn(&self, trouble: &str) {
+        let complaint = mem::take(&mut *lock(&self.complaint));
+        tracing::warn!(complaint, "{trouble}");
+    }
 }
 
 /// An organization whose subject is subscribed to, or about to be.
@@ -164,10 +229,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Nats {
-    /// Begins to connect to the servers that `settings` name, and goes on until
-    /// it succeeds: a node starts without NATS.
+    /// Begins to connect to the servers that `settings` name, waits for them a
+    /// moment, and goes on until it succeeds: a node starts without NATS.
+    /// `database` is the one whose events it brings.
     pub async fn open(
         settings: &BusSettings,
+        database: Uuid,
         hub: Arc<Hub>,
         random: Arc<dyn Random>,
     ) -> Result<Self, Error> {
@@ -183,11 +250,15 @@ impl Nats {
             login = login.or(user);
         }
         let wants_tls = servers.iter().any(ServerAddr::tls_required);
-        let connected = Arc::new(Notify::new());
+        let link = Arc::new(Link {
+            way: watch::Sender::new(Way::Away),
+            connected: Notify::new(),
+            complaint: Mutex::default(),
+        });
         let events = {
-            let (hub, connected) = (hub.clone(), connected.clone());
+            let (hub, link) = (hub.clone(), link.clone());
             move |event| {
-                heard(&event, &hub, &connected);
+                heard(&event, &hub, &link);
                 std::future::ready(())
             }
         };
@@ -199,7 +270,10 @@ impl Nats {
             .event_callback(events)
             .reconnect_delay_callback({
                 let random = random.clone();
-                move |attempts| reconnect_delay(attempts, &*random)
+                move |attempts| {
+                    let failures = u32::try_from(attempts).unwrap_or(u32::MAX);
+                    random.backoff(failures, RECONNECT.0, RECONNECT.1)
+                }
             });
         if let Some((user, password)) = login {
             options = options.user_and_password(user, password);
@@ -218,14 +292,16 @@ impl Nats {
             .await
             .map_err(|error| Error::new("nats-url", format!("cannot be used: {error}")))?;
 
-        let mut node = [0; 16];
-        random.fill(&mut node);
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             hub,
             client,
             prefix: settings.nats_prefix.clone(),
-            node: Uuid::from_bytes(node),
+            sender: Sender {
+                node: random.uuid_v4(),
+                database,
+            },
+            link: link.clone(),
             outbox: Outbox {
                 waiting: Mutex::default(),
                 most: settings.nats_queue,
@@ -236,12 +312,19 @@ impl Nats {
             followed: Mutex::default(),
             probes: Mutex::default(),
             next_probe: AtomicU64::new(0),
+            foreign: Once::new(),
+            unreadable: Once::new(),
             stop: stop.clone(),
         });
         shared.spawn(Shared::answer_probes(shared.clone()));
         shared.spawn(Shared::send(shared.clone()));
         shared.spawn(Shared::forget(shared.clone()));
-        shared.spawn(Shared::come_back(shared.clone(), connected));
+        shared.spawn(Shared::look(shared.clone()));
+        let mut way = link.way.subscribe();
+        let opened = timeout(START_TIMEOUT, way.wait_for(|way| *way == Way::Open));
+        if opened.await.is_err() && !shared.is_connected() {
+            link.warn("NATS is not there yet: the node starts without it");
+        }
         Ok(Self {
             shared,
             _stop: stop.drop_guard(),
@@ -305,8 +388,7 @@ impl Nats {
 
     /// What is wrong, if something is.
     pub fn trouble(&self) -> Option<&'static str> {
-        (!self.shared.is_connected())
-            .then_some("NATS is away: events of other nodes come with the next heartbeat")
+        self.shared.link.way.borrow().trouble()
     }
 
     /// Gives what waits to the server, within a moment.
@@ -342,16 +424,15 @@ fn without_login(url: &str) -> (String, Option<(String, String)>) {
 }
 
 /// What the client reports.
-fn heard(event: &Event, hub: &Hub, connected: &Notify) {
+fn heard(event: &Event, hub: &Hub, link: &Link) {
     match event {
-        Event::Connected => {
-            tracing::info!("NATS is there");
-            metrics::bus_connected(true);
-            connected.notify_one();
-        }
+        // Whether anything passes has to show.
+        Event::Connected => link.connected.notify_one(),
         Event::Disconnected => {
-            tracing::warn!("NATS is away");
-            metrics::bus_connected(false);
+            // One on which nothing passed is no loss, and may be made anew.
+            if *link.way.borrow() == Way::Open {
+                link.set(Way::Away);
+            }
         }
         Event::SlowConsumer(_) => {
             // For each that was dropped: a line each would only slow it further.
@@ -359,21 +440,14 @@ fn heard(event: &Event, hub: &Hub, connected: &Notify) {
             metrics::bus_gap();
             hub.suspect(Suspect::All);
         }
-        Event::ServerError(error) => tracing::warn!(%error, "NATS reports an error"),
+        Event::ServerError(error) => {
+            // It can say so of each message: a line comes when it changes something.
+            tracing::debug!(%error, "NATS reports an error");
+            *lock(&link.complaint) = error.to_string();
+        }
         Event::ClientError(error) => tracing::debug!(%error, "NATS cannot be reached"),
         Event::LameDuckMode | Event::Draining | Event::Closed => {}
     }
-}
-
-/// Doubles from one attempt to the next; half of it is chance, so that nodes do
-/// not come back together.
-fn reconnect_delay(attempts: usize, random: &dyn Random) -> Duration {
-    let (first, longest) = RECONNECT;
-    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
-    let delay = first
-        .saturating_mul(2_u32.saturating_pow(doublings))
-        .min(longest);
-    delay / 2 + random.up_to(delay / 2)
 }
 
 async fn readable(flag: &'static str, file: &std::path::Path) -> Result<(), Error> {
@@ -430,7 +504,7 @@ impl Shared {
                 changed.await;
                 continue;
             };
-            let payload = Bytes::from(payload::encode(self.node, &inbox, word.events()));
+            let payload = Bytes::from(payload::encode(self.sender, &inbox, word.events()));
             let subject = subject(&self.prefix, &inbox.organization_id);
             match self.client.publish(subject, payload).await {
                 Ok(()) => metrics::bus_sent(),
@@ -446,32 +520,43 @@ impl Shared {
     /// Subscribes to an organization, and takes what comes.
     async fn receive(self: Arc<Self>, organization: OrganizationId, ready: watch::Sender<bool>) {
         let mut subscriber = self.subscribe(&subject(&self.prefix, &organization)).await;
-        while !self.probe().await {}
-        ready.send_replace(true);
-        // For those who did not wait, and again when the servers of a cluster
-        // have told one another.
-        self.hub
-            .suspect(Suspect::Organization(organization.clone()));
-        self.spawn({
-            let (hub, organization) = (self.hub.clone(), organization.clone());
-            async move {
-                sleep(SETTLED).await;
-                hub.suspect(Suspect::Organization(organization));
+        let mut way = self.link.way.subscribe();
+        loop {
+            // It does not end before this does.
+            let _ = way.wait_for(|way| *way == Way::Open).await;
+            if self.probe().await {
+                break;
             }
-        });
+        }
+        ready.send_replace(true);
+        // For those who did not wait.
+        self.suspect(Suspect::Organization(organization.clone()));
         while let Some(message) = subscriber.next().await {
-            match payload::decode(self.node, &message.payload) {
-                Ok(None) => {}
-                Ok(Some(Heard::Run(inbox, run))) => {
+            match payload::decode(self.sender, &organization, &message.payload) {
+                Ok(Heard::Echo) => {}
+                Ok(Heard::Run(inbox, run)) => {
                     metrics::bus_received();
                     self.hub.publish(&inbox, &Arc::new(run));
                 }
-                Ok(Some(Heard::Gap(inbox))) => {
+                Ok(Heard::Gap(inbox)) => {
                     metrics::bus_gap();
                     self.hub.suspect(Suspect::Inbox(inbox));
                 }
+                Ok(Heard::Foreign) => {
+                    metrics::bus_foreign();
+                    // Counted from then on: a line each would let others fill the log.
+                    self.foreign.call_once(|| {
+                        tracing::warn!(
+                            "somebody publishes events of another database, or of another \
+                             organization than the subject's: they are ignored. Deployments \
+                             that share a NATS need different prefixes (--nats-prefix)"
+                        );
+                    });
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "a message on the bus cannot be read");
+                    self.unreadable.call_once(|| {
+                        tracing::warn!(%error, "a message on the bus cannot be read");
+                    });
                     metrics::bus_gap();
                     self.hub
                         .suspect(Suspect::Organization(organization.clone()));
@@ -498,8 +583,9 @@ impl Shared {
         }
     }
 
+    /// Shaped as an organization's: what is allowed of these is allowed of it.
     fn probe_subject(&self) -> String {
-        format!("{}.node.{}", self.prefix, self.node.simple())
+        format!("{}.organization.{}", self.prefix, self.sender.node.simple())
     }
 
     /// Sends a message to this node through the server; whether it came back.
@@ -534,25 +620,55 @@ impl Shared {
         }
     }
 
-    /// After each connection: the subscriptions are there again, and whatever was
-    /// missed meanwhile is found.
-    async fn come_back(self: Arc<Self>, connected: Arc<Notify>) {
+    /// Has rooms checked, and again when the servers of a cluster have told one
+    /// another of what was subscribed to.
+    fn suspect(&self, what: Suspect) {
+        self.hub.suspect(what.clone());
+        let hub = self.hub.clone();
+        self.spawn(async move {
+            sleep(SETTLED).await;
+            hub.suspect(what);
+        });
+    }
+
+    /// Sees whether messages pass, after each connection and now and then. When they
+    /// do again, the subscriptions are there again, and whatever was missed meanwhile
+    /// is found.
+    async fn look(self: Arc<Self>) {
+        let mut mute_since = None;
         loop {
-            connected.notified().await;
+            let pause = if *self.link.way.borrow() == Way::Open {
+                LOOK_EVERY
+            } else {
+                PROBE_TIMEOUT
+            };
+            let is_new = timeout(pause, self.link.connected.notified()).await.is_ok();
             // The client says so just before it is so.
             let is_so = async {
-                while !self.is_connected() {
+                while is_new && !self.is_connected() {
                     sleep(Duration::from_millis(5)).await;
                 }
             };
-            if timeout(SETTLED, is_so).await.is_err() {
+            if timeout(SETTLED, is_so).await.is_err() || !self.is_connected() {
+                self.link.set(Way::Away);
                 continue;
             }
-            self.outbox.changed.notify_one();
-            while self.is_connected() && !self.probe().await {}
-            self.hub.suspect(Suspect::All);
-            sleep(SETTLED).await;
-            self.hub.suspect(Suspect::All);
+            // Twice: a node or a server that is busy for a moment is no trouble.
+            if self.probe().await || self.probe().await {
+                mute_since = None;
+                if self.link.set(Way::Open) || is_new {
+                    self.outbox.changed.notify_one();
+                    self.suspect(Suspect::All);
+                }
+            } else if self.is_connected() {
+                self.link.set(Way::Mute);
+                if mute_since.get_or_insert_with(Instant::now).elapsed() > STUCK {
+                    mute_since = None;
+                    let reconnect = self.client.force_reconnect();
+                    // Where it cannot even be asked, the client is about to find out.
+                    let _ = timeout(PROBE_TIMEOUT, reconnect).await;
+                }
+            }
         }
     }
 }
@@ -563,7 +679,6 @@ mod tests {
     use crate::{
         clock::Timestamp,
         model::{Change, Content, Notification, Revision},
-        random::SeededRandom,
     };
 
     fn organization(id: &str) -> OrganizationId {
@@ -650,19 +765,5 @@ mod tests {
         ] {
             assert_eq!(without_login(url), (address.to_owned(), taken));
         }
-    }
-
-    #[test]
-    fn the_pause_before_a_connection_grows_and_is_bounded() {
-        let random = SeededRandom::new(1);
-        for attempts in [0, 1, 2, 8, 100, usize::MAX] {
-            let delay = reconnect_delay(attempts, &random);
-            assert!(
-                delay >= RECONNECT.0 / 2 && delay <= RECONNECT.1,
-                "{delay:?}"
-            );
-        }
-        assert!(reconnect_delay(1, &random) <= RECONNECT.0);
-        assert!(reconnect_delay(50, &random) >= RECONNECT.1 / 2);
     }
 }

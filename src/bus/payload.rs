@@ -1,8 +1,8 @@
 //! What goes over the bus: the events of one commit in one inbox.
 //!
 //! Protocol Buffers, so that nodes of two versions understand each other: a field
-//! that is new is skipped. Fields 1 to 4 of [`Envelope`] keep their meaning for
-//! ever; all else may change with `version`. What a node cannot read tells it at
+//! that is new is skipped. All fields of [`Envelope`] but `events` keep their meaning
+//! for ever; that may change with `version`. What a node cannot read tells it at
 //! least whose inbox changed: it looks into the store.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
-    model::{self, Content, Data, InboxEvent, InboxKey, Revision, Run},
+    model::{self, Content, Data, InboxEvent, InboxKey, OrganizationId, Revision, Run},
 };
 
 /// Of what this module writes.
@@ -21,9 +21,22 @@ const VERSION: u32 = 1;
 /// messages above 1 MiB unless it is told otherwise.
 const MAX_BYTES: usize = 512 * 1024;
 
+/// Who publishes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sender {
+    /// To know its own echo.
+    pub(super) node: Uuid,
+    /// Whose inboxes it speaks of: others may have the same names.
+    pub(super) database: Uuid,
+}
+
 /// What a payload says.
 #[derive(Debug)]
 pub(super) enum Heard {
+    /// This node said it itself.
+    Echo,
+    /// It speaks of another database, or of another organization than its subject.
+    Foreign,
     /// Events to be given to the room.
     Run(InboxKey, Run),
     /// Something happened in this inbox that cannot be told from the payload.
@@ -44,6 +57,9 @@ struct Envelope {
     /// In the order of their revisions. None: look into the store.
     #[prost(message, repeated, tag = "5")]
     events: Vec<Event>,
+    /// Of the database that the inbox is in.
+    #[prost(bytes = "vec", tag = "6")]
+    database: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -100,13 +116,14 @@ struct MarkedRead {
 }
 
 /// The payload for these events; without one, the payload for "look into the store".
-pub(super) fn encode(node: Uuid, inbox: &InboxKey, events: &[InboxEvent]) -> Vec<u8> {
+pub(super) fn encode(sender: Sender, inbox: &InboxKey, events: &[InboxEvent]) -> Vec<u8> {
     let mut envelope = Envelope {
         version: VERSION,
-        node: node.as_bytes().to_vec(),
+        node: sender.node.as_bytes().to_vec(),
         organization_id: inbox.organization_id.as_str().to_owned(),
         user_id: inbox.user_id.as_str().to_owned(),
         events: events.iter().map(event).collect(),
+        database: sender.database.as_bytes().to_vec(),
     };
     if envelope.encoded_len() > MAX_BYTES {
         envelope.events.clear();
@@ -150,23 +167,33 @@ fn event(event: &InboxEvent) -> Event {
     }
 }
 
-/// What another node says; `Ok(None)`: this node itself.
+/// What came on the subject of an organization.
 ///
 /// # Errors
 ///
 /// Where not even the inbox can be told.
-pub(super) fn decode(own: Uuid, payload: &[u8]) -> Result<Option<Heard>, String> {
+pub(super) fn decode(
+    own: Sender,
+    organization: &OrganizationId,
+    payload: &[u8],
+) -> Result<Heard, String> {
     let envelope = Envelope::decode(payload).map_err(|error| error.to_string())?;
-    if envelope.node == own.as_bytes() {
-        return Ok(None);
+    if envelope.node == own.node.as_bytes() {
+        return Ok(Heard::Echo);
+    }
+    if envelope.database != own.database.as_bytes() {
+        return Ok(Heard::Foreign);
     }
     let inbox = InboxKey::parse(&envelope.organization_id, &envelope.user_id)
         .map_err(|error| error.to_string())?;
+    if inbox.organization_id != *organization {
+        return Ok(Heard::Foreign);
+    }
     let run: Option<Run> = envelope.events.into_iter().map(inbox_event).collect();
-    Ok(Some(match run {
+    Ok(match run {
         Some(run) if envelope.version == VERSION && is_consecutive(&run) => Heard::Run(inbox, run),
         _ => Heard::Gap(inbox),
-    }))
+    })
 }
 
 /// One after the other, and at least one.
@@ -215,8 +242,14 @@ fn inbox_event(event: Event) -> Option<InboxEvent> {
 mod tests {
     use super::*;
 
-    const US: Uuid = Uuid::from_u128(1);
-    const THEM: Uuid = Uuid::from_u128(2);
+    const US: Sender = Sender {
+        node: Uuid::from_u128(1),
+        database: Uuid::from_u128(7),
+    };
+    const THEM: Sender = Sender {
+        node: Uuid::from_u128(2),
+        ..US
+    };
 
     fn inbox() -> InboxKey {
         InboxKey::parse("acme", "ann").unwrap()
@@ -253,7 +286,7 @@ mod tests {
     }
 
     fn heard(payload: &[u8]) -> Heard {
-        decode(US, payload).unwrap().unwrap()
+        decode(US, &inbox().organization_id, payload).unwrap()
     }
 
     #[test]
@@ -274,7 +307,27 @@ mod tests {
     #[test]
     fn its_own_echo_says_nothing() {
         let payload = encode(US, &inbox(), &[created(1, 0)]);
-        assert!(decode(US, &payload).unwrap().is_none());
+        assert!(matches!(heard(&payload), Heard::Echo));
+    }
+
+    #[test]
+    fn another_database_and_another_organization_are_not_believed() {
+        let elsewhere = Sender {
+            database: Uuid::from_u128(8),
+            ..THEM
+        };
+        let globex = InboxKey::parse("globex", "ann").unwrap();
+        let mut unsaid = Envelope::decode(&*encode(THEM, &inbox(), &[marked(1)])).unwrap();
+        unsaid.database.clear();
+        for payload in [
+            encode(elsewhere, &inbox(), &[marked(1)]),
+            encode(elsewhere, &inbox(), &[]),
+            encode(THEM, &globex, &[marked(1)]),
+            encode(THEM, &globex, &[]),
+            unsaid.encode_to_vec(),
+        ] {
+            assert!(matches!(heard(&payload), Heard::Foreign));
+        }
     }
 
     #[test]
@@ -300,7 +353,13 @@ mod tests {
 
     #[test]
     fn what_names_no_inbox_is_an_error() {
-        assert!(decode(US, b"\xff\xff").is_err());
-        assert!(decode(US, b"").is_err());
+        let organization = inbox().organization_id;
+        let nobody = Envelope {
+            database: US.database.as_bytes().to_vec(),
+            ..Envelope::default()
+        };
+        for payload in [&b"\xff\xff"[..], &nobody.encode_to_vec()] {
+            assert!(decode(US, &organization, payload).is_err());
+        }
     }
 }

@@ -12,16 +12,14 @@
 //!   of a replay carries the head of the last page's own.
 //! - **Nothing is held while the client is slow**: no transaction, no
 //!   connection; at most one page and a room's buffer.
+//! - **A store that is away for a moment ends nothing.** It is asked again for as
+//!   long as the client, which waits for two heartbeats, can still be told.
 //!
 //! Nothing here knows of gRPC: a test takes messages with [`Feed::next`].
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
-use tokio::{
-    task::JoinError,
-    time::{Instant, timeout_at},
-};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{Error, Inbox};
 use crate::{
@@ -36,6 +34,9 @@ use crate::{
 /// How long a run that is ahead waits for the one between. Runs of one inbox are
 /// published in order; over a bus two nodes' runs can cross.
 const REORDER_WAIT: Duration = Duration::from_millis(20);
+/// The first pause before a store that does not answer is asked again, and the
+/// longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// Where to begin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,14 +134,36 @@ enum Phase {
 }
 
 /// A replay or heal under way.
+#[derive(Clone, Copy)]
 struct CatchUp {
     cursor: Cursor,
     /// Where the live stream stood; `None` in the replay at its beginning.
     healed_from: Option<Revision>,
     /// At least this revision is known to be committed.
     at_least: Revision,
-    /// Whether the number of rows was found to be within the limit.
-    counted: bool,
+    /// The head of its first page; `None` until that was read, and the number of
+    /// rows found to be within the limit.
+    first_head: Option<Revision>,
+}
+
+impl CatchUp {
+    /// Whether the client has this row, or catches up on it: what is new to a
+    /// stream that was live rings, once. A row that changed between two pages comes
+    /// again, unless it was still to come.
+    fn repeats(&self, row: &Notification) -> bool {
+        let came_before = |head| row.revision > head && row.sequence <= self.cursor.revision;
+        self.healed_from
+            .is_none_or(|former| row.sequence <= former || self.first_head.is_some_and(came_before))
+    }
+}
+
+/// A store that does not answer.
+#[derive(Clone, Copy)]
+struct Away {
+    /// When it was asked first.
+    since: Instant,
+    failures: u32,
+    ask_again: Instant,
 }
 
 /// The feed of one stream. Dropping it leaves the room.
@@ -170,6 +193,7 @@ pub struct Feed {
     /// do not beat together.
     silence: Duration,
     last_message: Instant,
+    away: Option<Away>,
     _open: metrics::StreamGuard,
 }
 
@@ -212,6 +236,7 @@ impl Feed {
             known_since: Instant::now(),
             silence,
             last_message: Instant::now(),
+            away: None,
             _open: metrics::stream_opened(),
         };
         feed.connect(&snapshot, interval, after_revision.is_some());
@@ -333,13 +358,15 @@ impl Feed {
     fn reconnect(&mut self) -> Message {
         self.end(Some(End::Draining));
         let spread: Duration = self.inbox.feeds.reconnect_spread.into();
+        // Sooner they would come back to this node, which refuses them.
+        let delay = self.inbox.drain_delay.get().copied().unwrap_or_default();
         Message {
             position: self.position,
             revision: self.said.0,
             unread_count: self.said.1,
             replayed: false,
             event: Event::Reconnect {
-                after: self.inbox.random.up_to(spread),
+                after: delay + self.inbox.random.up_to(spread),
             },
         }
     }
@@ -377,7 +404,7 @@ impl Feed {
             cursor,
             healed_from,
             at_least,
-            counted: false,
+            first_head: None,
         });
     }
 
@@ -385,29 +412,60 @@ impl Feed {
         self.catch_up(Some(self.position), at_least);
     }
 
-    /// Waits for `read`, but not beyond the expiry.
+    /// Waits for `read`, but not beyond the expiry or a drain. `None`: the feed has
+    /// ended, or goes on as it is, and asks again.
     ///
-    /// The read is a task of its own: while a client gives no window nobody polls
-    /// its feed, and a read that stood still would keep a connection of the store
-    /// from all others.
+    /// How long a read may take is the store's to say. It is a task of its own, and
+    /// runs to its end: while a client gives no
+    /// window nobody polls its feed, and a read that stood still would keep a
+    /// connection of the store from all others.
     async fn read<T: Send + 'static>(
         &mut self,
         read: impl Future<Output = Result<T, Arc<store::Error>>> + Send + 'static,
     ) -> Option<T> {
-        let read = AbortOnDropHandle::new(tokio::spawn(read));
-        let read = async {
-            let failed = |error: JoinError| store::Error::Unavailable(error.into());
-            read.await.map_err(|error| Arc::new(failed(error)))?
-        };
-        match timeout_at(self.expiry(), read).await {
-            Ok(Ok(answer)) => Some(answer),
-            Ok(Err(error)) => {
-                self.end(Some(End::Store(error)));
-                None
+        let since = self.away.map_or_else(Instant::now, |away| away.since);
+        let answer = async {
+            if let Some(away) = self.away {
+                sleep_until(away.ask_again).await;
             }
+            let read = tokio::spawn(read).await;
+            read.map_err(|error| Arc::new(store::Error::Unavailable(error.into())))?
+        };
+        let answer = tokio::select! {
+            answer = timeout_at(self.expiry(), answer) => answer,
+            () = self.subscription.closed() => return None,
+        };
+        let error = match answer {
+            Ok(Ok(answer)) => {
+                self.away = None;
+                return Some(answer);
+            }
+            Ok(Err(error)) => error,
             // The loop looks at the clock, which may have been set.
-            Err(_) => None,
+            Err(_) => return None,
+        };
+        let failures = self.away.map_or(0, |away| away.failures) + 1;
+        let pause = self.inbox.random.backoff(failures, RETRY.0, RETRY.1);
+        let ask_again = Instant::now() + pause;
+        if matches!(*error, store::Error::Unavailable(_)) && ask_again < self.give_up(since) {
+            self.away = Some(Away {
+                since,
+                failures,
+                ask_again,
+            });
+        } else {
+            self.end(Some(End::Store(error)));
         }
+        None
+    }
+
+    /// When a store that fails since `since` is asked no more: a client
+    /// takes two heartbeat intervals without a message for a dead connection.
+    fn give_up(&self, since: Instant) -> Instant {
+        let interval: Duration = self.inbox.feeds.heartbeat_interval.into();
+        let patience = 2 * interval - interval / 5;
+        // A feed that nobody polled for long has its time all the same.
+        (self.last_message + patience).max(since + (patience - self.silence))
     }
 
     /// When to look at the clock for the expiry.
@@ -418,15 +476,15 @@ impl Feed {
     }
 
     async fn read_page(&mut self) {
-        let Phase::CatchUp(CatchUp {
+        let Phase::CatchUp(catch_up) = self.phase else {
+            return;
+        };
+        let CatchUp {
             cursor,
             healed_from,
             at_least,
-            counted,
-        }) = self.phase
-        else {
-            return;
-        };
+            first_head,
+        } = catch_up;
         let inbox = self.inbox.clone();
         let key = self.subscription.inbox().clone();
         let limit = inbox.page_limit();
@@ -449,10 +507,10 @@ impl Feed {
             return;
         }
         let most = inbox.feeds.replay_limit;
-        if !counted && page.rows.len() > most {
+        if first_head.is_none() && page.rows.len() > most {
             return self.reset("replay_limit", &page.snapshot);
         }
-        if page.next.is_some() && !counted {
+        if page.next.is_some() && first_head.is_none() {
             let position = self.position;
             let (store, key) = (inbox.store.clone(), key.clone());
             let count = async move {
@@ -466,20 +524,18 @@ impl Feed {
                 return self.reset("replay_limit", &page.snapshot);
             }
         }
-        // What changed between two pages comes again: what is new is above all
-        // that the pages before went through.
-        self.say_page(&page, healed_from.map(|former| former.max(cursor.revision)));
+        self.say_page(&page, &catch_up);
         match page.rows.last() {
             Some(last) if page.next.is_some() => {
                 let cursor = Cursor {
                     revision: last.revision,
                     sequence: last.sequence,
                 };
+                let head = first_head.unwrap_or(page.snapshot.head.revision);
                 self.phase = Phase::CatchUp(CatchUp {
                     cursor,
-                    healed_from,
-                    at_least,
-                    counted: true,
+                    first_head: Some(head),
+                    ..catch_up
                 });
             }
             _ => {
@@ -496,8 +552,8 @@ impl Feed {
         }
     }
 
-    fn say_page(&mut self, page: &Changes, healed_from: Option<Revision>) {
-        if healed_from.is_some() {
+    fn say_page(&mut self, page: &Changes, catch_up: &CatchUp) {
+        if catch_up.healed_from.is_some() {
             metrics::lag_healed(page.rows.len());
         }
         let mut position = self.position;
@@ -507,9 +563,7 @@ impl Feed {
             if next != Some(row.revision) {
                 position = row.revision;
             }
-            // What is new to a stream that was live rings; all else is repeated
-            // or caught up on.
-            let replayed = healed_from.is_none_or(|former| row.sequence <= former);
+            let replayed = catch_up.repeats(row);
             self.say(position, &page.snapshot, replayed, Event::Row(row.clone()));
         }
     }
@@ -521,7 +575,10 @@ impl Feed {
         if self.run.is_some() {
             return;
         }
-        let heartbeat = self.last_message + self.silence;
+        let mut heartbeat = self.last_message + self.silence;
+        if let Some(away) = self.away {
+            heartbeat = heartbeat.max(away.ask_again);
+        }
         let mut until = heartbeat.min(self.expiry());
         if self.is_behind() {
             until = until.min(self.known_since + REORDER_WAIT);
@@ -604,3 +661,6 @@ impl Feed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,45 +6,46 @@
 //! asked: see [`SharedReads::changes`].
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures_util::{
-    FutureExt as _,
-    future::{BoxFuture, Shared, WeakShared},
-};
+use tokio::sync::OnceCell;
 
 use crate::{
     model::InboxKey,
     store::{self, Changes, Cursor, PageLimit, Store},
 };
 
-type ReadFuture = BoxFuture<'static, Result<Arc<Changes>, Arc<store::Error>>>;
-/// Weak: a read lives as long as a caller waits for it, and gives its connection
-/// back when the last one goes away.
-type Reads = Mutex<HashMap<(InboxKey, Cursor), WeakShared<ReadFuture>>>;
+type Key = (InboxKey, Cursor);
+type Read = Arc<OnceCell<Result<Arc<Changes>, Arc<store::Error>>>>;
 
 /// The reads that are under way.
 pub(super) struct SharedReads {
     store: Arc<dyn Store>,
     /// A std mutex, held for a look-up and never across an await.
-    reads: Arc<Reads>,
+    reads: Mutex<HashMap<Key, Read>>,
 }
 
 impl SharedReads {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
         Self {
             store,
-            reads: Arc::default(),
+            reads: Mutex::default(),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Read>> {
+        // No code that can panic runs under this lock.
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// [`Store::changes`], or the answer of a read of the same page that is
     /// under way: it may be older than this call by the time of one read, so a
     /// caller that knows of a later revision looks again.
     ///
-    /// Cancel safe: the read goes on while another caller waits for it.
+    /// Cancel safe: where the caller that reads goes away, one that waits for it
+    /// reads in its place.
     pub(super) async fn changes(
         &self,
         inbox: &InboxKey,
@@ -52,44 +53,86 @@ impl SharedReads {
         limit: PageLimit,
     ) -> Result<Arc<Changes>, Arc<store::Error>> {
         let key = (inbox.clone(), cursor);
-        let read = {
-            let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
-            match reads.get(&key).and_then(WeakShared::upgrade) {
-                Some(read) => read,
-                None => {
-                    let read = self.start(key.clone(), limit);
-                    reads.extend(read.downgrade().map(|read| (key, read)));
-                    read
-                }
-            }
+        let read = self.lock().entry(key.clone()).or_default().clone();
+        let caller = Caller {
+            shared: self,
+            key,
+            read,
         };
-        read.await
-    }
-
-    fn start(&self, key: (InboxKey, Cursor), limit: PageLimit) -> Shared<ReadFuture> {
-        let (store, reads) = (self.store.clone(), self.reads.clone());
-        // Removed when it ends, and also when all its callers went away.
-        let entry = Entry { reads, key };
-        async move {
-            let (inbox, cursor) = &entry.key;
-            let page = store.changes(inbox, *cursor, limit).await;
+        let page = async || {
+            let page = self.store.changes(inbox, cursor, limit).await;
             page.map(Arc::new).map_err(Arc::new)
-        }
-        .boxed()
-        .shared()
+        };
+        caller.read.get_or_init(page).await.clone()
     }
 }
 
-struct Entry {
-    reads: Arc<Reads>,
-    key: (InboxKey, Cursor),
+/// Who waits for a read. The first one that ends, with its answer or without,
+/// takes it away: who comes later reads anew.
+struct Caller<'a> {
+    shared: &'a SharedReads,
+    key: Key,
+    read: Read,
 }
 
-impl Drop for Entry {
+impl Drop for Caller<'_> {
     fn drop(&mut self) {
-        self.reads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.key);
+        // By identity: it may have been taken away, and be another's by now.
+        if let Entry::Occupied(entry) = self.shared.lock().entry(self.key.clone())
+            && Arc::ptr_eq(entry.get(), &self.read)
+        {
+            entry.remove();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::{model::Revision, store::memory::Memory};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_together_shares_a_read_and_who_asks_later_reads_anew() {
+        const SLOW: Duration = Duration::from_millis(100);
+        let store = Arc::new(Memory::new());
+        store.set_slow(SLOW);
+        let shared = Arc::new(SharedReads::new(store.clone()));
+        let ask = || {
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                let inbox = InboxKey::parse("acme", "ann").unwrap();
+                let limit = PageLimit { rows: 1, bytes: 1 };
+                let cursor = Cursor::after(Revision::ZERO);
+                shared.changes(&inbox, cursor, limit).await.unwrap();
+            })
+        };
+        let together = [ask(), ask(), ask()];
+        for caller in together {
+            caller.await.unwrap();
+        }
+        assert_eq!(store.reads(), 1);
+        assert!(shared.lock().is_empty());
+
+        // The one that reads goes away, and the one that waits reads in its place.
+        let (goes, stays) = (ask(), ask());
+        sleep(SLOW / 2).await;
+        goes.abort();
+        goes.await.unwrap_err();
+        // By now it is no read to wait for.
+        sleep(SLOW / 4).await;
+        let later = ask();
+        stays.await.unwrap();
+        assert_eq!(store.reads(), 4);
+        // Its end does not take away the read of another.
+        let last = ask();
+        for caller in [later, last] {
+            caller.await.unwrap();
+        }
+        assert_eq!(store.reads(), 4);
+        assert!(shared.lock().is_empty());
     }
 }

@@ -352,17 +352,23 @@ async fn refuse_unsafe(connection: &mut PgConnection) -> Result<(), String> {
 }
 
 fn migrator() -> Migrator {
-    let mut migrator = super::migrator(&[(
-        "inboxes",
-        include_str!("../../migrations/postgres/0001_inboxes.sql"),
-    )]);
+    let mut migrator = super::migrator(&[
+        (
+            "inboxes",
+            include_str!("../../migrations/postgres/0001_inboxes.sql"),
+        ),
+        (
+            "database id",
+            include_str!("../../migrations/postgres/0002_database_id.sql"),
+        ),
+    ]);
     // A newer version may have migrated already, see `oldest_schema`.
     migrator.set_ignore_missing(true);
     migrator
 }
 
 /// Migrates under the lock of the migrations, refuses a schema that is too new,
-/// and makes the epoch of a new database.
+/// and makes the ids of a new database.
 async fn prepare(database: &mut PgConnection, random: &dyn Random) -> Result<(), String> {
     let migrator = migrator();
     // What `run` does; with that the compiler does not see that this is `Send`.
@@ -370,11 +376,16 @@ async fn prepare(database: &mut PgConnection, random: &dyn Random) -> Result<(),
         .run_direct(None, &mut *database, false)
         .await
         .map_err(|error| error.to_string())?;
-    sqlx::query("INSERT INTO doorbell (id, epoch) VALUES (1, $1) ON CONFLICT (id) DO NOTHING")
-        .bind(super::new_epoch(random).as_str())
-        .execute(&mut *database)
-        .await
-        .map_err(|error| error.to_string())?;
+    sqlx::query(
+        "INSERT INTO doorbell (id, epoch, database_id) VALUES (1, $1, $2) \
+         ON CONFLICT (id) DO UPDATE SET database_id = excluded.database_id \
+         WHERE doorbell.database_id IS NULL",
+    )
+    .bind(super::new_epoch(random).as_str())
+    .bind(random.uuid_v4())
+    .execute(&mut *database)
+    .await
+    .map_err(|error| error.to_string())?;
     let oldest: i64 = sqlx::query_scalar("SELECT oldest_schema FROM doorbell WHERE id = 1")
         .fetch_one(database)
         .await
@@ -549,6 +560,18 @@ impl Store for Postgres {
 
     fn lanes(&self) -> usize {
         self.lanes
+    }
+
+    async fn database_id(&self) -> Result<Uuid, Error> {
+        self.read(|connection| {
+            let query = self.query("SELECT database_id FROM doorbell WHERE id = 1");
+            async move {
+                let row = query.fetch_one(connection).await.map_err(failed)?;
+                row.try_get("database_id").map_err(failed)
+            }
+            .boxed()
+        })
+        .await
     }
 
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {

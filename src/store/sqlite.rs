@@ -163,7 +163,7 @@ async fn assert_durable(connection: &mut SqliteConnection) -> Result<(), sqlx::E
 }
 
 /// Refuses an unsafe SQLite and a schema of the future, migrates, and makes the
-/// epoch of a new database.
+/// ids of a new database.
 async fn prepare(writer: &mut SqliteConnection, random: &dyn Random) -> Result<(), String> {
     let version: String = sqlx::query_scalar("SELECT sqlite_version()")
         .fetch_one(&mut *writer)
@@ -183,11 +183,16 @@ async fn prepare(writer: &mut SqliteConnection, random: &dyn Random) -> Result<(
         ),
         error => error.to_string(),
     })?;
-    sqlx::query("INSERT INTO doorbell (id, epoch) VALUES (1, ?) ON CONFLICT (id) DO NOTHING")
-        .bind(super::new_epoch(random).as_str())
-        .execute(&mut *writer)
-        .await
-        .map_err(|error| error.to_string())?;
+    sqlx::query(
+        "INSERT INTO doorbell (id, epoch, database_id) VALUES (1, ?, ?) \
+         ON CONFLICT (id) DO UPDATE SET database_id = excluded.database_id \
+         WHERE doorbell.database_id IS NULL",
+    )
+    .bind(super::new_epoch(random).as_str())
+    .bind(random.uuid_v4())
+    .execute(&mut *writer)
+    .await
+    .map_err(|error| error.to_string())?;
     Ok(())
 }
 
@@ -197,10 +202,16 @@ fn parse_version(version: &str) -> Option<[u32; 3]> {
 }
 
 fn migrator() -> Migrator {
-    super::migrator(&[(
-        "inboxes",
-        include_str!("../../migrations/sqlite/0001_inboxes.sql"),
-    )])
+    super::migrator(&[
+        (
+            "inboxes",
+            include_str!("../../migrations/sqlite/0001_inboxes.sql"),
+        ),
+        (
+            "database id",
+            include_str!("../../migrations/sqlite/0002_database_id.sql"),
+        ),
+    ])
 }
 
 /// The texts of all statements. Those that take a number of rows have one for
@@ -741,6 +752,13 @@ impl Store for Sqlite {
         checked
             .await
             .unwrap_or_else(|error| Err(Error::Unavailable(error.into())))
+    }
+
+    async fn database_id(&self) -> Result<Uuid, Error> {
+        sqlx::query_scalar("SELECT database_id FROM doorbell WHERE id = 1")
+            .fetch_one(&self.readers)
+            .await
+            .map_err(failed)
     }
 
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {

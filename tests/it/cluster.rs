@@ -32,6 +32,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tonic::Streaming;
+use uuid::Uuid;
 
 use crate::{
     calls::page,
@@ -654,6 +655,8 @@ struct Strange {
     organization_id: String,
     #[prost(string, tag = "4")]
     user_id: String,
+    #[prost(bytes = "vec", tag = "6")]
+    database: Vec<u8>,
     #[prost(string, tag = "17")]
     news: String,
 }
@@ -678,6 +681,7 @@ async fn what_a_node_cannot_read_is_a_gap_that_it_heals() {
         node: vec![7; 16],
         organization_id: "acme".into(),
         user_id: "ann".into(),
+        database: engines::id(&cluster.database).await.into_bytes().to_vec(),
         news: "of a kind that nobody knows".into(),
     };
     for (title, payload) in [
@@ -733,6 +737,27 @@ async fn without_nats_sends_go_on_and_streams_heal_within_a_heartbeat() {
         .await
         .unwrap();
     assert_eq!(head.into_inner().unread_count, 2);
+}
+
+/// A failover is no reason for all streams to come back at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_that_is_stopped_and_started_ends_no_stream() {
+    let cluster = Cluster::with_bug(1, "", "10s").await;
+    let mut stream = live(&cluster.nodes[0]).await;
+    block_in_place(|| cluster.postgres.kill());
+    // By then the heartbeat was due, and the store was asked.
+    let nothing = timeout(Duration::from_secs(11), stream.message()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    block_in_place(|| cluster.postgres.restart());
+    let heartbeat = timeout(PROMPT, stream.message()).await.unwrap();
+    let heartbeat = heartbeat.unwrap().unwrap().event;
+    assert!(
+        matches!(heartbeat, Some(Event::Heartbeat(_))),
+        "{heartbeat:?}"
+    );
+    let mut sender = cluster.nodes[0].sender().await;
+    sender.send_in_app(request("after", None)).await.unwrap();
+    assert_eq!(rung(&mut stream).await.unwrap(), "after");
 }
 
 /// A database that is older than what its clients saw.
@@ -928,7 +953,7 @@ async fn two_nodes_with_clocks_an_hour_apart_keep_order_and_counts() {
         let chance = Arc::new(SeededRandom::new(
             hours.unsigned_abs() + u64::from(hours > 0),
         ));
-        let bus = NatsBus::open(&settings, bus::hub(&feeds), chance)
+        let bus = NatsBus::open(&settings, Uuid::nil(), bus::hub(&feeds), chance)
             .await
             .unwrap();
         let store = Arc::new(support::postgres(&database).await);
@@ -1022,9 +1047,104 @@ async fn reaches(one: &Bus, other: &Bus) -> bool {
 
 /// A node's end of NATS. The seed tells it from others.
 async fn on_nats(settings: &BusSettings, seed: u64) -> Bus {
+    on_nats_for(Uuid::nil(), settings, seed).await
+}
+
+async fn on_nats_for(database: Uuid, settings: &BusSettings, seed: u64) -> Bus {
     let hub = bus::hub(&FeedSettings::default());
     let random = Arc::new(SeededRandom::new(seed));
-    Bus::Nats(NatsBus::open(settings, hub, random).await.unwrap())
+    let nats = NatsBus::open(settings, database, hub, random);
+    Bus::Nats(nats.await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_another_database_are_not_heard() {
+    let nats = block_in_place(Nats::start);
+    let settings = BusSettings {
+        nats_url: Some(nats.url().into()),
+        ..BusSettings::default()
+    };
+    let ours = on_nats(&settings, 1).await;
+    assert!(ours.trouble().is_none(), "away after a good start");
+    let theirs = on_nats_for(Uuid::from_u128(1), &settings, 2).await;
+    let beside = on_nats(&settings, 3).await;
+    let ann = InboxKey::parse("acme", "ann").unwrap();
+    let mut subscription = ours.join(&ann).await.unwrap();
+    let run = |revision| {
+        let change = Change::MarkedRead {
+            notification_ids: vec![],
+            read_at: Timestamp::default(),
+        };
+        Arc::new(vec![InboxEvent::new(Revision::new(revision), 0, change)])
+    };
+    theirs.publish(&ann, run(7));
+    theirs.close().await;
+    // On the same subject, so it comes behind.
+    beside.publish(&ann, run(1));
+    let received = timeout(PROMPT, subscription.receive()).await.unwrap();
+    let Received::Run(run) = received else {
+        panic!("{received:?}");
+    };
+    assert_eq!(run[0].revision, Revision::new(1));
+}
+
+/// A NATS that lets this user in and forbids the subjects is no way to other nodes,
+/// until it allows them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nats_that_forbids_the_subjects_is_said_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = |permissions: &str| {
+        let user = format!("{{user: bell, password: hunter2, permissions: {permissions}}}");
+        let text = format!("authorization: {{ users: [ {user} ] }}\n");
+        support::write(&directory, "nats.conf", &text)
+    };
+    for forbidding in [
+        r#"{publish: "other.>", subscribe: ">"}"#,
+        r#"{publish: ">", subscribe: "other.>"}"#,
+    ] {
+        let file = config(forbidding);
+        let nats = block_in_place(|| Nats::start_with(&["-c", &file]));
+        let pages = free_port();
+        let database = Postgres::shared().create_database().await;
+        let setup = Setup::new()
+            .with("DATABASE_URL", database)
+            .with("METRICS_LISTEN", pages)
+            .with("NATS_URL", format!("nats://bell:hunter2@{}", nats.address));
+        let node = block_in_place(|| setup.start());
+        let ready = async |expected: &str, connected: &str| {
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let answer = page(pages, "/readyz").await;
+                let metrics = page(pages, "/metrics").await;
+                let gauge = format!("\ndoorbell_bus_connected {connected}\n");
+                let is_ready = answer.starts_with("HTTP/1.1 200 ");
+                if is_ready && answer.contains(expected) && metrics.contains(&gauge) {
+                    return;
+                }
+                assert!(Instant::now() < deadline, "{answer}: {}", node.log());
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        ready("NATS does not pass on", "0").await;
+        let warnings = || {
+            let log = node.log();
+            let warnings = log.lines().filter(|line| line.contains("\"WARN\""));
+            warnings.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut sender = node.sender().await;
+        for _ in 0..5 {
+            sender.send_in_app(request("a title", None)).await.unwrap();
+        }
+        let told = warnings()
+            .into_iter()
+            .filter(|line| line.contains("does not pass on"));
+        assert_eq!(told.count(), 1, "{:?}", warnings());
+        assert!(warnings().len() <= 2, "{:?}", warnings());
+        // Its operator mends that, and the connection stands.
+        config(r#"{publish: ">", subscribe: ">"}"#);
+        nats.reload();
+        ready("\r\n\r\nready\n", "1").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,6 +26,7 @@ use doorbell::{
     },
 };
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 /// A store that counts its reads, and answers pages when it is let.
 struct CountedStore {
@@ -85,9 +86,13 @@ impl Store for CountedStore {
     async fn unread_of(
         &self,
         inbox: &InboxKey,
-        ids: &[uuid::Uuid],
-    ) -> Result<(Snapshot, HashSet<uuid::Uuid>), Error> {
+        ids: &[Uuid],
+    ) -> Result<(Snapshot, HashSet<Uuid>), Error> {
         self.inner.unread_of(inbox, ids).await
+    }
+
+    async fn database_id(&self) -> Result<Uuid, Error> {
+        self.inner.database_id().await
     }
 
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {

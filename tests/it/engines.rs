@@ -374,6 +374,13 @@ pub async fn number(url: &str, query: &str) -> i64 {
     row.get(0)
 }
 
+/// The id of the database at a URL.
+pub async fn id(url: &str) -> uuid::Uuid {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let query = sqlx::query("SELECT database_id FROM doorbell");
+    query.fetch_one(&mut connection).await.unwrap().get(0)
+}
+
 /// A nats-server.
 pub struct Nats {
     directory: TempDir,
@@ -401,6 +408,18 @@ impl Nats {
 
     pub fn url(&self) -> String {
         format!("nats://{}", self.address)
+    }
+
+    /// Has it read its configuration anew.
+    pub fn reload(&self) {
+        let running = self.running.lock().unwrap();
+        let shell = running.as_ref().unwrap().0.id();
+        let is_server = |pid: &u32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name.contains("nats"))
+        };
+        let server: Vec<u32> = family(shell).into_iter().filter(is_server).collect();
+        signal("HUP", &server);
     }
 
     /// Ends it at once.

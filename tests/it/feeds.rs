@@ -662,7 +662,7 @@ async fn a_feed_that_is_drained_before_its_first_message_only_ends() {
         .subscribe(&key(0), Resume::default(), never)
         .await
         .unwrap();
-    inbox.drain();
+    inbox.drain(Duration::ZERO);
     let end = feed.next().await.unwrap();
     assert!(matches!(end, Err(End::Draining)), "{end:?}");
     assert!(feed.next().await.is_none());

@@ -1029,6 +1029,14 @@ async fn a_new_epoch_stays_and_leaves_all_else(backend: &mut dyn Backend) {
     assert_eq!((after.epoch, after.head), (epoch, before.head));
 }
 
+async fn a_database_stays_the_same_through_all_that_happens_to_it(backend: &mut dyn Backend) {
+    let id = backend.store().database_id().await.unwrap();
+    let epoch = doorbell::store::new_epoch(&SeededRandom::new(9));
+    backend.store().renew_epoch(&epoch).await.unwrap();
+    backend.reopen().await;
+    assert_eq!(backend.store().database_id().await.unwrap(), id);
+}
+
 /// Puts an engine under the suite: a test for each case.
 macro_rules! conformance {
     ($engine:ident, $new:expr, [$($case:ident),+ $(,)?]) => {
@@ -1075,6 +1083,7 @@ macro_rules! all_cases {
                 a_neighbour_is_neither_seen_nor_touched,
                 heads_are_answered_in_the_order_they_were_asked,
                 a_new_epoch_stays_and_leaves_all_else,
+                a_database_stays_the_same_through_all_that_happens_to_it,
             ]
         );
     };

@@ -509,7 +509,8 @@ async fn a_draining_server_sends_streams_away_and_serves_calls() {
             panic!("{messages:?}")
         };
         let wait = reconnect_after.after.unwrap();
-        assert!((0..=3).contains(&wait.seconds), "{wait:?}");
+        // After the delay, within the spread.
+        assert!((6..=9).contains(&wait.seconds), "{wait:?}");
         let delivered = before.last().map_or(position, |message| message.position);
         assert_eq!(reconnect.position, delivered);
         let refusal = assert_refused(end, Code::Unavailable, "DRAINING");

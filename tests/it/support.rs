@@ -22,6 +22,7 @@ use doorbell::{
 };
 use tempfile::TempDir;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 /// The system's clock, off by as much as the test says, and jumping about.
 #[derive(Debug, Default)]
@@ -165,9 +166,13 @@ impl Store for SlowStore {
     async fn unread_of(
         &self,
         inbox: &InboxKey,
-        ids: &[uuid::Uuid],
-    ) -> Result<(Snapshot, HashSet<uuid::Uuid>), Error> {
+        ids: &[Uuid],
+    ) -> Result<(Snapshot, HashSet<Uuid>), Error> {
         self.slowly(self.inner.unread_of(inbox, ids)).await
+    }
+
+    async fn database_id(&self) -> Result<Uuid, Error> {
+        self.inner.database_id().await
     }
 
     async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {

@@ -157,6 +157,10 @@ impl Store for Memory {
         Err(unavailable())
     }
 
+    async fn database_id(&self) -> Result<Uuid, store::Error> {
+        Ok(Uuid::nil())
+    }
+
     async fn renew_epoch(&self, _: &Epoch) -> Result<(), store::Error> {
         Ok(())
     }

@@ -1,0 +1,256 @@
+//! A store in memory, for tests of what stands above a store, in paused time: it
+//! is slow or away when it is told.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{
+    Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Snapshot, Store,
+    plan::{self, Before, Fingerprint, Keyed},
+};
+use crate::{
+    clock::Timestamp,
+    model::{Epoch, Head, InboxKey, Notification, Revision},
+};
+
+#[derive(Default)]
+struct Inbox {
+    head: Head,
+    /// By their sequences.
+    rows: BTreeMap<Revision, Row>,
+}
+
+struct Row {
+    notification: Notification,
+    keyed: Option<(String, Fingerprint)>,
+}
+
+/// The store.
+pub(crate) struct Memory {
+    inboxes: Mutex<HashMap<InboxKey, Inbox>>,
+    epoch: Mutex<Epoch>,
+    is_away: AtomicBool,
+    slowness: Mutex<Duration>,
+    reads: AtomicUsize,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        Self {
+            inboxes: Mutex::default(),
+            epoch: Mutex::new(Epoch::new("the first")),
+            is_away: AtomicBool::new(false),
+            slowness: Mutex::default(),
+            reads: AtomicUsize::new(0),
+        }
+    }
+
+    /// From now on nothing is answered, or everything.
+    pub(crate) fn set_away(&self, is_away: bool) {
+        self.is_away.store(is_away, Ordering::SeqCst);
+    }
+
+    /// From now on a read takes so long.
+    pub(crate) fn set_slow(&self, slowness: Duration) {
+        *self.slowness.lock().unwrap() = slowness;
+    }
+
+    async fn read(&self) {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let slowness = *self.slowness.lock().unwrap();
+        tokio::time::sleep(slowness).await;
+    }
+
+    /// How many reads there were, those that failed too.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
+    }
+
+    fn inboxes(&self) -> Result<MutexGuard<'_, HashMap<InboxKey, Inbox>>, Error> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(Error::Unavailable("it is away".into()));
+        }
+        Ok(self.inboxes.lock().unwrap())
+    }
+
+    fn snapshot(&self, inbox: Option<&Inbox>) -> Snapshot {
+        Snapshot {
+            epoch: self.epoch.lock().unwrap().clone(),
+            head: inbox.map(|inbox| inbox.head).unwrap_or_default(),
+        }
+    }
+}
+
+/// The rows of a page, and the first that did not fit.
+fn page<'a>(
+    mut rows: impl Iterator<Item = &'a Notification>,
+    limit: PageLimit,
+) -> (Vec<Notification>, Option<&'a Notification>) {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    for row in rows.by_ref() {
+        bytes += row.content.len_bytes();
+        if taken.len() == limit.rows || (bytes > limit.bytes && !taken.is_empty()) {
+            return (taken, Some(row));
+        }
+        taken.push(row.clone());
+    }
+    (taken, None)
+}
+
+fn changed_after(inbox: Option<&Inbox>, cursor: Cursor) -> Vec<&Notification> {
+    let rows = inbox.into_iter().flat_map(|inbox| inbox.rows.values());
+    let at = |row: &Notification| (row.revision, row.sequence);
+    let mut changed: Vec<_> = rows
+        .map(|row| &row.notification)
+        .filter(|row| at(row) > (cursor.revision, cursor.sequence))
+        .collect();
+    changed.sort_by_key(|row| at(row));
+    changed
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
+        let mut inboxes = self.inboxes()?;
+        let mut before = Before::default();
+        for key in plan::inboxes(batch) {
+            let Some(inbox) = inboxes.get(key) else {
+                continue;
+            };
+            before.heads.insert(key.clone(), inbox.head);
+            let unread = inbox.rows.values().map(|row| &row.notification);
+            let unread: HashSet<_> = unread
+                .filter(|row| row.is_unread())
+                .map(|row| row.id)
+                .collect();
+            before.unread.insert(key.clone(), unread);
+            let keyed = inbox.rows.values().filter_map(|row| {
+                let (key, fingerprint) = row.keyed.clone()?;
+                let notification = row.notification.clone();
+                let keyed = Keyed {
+                    notification,
+                    fingerprint,
+                };
+                Some((key, keyed))
+            });
+            before.keyed.insert(key.clone(), keyed.collect());
+        }
+        let plan = plan::plan(batch, before, now);
+        for insert in plan.inserts {
+            let row = Row {
+                notification: insert.notification,
+                keyed: insert.keyed,
+            };
+            let inbox = inboxes.entry(insert.inbox).or_default();
+            inbox.rows.insert(row.notification.sequence, row);
+        }
+        for mark in plan.marks {
+            let rows = inboxes.entry(mark.inbox).or_default().rows.values_mut();
+            for row in rows.filter(|row| row.notification.id == mark.id) {
+                row.notification.revision = mark.revision;
+                row.notification.read_at = Some(mark.read_at);
+            }
+        }
+        for (key, head) in plan.heads {
+            inboxes.entry(key).or_default().head = head;
+        }
+        Ok(plan.committed)
+    }
+
+    async fn heads(&self, keys: &[InboxKey]) -> Result<Vec<Snapshot>, Error> {
+        self.read().await;
+        let inboxes = self.inboxes()?;
+        Ok(keys
+            .iter()
+            .map(|key| self.snapshot(inboxes.get(key)))
+            .collect())
+    }
+
+    async fn changes(
+        &self,
+        key: &InboxKey,
+        cursor: Cursor,
+        limit: PageLimit,
+    ) -> Result<Changes, Error> {
+        self.read().await;
+        let inboxes = self.inboxes()?;
+        let inbox = inboxes.get(key);
+        let (rows, next) = page(changed_after(inbox, cursor).into_iter(), limit);
+        Ok(Changes {
+            snapshot: self.snapshot(inbox),
+            rows,
+            next: next.map(|row| row.revision),
+        })
+    }
+
+    async fn count_changes(
+        &self,
+        key: &InboxKey,
+        position: Revision,
+        at_most: usize,
+    ) -> Result<usize, Error> {
+        self.read().await;
+        let inboxes = self.inboxes()?;
+        let changed = changed_after(inboxes.get(key), Cursor::after(position));
+        Ok(changed.len().min(at_most))
+    }
+
+    async fn recent(&self, key: &InboxKey, query: RecentQuery) -> Result<Recent, Error> {
+        self.read().await;
+        let inboxes = self.inboxes()?;
+        let inbox = inboxes.get(key);
+        let rows = inbox
+            .into_iter()
+            .flat_map(|inbox| inbox.rows.values().rev());
+        let rows = rows.map(|row| &row.notification).filter(|row| {
+            row.archived_at.is_none()
+                && query.since.is_none_or(|since| row.created_at > since)
+                && query.before.is_none_or(|before| row.sequence < before)
+                && (row.read_at.is_none() || !query.unread_only)
+        });
+        let (rows, next) = page(rows, query.limit);
+        Ok(Recent {
+            snapshot: self.snapshot(inbox),
+            rows,
+            more: next.is_some(),
+        })
+    }
+
+    async fn unread_of(
+        &self,
+        key: &InboxKey,
+        ids: &[Uuid],
+    ) -> Result<(Snapshot, HashSet<Uuid>), Error> {
+        self.read().await;
+        let inboxes = self.inboxes()?;
+        let inbox = inboxes.get(key);
+        let rows = inbox.into_iter().flat_map(|inbox| inbox.rows.values());
+        let unread = rows.map(|row| &row.notification);
+        let unread = unread.filter(|row| row.is_unread() && ids.contains(&row.id));
+        Ok((self.snapshot(inbox), unread.map(|row| row.id).collect()))
+    }
+
+    async fn database_id(&self) -> Result<Uuid, Error> {
+        Ok(Uuid::nil())
+    }
+
+    async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
+        *self.epoch.lock().unwrap() = epoch.clone();
+        Ok(())
+    }
+
+    async fn check(&self, _: bool) -> Result<(), Error> {
+        self.inboxes().map(drop)
+    }
+
+    async fn close(&self) {}
+}
