@@ -4,7 +4,7 @@
 //! `live/page.html` is built from `clients/web` and kept here, so that a build of
 //! this crate needs no npm; the tests prove that it is what the sources build. The
 //! page holds no secret: its tokens come in the fragment of its URL, which no
-//! server sees.
+//! server sees, and which leaves the address bar at once.
 
 use axum::{
     Router,

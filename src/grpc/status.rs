@@ -3,7 +3,7 @@
 //! Every status carries a `google.rpc.ErrorInfo` with a stable reason, so that a
 //! client can tell a terminal error from a passing one.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -15,6 +15,7 @@ use crate::{
     metrics,
     proto::ErrorReason,
     store,
+    telemetry::Seldom,
 };
 
 /// `google.rpc.ErrorInfo.domain` of all errors.
@@ -148,7 +149,11 @@ fn of_store(error: &store::Error) -> Status {
              try again in a moment, with the same idempotency_key",
         ),
         store::Error::Refused(_) | store::Error::Corrupt(_) | store::Error::Inconsistent { .. } => {
-            tracing::error!(%error, "the store holds what it cannot, or refuses what it should take");
+            static SAID: LazyLock<Seldom> = LazyLock::new(|| Seldom::new(1));
+            if let Some(times) = SAID.now() {
+                let what = "the store holds what it cannot, or refuses what it should take";
+                tracing::error!(%error, times, "{what}");
+            }
             internal()
         }
     }

@@ -313,6 +313,26 @@ test("older ones come as one scrolls, down to the first", async () => {
   expect(await page.locator(".doorbell-more").count()).toBe(0);
 });
 
+test("what traces the calls of a page does not stop its bell", async () => {
+  await context.addInitScript(() => {
+    const fetch = window.fetch;
+    window.fetch = (input, init) => {
+      const headers = new Headers(init?.headers);
+      for (const name of [
+        ...["traceparent", "tracestate", "baggage", "sentry-trace", "b3", "x-b3-traceid"],
+        ...["x-datadog-trace-id", "newrelic", "x-amzn-trace-id", "x-cloud-trace-context"],
+      ]) {
+        headers.set(name, "1");
+      }
+      return fetch(input, { ...init, headers });
+    };
+  });
+  const page = await tab();
+  await untilStatus(page, "live");
+  await doorbell.send("alice", "traced");
+  await untilBell(page, unread(1));
+});
+
 /** Serious findings of axe-core (https://github.com/dequelabs/axe-core). */
 async function findings(page: Page): Promise<unknown[]> {
   const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
@@ -348,6 +368,9 @@ for (const { name, ...look } of LOOKS) {
         return (await page.getByTestId(`${user}-status`).textContent()) === "live";
       });
     }
+    // The tokens of the link are not in the address any more, and a reload has them.
+    expect(page.url()).toBe(`${doorbell.url}/`);
+    await page.reload();
     const title = page.getByLabel("Title");
     for (const text of ["Bob commented on your plan", "Your report is ready"]) {
       await title.fill(text);

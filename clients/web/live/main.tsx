@@ -24,14 +24,27 @@ interface Person {
   readonly token: string;
 }
 
-/** Tokens stand in the fragment, which no server sees. */
 interface Cast {
   readonly sender: string;
   readonly people: readonly Person[];
 }
 
+const KEPT = "doorbell-live";
+
+/**
+ * Tokens come in the fragment, which no server sees. They leave the address bar at once,
+ * so that no history, bookmark or copied link has them, and outlive a reload of this tab.
+ */
+function tokens(): URLSearchParams {
+  if (location.hash.length > 1) {
+    sessionStorage.setItem(KEPT, location.hash.slice(1));
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+  return new URLSearchParams(sessionStorage.getItem(KEPT) ?? "");
+}
+
 function cast(): Cast | undefined {
-  const fragment = new URLSearchParams(location.hash.slice(1));
+  const fragment = tokens();
   const sender = fragment.get("sender");
   const people = ["alice", "bob"].flatMap((user) => {
     const token = fragment.get(user);
