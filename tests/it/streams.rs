@@ -12,7 +12,7 @@ use bytes::Bytes;
 use doorbell::{
     clock::Timestamp,
     proto::{
-        GetUnreadCountRequest, Notification, SendInAppRequest, SubscribeRequest,
+        GetUnreadCountRequest, MarkReadRequest, Notification, SendInAppRequest, SubscribeRequest,
         notification_service_client::NotificationServiceClient, subscribe_response::Event,
     },
 };
@@ -413,6 +413,13 @@ async fn a_full_queue_refuses_at_once() {
         .await
         .unwrap();
     assert_eq!(head.into_inner().revision, 0);
+    // Nor does a mark of what is not there.
+    let nothing = MarkReadRequest {
+        notification_ids: vec![uuid::Uuid::from_u128(7).to_string()],
+    };
+    let marked = timeout(PATIENCE / 10, ann.mark_read(nothing)).await;
+    let marked = marked.expect("it does not wait for the writer").unwrap();
+    assert_eq!(marked.into_inner().marked_count, 0);
     lock.release().await;
     let answers = under_way.join_all().await;
     assert_eq!(answers.len(), 2, "one in the batch, one in the queue");
