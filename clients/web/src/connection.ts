@@ -192,7 +192,6 @@ export class Connection {
         if (isFirst || isHeld) continue;
         const backoff = cure === "wait" ? this.#backoff : this.#refusals;
         await this.#pause(retryDelayOf(error) + backoff.next(), signal);
-        if (this.#status === "failed") this.#status = "reconnecting";
       }
     }
   }

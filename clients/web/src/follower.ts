@@ -19,6 +19,8 @@ export class Follower implements Source {
   readonly #group: Group;
   /** What the leader calls the state that is here. */
   #version: string | undefined;
+  /** The ids of what is to be announced, once the list has it. */
+  readonly #rings: string[] = [];
   /** Those who wait for a page. */
   readonly #waiting = new Set<() => void>();
 
@@ -60,6 +62,7 @@ export class Follower implements Source {
   #follow({ status, problem, version, news, rings }: Standing): void {
     const { oldest, epoch, revision, unreadCount } = this.state;
     const isNew = version !== this.#version;
+    this.#rings.push(...rings);
     if (isNew) {
       if (!("from" in news)) {
         // What is shown stays until the leader has something.
@@ -81,7 +84,7 @@ export class Follower implements Source {
     this.problem = problem;
     if (this.state.oldest !== oldest) this.#arrived();
     this.#house.changed();
-    for (const id of rings) {
+    for (const id of this.#rings.splice(0)) {
       const row = this.state.rows.find((held) => held.id === id);
       if (row) this.#house.ring(row);
     }
