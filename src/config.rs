@@ -351,7 +351,7 @@ pub struct StoreSettings {
     #[arg(long, env = "DOORBELL_DATABASE_WRITERS", value_name = "CONNECTIONS",
           default_value_t = Self::default().database_writers)]
     pub database_writers: usize,
-    /// The way to Postgres past a pooler, for migrations and locks [default: the database URL]
+    /// The way to Postgres past a pooler, for migrations [default: the database URL]
     #[arg(
         long,
         env = "DOORBELL_DATABASE_DIRECT_URL",
@@ -376,7 +376,7 @@ pub struct StoreSettings {
     #[arg(long, env = "DOORBELL_DATABASE_CONNECT_TIMEOUT", value_name = "DURATION",
           default_value_t = Self::default().database_connect_timeout)]
     pub database_connect_timeout: humantime::Duration,
-    /// Postgres ends a statement, and the wait for a lock, after this long
+    /// Postgres ends a statement after this long
     #[arg(long, env = "DOORBELL_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION",
           default_value_t = Self::default().database_statement_timeout)]
     pub database_statement_timeout: humantime::Duration,
@@ -416,7 +416,7 @@ impl StoreSettings {
             return Err(Error::new(
                 "database-pooler",
                 "needs --database-direct-url (DOORBELL_DATABASE_DIRECT_URL) beside it: \
-                 migrations and locks do not work through a pooler",
+                 migrations do not work through a pooler",
             ));
         }
         Ok(())

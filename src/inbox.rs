@@ -5,6 +5,7 @@
 
 pub mod feed;
 mod head_reader;
+mod readers;
 mod room_check;
 mod shared_read;
 pub mod writer;
@@ -14,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
@@ -21,13 +23,14 @@ use crate::{
     bus::Bus,
     clock::Clock,
     config::{FeedSettings, WriterSettings},
-    hub::JoinError,
+    hub,
     model::{InboxKey, NewNotification},
     random::Random,
     store::{self, Mutation, Outcome, PageLimit, Recent, RecentQuery, Snapshot, Store},
 };
 use feed::{Feed, Resume};
 use head_reader::HeadReader;
+use readers::Readers;
 use shared_read::SharedReads;
 use writer::Writer;
 
@@ -45,7 +48,7 @@ pub enum Error {
     Closed,
     /// The room could not be joined.
     #[error(transparent)]
-    Join(#[from] JoinError),
+    Join(#[from] hub::JoinError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] Arc<store::Error>),
@@ -64,6 +67,7 @@ pub struct Inbox {
     writer: Writer,
     heads: HeadReader,
     heals: SharedReads,
+    readers: Readers,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     feeds: FeedSettings,
@@ -84,7 +88,8 @@ impl Inbox {
         let bus = Arc::new(bus);
         let writer = Writer::start(&store, &bus, &clock, writer);
         let heads = HeadReader::start(store.clone());
-        let heals = SharedReads::new(store.clone());
+        let readers = Readers::default();
+        let heals = SharedReads::new(store.clone(), readers.clone());
         let check = room_check::run(store.clone(), bus.hub().clone());
         Arc::new(Self {
             store,
@@ -92,6 +97,7 @@ impl Inbox {
             writer,
             heads,
             heals,
+            readers,
             clock,
             random,
             feeds,
@@ -149,10 +155,20 @@ impl Inbox {
     }
 
     /// Lists an inbox, newest first. `query.limit.bytes` is lowered to the
-    /// setting's.
+    /// setting's. Cancel safe.
     pub async fn recent(&self, inbox: &InboxKey, mut query: RecentQuery) -> Result<Recent, Error> {
         query.limit.bytes = query.limit.bytes.min(self.feeds.page_bytes);
-        Ok(self.store.recent(inbox, query).await?)
+        let place = self.readers.place(inbox).await;
+        let (store, inbox) = (self.store.clone(), inbox.clone());
+        // It goes on when its caller goes away: what ends in the midst of a statement
+        // takes its connection along.
+        let read = tokio::spawn(async move {
+            let page = store.recent(&inbox, query).await;
+            drop(place);
+            page
+        });
+        let failed = |error: JoinError| store::Error::Unavailable(error.into());
+        Ok(read.await.map_err(failed)??)
     }
 
     /// Follows an inbox until `expires_at`. Cancel safe.

@@ -58,7 +58,14 @@ pub const EVENT_KINDS: &[&str] = &[
 pub const RESET_REASONS: &[&str] = &["epoch", "above_head", "below_floor", "replay_limit", OTHER];
 
 /// Values of `reason` of a commit that failed.
-pub const COMMIT_FAILURES: &[&str] = &["constraint", "corrupt", "in_doubt", "unavailable", OTHER];
+pub const COMMIT_FAILURES: &[&str] = &[
+    "constraint",
+    "corrupt",
+    "held",
+    "in_doubt",
+    "unavailable",
+    OTHER,
+];
 
 /// Values of `reason` of lines that are not in the log: nobody read it fast enough, or
 /// one user opened and closed streams faster than is worth a line each.

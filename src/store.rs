@@ -54,6 +54,9 @@ pub enum Error {
     /// The database is damaged; nothing was changed.
     #[error("the database is damaged: {0}")]
     Corrupt(#[source] Source),
+    /// Somebody else holds an inbox of this batch for too long; nothing was changed.
+    #[error("an inbox is held by another transaction: {0}")]
+    Held(#[source] Source),
     /// A row holds what cannot be: somebody else wrote it, or a bug.
     #[error("{table}.{column} of row {row}: {problem}")]
     Inconsistent {
@@ -79,6 +82,7 @@ impl Error {
             Self::InDoubt(_) => "in_doubt",
             Self::Refused(_) => "constraint",
             Self::Corrupt(_) | Self::Inconsistent { .. } => "corrupt",
+            Self::Held(_) => "held",
             Self::Open(_) => "unavailable",
         }
     }
@@ -88,7 +92,7 @@ impl Error {
     pub fn may_be_of_a_member(&self) -> bool {
         matches!(
             self,
-            Self::Refused(_) | Self::Corrupt(_) | Self::Inconsistent { .. }
+            Self::Refused(_) | Self::Held(_) | Self::Corrupt(_) | Self::Inconsistent { .. }
         )
     }
 }
@@ -304,8 +308,7 @@ pub async fn open(
     random: &dyn Random,
 ) -> Result<Arc<dyn Store>, Error> {
     let url = settings.database_url();
-    let scheme = url.split(':').next().unwrap_or_default();
-    match scheme {
+    match url.split(':').next().unwrap_or_default() {
         "sqlite" => {
             let readers = u32::try_from(settings.database_readers).unwrap_or(u32::MAX);
             Ok(Arc::new(sqlite::Sqlite::open(&url, readers, random).await?))
@@ -313,9 +316,10 @@ pub async fn open(
         "postgres" | "postgresql" => Ok(Arc::new(
             postgres::Postgres::open(settings, sharing, random).await?,
         )),
-        _ => Err(Error::Open(format!(
-            "the database URL must begin with `sqlite://` or `postgres://`, not with `{scheme}:`"
-        ))),
+        // What it begins with is not repeated: it may be a password.
+        _ => Err(Error::Open(
+            "the database URL must begin with `sqlite://` or `postgres://`".into(),
+        )),
     }
 }
 
@@ -327,7 +331,7 @@ pub fn new_epoch(random: &dyn Random) -> Epoch {
 /// How a process works on a store that others may use as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// A node without a bus: it and any other refuse each other.
+    /// A node without a bus: it does not start beside another, nor another beside it.
     Alone,
     /// One of several nodes, which have a bus.
     Shared,
@@ -356,9 +360,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_url_that_no_engine_serves_is_refused_in_one_line() {
-        for (url, problem) in [
-            ("mysql://localhost/x", "not with `mysql:`"),
-            ("", "must begin with"),
+        for url in [
+            "mysql://localhost/x",
+            "host=db password=hunter2",
+            "hunter2://x",
+            "",
         ] {
             let settings = StoreSettings {
                 database_url: Some(url.into()),
@@ -366,7 +372,8 @@ mod tests {
             };
             let opened = open(&settings, Sharing::Alone, &SeededRandom::new(1)).await;
             let error = opened.err().unwrap().to_string();
-            assert!(error.contains(problem), "{error}");
+            assert!(error.contains("must begin with"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
             assert_eq!(error.lines().count(), 1);
         }
     }

@@ -137,7 +137,7 @@ pub fn of(error: &inbox::Error) -> Status {
 fn of_store(error: &store::Error) -> Status {
     tracing::debug!(%error, "the store failed");
     match error {
-        store::Error::Unavailable(_) | store::Error::Open(_) => passing(
+        store::Error::Unavailable(_) | store::Error::Held(_) | store::Error::Open(_) => passing(
             Code::Unavailable,
             ErrorReason::StoreUnavailable,
             "the store does not answer; try again in a moment",

@@ -497,6 +497,7 @@ impl Feed {
                         return Ok(page);
                     }
                 }
+                let _place = inbox.readers.place(&key).await;
                 Ok(Arc::new(inbox.store.changes(&key, cursor, limit).await?))
             }
         };
@@ -512,10 +513,11 @@ impl Feed {
         }
         if page.next.is_some() && first_head.is_none() {
             let position = self.position;
-            let (store, key) = (inbox.store.clone(), key.clone());
+            let (inbox, key) = (inbox.clone(), key.clone());
             let count = async move {
                 let at_most = most.saturating_add(1);
-                Ok(store.count_changes(&key, position, at_most).await?)
+                let _place = inbox.readers.place(&key).await;
+                Ok(inbox.store.count_changes(&key, position, at_most).await?)
             };
             let Some(count) = self.read(count).await else {
                 return;

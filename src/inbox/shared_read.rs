@@ -12,6 +12,7 @@ use std::{
 
 use tokio::sync::OnceCell;
 
+use super::readers::Readers;
 use crate::{
     model::InboxKey,
     store::{self, Changes, Cursor, PageLimit, Store},
@@ -23,14 +24,16 @@ type Read = Arc<OnceCell<Result<Arc<Changes>, Arc<store::Error>>>>;
 /// The reads that are under way.
 pub(super) struct SharedReads {
     store: Arc<dyn Store>,
+    readers: Readers,
     /// A std mutex, held for a look-up and never across an await.
     reads: Mutex<HashMap<Key, Read>>,
 }
 
 impl SharedReads {
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, readers: Readers) -> Self {
         Self {
             store,
+            readers,
             reads: Mutex::default(),
         }
     }
@@ -60,6 +63,7 @@ impl SharedReads {
             read,
         };
         let page = async || {
+            let _place = self.readers.place(inbox).await;
             let page = self.store.changes(inbox, cursor, limit).await;
             page.map(Arc::new).map_err(Arc::new)
         };
@@ -100,7 +104,7 @@ mod tests {
         const SLOW: Duration = Duration::from_millis(100);
         let store = Arc::new(Memory::new());
         store.set_slow(SLOW);
-        let shared = Arc::new(SharedReads::new(store.clone()));
+        let shared = Arc::new(SharedReads::new(store.clone(), Readers::default()));
         let ask = || {
             let shared = shared.clone();
             tokio::spawn(async move {

@@ -155,7 +155,7 @@ impl Lane {
 
     /// Commits and answers `batch`; in halves, and so on down to single members,
     /// where one of them may be at fault: the others must not fail for its sake.
-    async fn commit(&mut self, batch: &[Mutation], mut answers: Vec<Answer>) {
+    async fn commit(&mut self, batch: &[Mutation], answers: Vec<Answer>) {
         let began = Instant::now();
         let now = self.clock.now();
         match self.store.commit(batch, now).await {
@@ -166,27 +166,29 @@ impl Lane {
                 self.publish_and_answer(committed, answers).await;
             }
             Err(error) if error.may_be_of_a_member() && batch.len() > 1 => {
-                let (first, second) = batch.split_at(batch.len() / 2);
-                let answers_of_second = answers.split_off(first.len());
-                Box::pin(self.commit(first, answers)).await;
-                Box::pin(self.commit(second, answers_of_second)).await;
+                let is_held = matches!(error, store::Error::Held(_));
+                let mut members: Vec<_> = batch.iter().cloned().zip(answers).collect();
+                members.sort_by(|(one, _), (other, _)| one.inbox().cmp(other.inbox()));
+                let Some(at) = middle(&members, is_held) else {
+                    return fail(error, members.into_iter().map(|(_, answer)| answer));
+                };
+                let later = members.split_off(at);
+                for half in [members, later] {
+                    let (batch, answers): (Vec<_>, Vec<_>) = half.into_iter().unzip();
+                    Box::pin(self.commit(&batch, answers)).await;
+                }
             }
             Err(error) => {
-                metrics::commit_failed(error.name());
                 if !error.may_be_of_a_member() {
                     self.is_failing.store(true, Ordering::Relaxed);
                 }
-                tracing::error!(%error, writes = batch.len(), "a commit failed");
                 if matches!(error, store::Error::InDoubt(_)) {
                     // If it happened, nobody was told.
                     for mutation in batch {
                         self.bus.recheck(mutation.inbox());
                     }
                 }
-                let error = Arc::new(error);
-                for answer in answers {
-                    let _ = answer.send(Err(error.clone()));
-                }
+                fail(error, answers);
             }
         }
     }
@@ -241,6 +243,32 @@ impl Lane {
             self.bus.publish(&inbox, Arc::new(run));
         }
     }
+}
+
+fn fail(
+    error: store::Error,
+    answers: impl IntoIterator<Item = Answer, IntoIter: ExactSizeIterator>,
+) {
+    let answers = answers.into_iter();
+    metrics::commit_failed(error.name());
+    tracing::error!(%error, writes = answers.len(), "a commit failed");
+    let error = Arc::new(error);
+    for answer in answers {
+        let _ = answer.send(Err(error.clone()));
+    }
+}
+
+/// Where to part members that are in the order of their inboxes: near the middle and
+/// between two inboxes. Those of one inbox are parted only if it is not its head that
+/// is held: then each would wait for it in turn.
+fn middle(members: &[(Mutation, Answer)], is_held: bool) -> Option<usize> {
+    let half = members.len() / 2;
+    let inbox = members[half].0.inbox();
+    let before = members.partition_point(|(member, _)| member.inbox() < inbox);
+    let after = members.partition_point(|(member, _)| member.inbox() <= inbox);
+    let between = [before, after].into_iter();
+    let mut between = between.filter(|at| (1..members.len()).contains(at));
+    between.next().or((!is_held).then_some(half))
 }
 
 fn answer(outcomes: Vec<Outcome>, answers: Vec<Answer>) {

@@ -1,19 +1,20 @@
 //! The shared store: one Postgres for any number of nodes.
 //!
-//! `commit` writes batches, here is the rest: opening, with what a server must be
+//! `commit` writes batches by `statements`, here is the rest: opening, with what a server must be
 //! like, and reading. A page and its head are one statement, and so of one moment.
 
 mod commit;
 mod connections;
-mod lock;
+mod statements;
+mod url;
 
-use std::{collections::HashSet, str::FromStr as _, time::Duration};
+use std::{collections::HashSet, sync::atomic::AtomicUsize, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, Postgres as Engine, Row as _,
-    migrate::Migrator,
+    migrate::{MigrateError, Migrator},
     postgres::{PgArguments, PgConnectOptions},
     query::Query,
 };
@@ -32,12 +33,22 @@ use crate::{
     random::Random,
 };
 use connections::Connections;
-use lock::{Mode, NodeLock};
 
 /// As `server_version_num` says it.
 const OLDEST_POSTGRES: u32 = 150_000;
 /// A client waits this much longer than the server may take, for the answer.
 const GRACE: Duration = Duration::from_secs(1);
+/// The longest wait for one lock, such as a head: who holds it longer has vanished, or is
+/// no doorbell.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// A machine that vanished is noticed after 20 seconds, and not after hours.
+const KEEPALIVES: [(&str, &str); 3] = [
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+];
+/// A transaction whose node says nothing for so long is ended.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Another node that migrates may take this long.
 const MIGRATE_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -52,7 +63,7 @@ const SNAPSHOTS: &str = "SELECT d.epoch, i.revision AS head_revision, i.unread_c
 /// A page with its head and epoch in one statement, so in one snapshot. An inbox
 /// without a head row, and a page without rows, are nulls.
 macro_rules! page {
-    ($filter:literal, $order:literal, $limit:literal) => {
+    ($filter:expr, $order:literal, $limit:literal) => {
         concat!(
             "SELECT d.epoch, i.revision AS head_revision, i.unread_count, i.floor, \
              i.last_created_at, ",
@@ -77,16 +88,23 @@ const CHANGES: &str = page!(
     "n.revision, n.sequence",
     "$5"
 );
-const RECENT: &str = page!(
-    "sequence < $3 AND archived_at IS NULL",
-    "n.sequence DESC",
-    "$4"
-);
-const RECENT_UNREAD: &str = page!(
-    "sequence < $3 AND archived_at IS NULL AND read_at IS NULL",
-    "n.sequence DESC",
-    "$4"
-);
+/// No row is read where none is newer than `since`: that is asked of the head, once.
+macro_rules! recent {
+    ($filter:literal) => {
+        page!(
+            concat!(
+                "sequence < $3 AND archived_at IS NULL AND (SELECT last_created_at FROM inboxes \
+                 WHERE organization_id = $1 AND user_id = $2) > $5",
+                $filter
+            ),
+            "n.sequence DESC",
+            "$4"
+        )
+    };
+}
+
+const RECENT: &str = recent!("");
+const RECENT_UNREAD: &str = recent!(" AND read_at IS NULL");
 const COUNT_CHANGES: &str = "SELECT count(*) FROM (SELECT 1 FROM notifications \
      WHERE organization_id = $1 AND user_id = $2 AND revision > $3 LIMIT $4) AS n";
 
@@ -108,13 +126,12 @@ pub struct Postgres {
     most_readers: usize,
     is_pooled: bool,
     begin: String,
-    begin_making_heads: String,
-    begin_reading: String,
+    /// How many there were.
+    commits: AtomicUsize,
     /// The most that a statement may take, seen from here.
     patience: Duration,
     /// The most that it may take to learn what became of a commit.
     resolve_within: Duration,
-    lock: Option<NodeLock>,
 }
 
 impl Postgres {
@@ -126,11 +143,18 @@ impl Postgres {
         random: &dyn Random,
     ) -> Result<Self, Error> {
         let connect_timeout: Duration = settings.database_connect_timeout.into();
+        let is_pooled = settings.database_pooler;
+        let parse = |variable, text: &str| {
+            let options = url::parse(variable, text)?;
+            // Behind a pooler it would be said of connections that others use.
+            Ok(options.application_name(if is_pooled { BESIDE } else { name(sharing) }))
+        };
         let options = parse("DOORBELL_DATABASE_URL", &settings.database_url())?;
         let direct = match settings.database_direct_url() {
             Some(url) => parse("DOORBELL_DATABASE_DIRECT_URL", url)?,
             None => options.clone(),
         };
+        let direct = direct.options(KEEPALIVES);
         let place = format!(
             "{}:{}/{}",
             direct.get_host(),
@@ -144,39 +168,49 @@ impl Postgres {
             .await
             .map_err(cannot_use)?;
         refuse_unsafe(&mut connection).await.map_err(cannot_use)?;
-        let take = |mode| NodeLock::take(mode, direct.clone(), connect_timeout);
-        let lock = match sharing {
-            Sharing::Alone => Some(take(Mode::Exclusive).await.map_err(cannot_use)?),
-            Sharing::Shared => Some(take(Mode::Shared).await.map_err(cannot_use)?),
-            Sharing::Beside => None,
-        };
+        refuse_beside(&mut connection, sharing)
+            .await
+            .map_err(cannot_use)?;
         timeout(MIGRATE_TIMEOUT, prepare(&mut connection, random))
             .await
             .unwrap_or_else(|_| Err("another process holds the lock of the migrations".into()))
             .map_err(cannot_use)?;
-        drop(connection);
 
         let statement_timeout: Duration = settings.database_statement_timeout.into();
-        let is_pooled = settings.database_pooler;
-        let millis = statement_timeout.as_millis();
+        // A lock's is the shorter one: what is not to be had is told from what is slow.
+        let millis = |time: Duration| time.as_millis().to_string();
+        let timeouts = [
+            ("statement_timeout", millis(statement_timeout)),
+            (
+                "lock_timeout",
+                millis(LOCK_TIMEOUT.min(statement_timeout / 2)),
+            ),
+            ("idle_in_transaction_session_timeout", millis(IDLE_TIMEOUT)),
+        ];
+        let set: String = timeouts
+            .iter()
+            .map(|(name, value)| format!("; SET LOCAL {name} = {value}"))
+            .collect();
         let options = if is_pooled {
             // Its statements are planned anew, and settings would not last.
             options.statement_cache_capacity(0)
         } else {
             // Each statement finds its rows by its key: a plan that was made
             // while a table was small must not read it whole when it is large.
-            options.options([
-                ("enable_seqscan", "off"),
-                ("enable_hashjoin", "off"),
-                ("enable_mergejoin", "off"),
-                ("plan_cache_mode", "force_generic_plan"),
-                ("jit", "off"),
-                // What is written by one statement waits for its sync, too, and
-                // takes the latest head that it waited for.
-                ("synchronous_commit", "on"),
-                ("default_transaction_isolation", "read committed"),
-                ("statement_timeout", &format!("{millis}ms")),
-            ])
+            options
+                .options([
+                    ("enable_seqscan", "off"),
+                    ("enable_hashjoin", "off"),
+                    ("enable_mergejoin", "off"),
+                    ("plan_cache_mode", "force_generic_plan"),
+                    ("jit", "off"),
+                    // What is written by one statement waits for its sync, too, and
+                    // takes the latest head that it waited for.
+                    ("synchronous_commit", "on"),
+                    ("default_transaction_isolation", "read committed"),
+                ])
+                .options(KEEPALIVES)
+                .options(timeouts)
         };
         let connections = async |most| {
             let opened =
@@ -189,14 +223,12 @@ impl Postgres {
             lanes: settings.database_writers,
             most_readers: settings.database_readers,
             is_pooled,
-            begin: begin("on", millis),
-            // Nothing was promised of a head that is empty; what commits behind
-            // it with `on` takes it along.
-            begin_making_heads: begin("off", millis),
-            begin_reading: format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {millis}"),
+            begin: format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on{set}"
+            ),
+            commits: AtomicUsize::new(0),
             patience: statement_timeout + GRACE,
             resolve_within: connect_timeout + statement_timeout,
-            lock,
         })
     }
 
@@ -224,7 +256,7 @@ impl Postgres {
                 if !self.is_pooled {
                     return work(&mut connection).await;
                 }
-                run(&mut connection, &self.begin_reading).await?;
+                run(&mut connection, &self.begin).await?;
                 let answer = work(&mut connection).await?;
                 run(&mut connection, "COMMIT").await?;
                 Ok(answer)
@@ -273,13 +305,6 @@ impl Postgres {
     }
 }
 
-fn begin(synchronous_commit: &str, timeout_millis: u128) -> String {
-    format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = {synchronous_commit}; \
-         SET LOCAL statement_timeout = {timeout_millis}"
-    )
-}
-
 /// Runs statements of ours without parameters: where a transaction begins and ends.
 /// One that is not ended goes with its connection.
 async fn run(connection: &mut PgConnection, statements: &str) -> Result<(), Error> {
@@ -290,25 +315,66 @@ async fn run(connection: &mut PgConnection, statements: &str) -> Result<(), Erro
         .map_err(failed)
 }
 
-fn parse(variable: &str, url: &str) -> Result<PgConnectOptions, Error> {
-    // The URL may hold a password: it is not repeated.
-    PgConnectOptions::from_str(url)
-        .map(|options| {
-            options
-                .application_name("doorbell")
-                .extra_float_digits(None)
-        })
-        .map_err(|error| Error::Open(format!("{variable} is no URL of a Postgres: {error}")))
-}
-
 async fn connect(options: &PgConnectOptions, within: Duration) -> Result<PgConnection, String> {
     match timeout(within, PgConnection::connect_with(options)).await {
         Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(words(&error)),
         Err(_) => Err(format!(
             "no answer within {}",
             humantime::format_duration(within)
         )),
+    }
+}
+
+/// What a node is called on the server, which tells others how it works.
+const ALONE: &str = "doorbell without NATS";
+const SHARED: &str = "doorbell with NATS";
+const BESIDE: &str = "doorbell";
+
+fn name(sharing: Sharing) -> &'static str {
+    match sharing {
+        Sharing::Alone => ALONE,
+        Sharing::Shared => SHARED,
+        Sharing::Beside => BESIDE,
+    }
+}
+
+/// Refuses to start beside a node that would not ring this one's streams, or the other
+/// way round: most likely a setting was forgotten. A deterrent and no more: nothing is
+/// wrong in the store if two write, and events come with the next heartbeat.
+async fn refuse_beside(connection: &mut PgConnection, sharing: Sharing) -> Result<(), String> {
+    let (others, without) = match sharing {
+        Sharing::Alone => (vec![ALONE, SHARED], ""),
+        Sharing::Shared => (vec![ALONE], " without DOORBELL_NATS_URL"),
+        Sharing::Beside => return Ok(()),
+    };
+    // Of two that start at once, the older one goes on.
+    let is_there = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity AS other JOIN pg_stat_activity AS this \
+         ON this.pid = pg_backend_pid() AND other.datname = this.datname \
+         AND (other.backend_start, other.pid) < (this.backend_start, this.pid) \
+         WHERE other.application_name = ANY ($1))",
+    );
+    match is_there.bind(others).fetch_one(connection).await {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(format!(
+            "another doorbell works on it{without}; several need DOORBELL_NATS_URL, on each of them"
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// An error in words, with what helps.
+fn words(error: &sqlx::Error) -> String {
+    let text = error.to_string();
+    match code(error) {
+        Some("08P01") if text.contains("startup parameter") => {
+            format!("{text}; a pooler needs DOORBELL_DATABASE_POOLER and a direct URL beside it")
+        }
+        Some("42501") => format!(
+            "{text}; the user needs CREATE on the schema: GRANT CREATE ON SCHEMA public TO the user"
+        ),
+        _ => text,
     }
 }
 
@@ -361,6 +427,10 @@ fn migrator() -> Migrator {
             "database id",
             include_str!("../../migrations/postgres/0002_database_id.sql"),
         ),
+        (
+            "commits",
+            include_str!("../../migrations/postgres/0003_commits.sql"),
+        ),
     ]);
     // A newer version may have migrated already, see `oldest_schema`.
     migrator.set_ignore_missing(true);
@@ -375,7 +445,12 @@ async fn prepare(database: &mut PgConnection, random: &dyn Random) -> Result<(),
     migrator
         .run_direct(None, &mut *database, false)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| match &error {
+            MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
+                words(source)
+            }
+            _ => error.to_string(),
+        })?;
     sqlx::query(
         "INSERT INTO doorbell (id, epoch, database_id) VALUES (1, $1, $2) \
          ON CONFLICT (id) DO UPDATE SET database_id = excluded.database_id \
@@ -412,11 +487,9 @@ fn is_dead(error: &Error) -> bool {
     };
     match source.downcast_ref::<sqlx::Error>() {
         Some(sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_)) => true,
-        // Its server ends, or somebody ended it.
-        Some(sqlx::Error::Database(error)) => {
-            error.code().is_some_and(|code| code.starts_with("57P"))
-        }
-        _ => false,
+        // Its server ends, somebody ended it, or it was silent in a transaction.
+        Some(error) => code(error).is_some_and(|code| code.starts_with("57P") || code == "25P03"),
+        None => false,
     }
 }
 
@@ -425,23 +498,27 @@ fn too_late() -> Error {
 }
 
 /// What a failed statement means. Classes 22 and 23 are broken by one member of
-/// a batch (<https://www.postgresql.org/docs/current/errcodes-appendix.html>);
-/// all else is the server or the connection.
+/// a batch, and one may need a head that is held
+/// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>); all else is
+/// the server or the connection.
 fn failed(error: sqlx::Error) -> Error {
-    match class(&error) {
-        Some("22" | "23") => Error::Refused(error.into()),
+    match code(&error) {
+        Some(code) if ["22", "23"].contains(&code.get(..2).unwrap_or_default()) => {
+            Error::Refused(error.into())
+        }
+        // Not to be had in time, or two who wait in a circle.
+        Some("55P03" | "40P01") => Error::Held(error.into()),
         _ => unavailable(error),
     }
 }
 
-/// The class of the server's error; `None` where it is not the server's.
-fn class(error: &sqlx::Error) -> Option<&str> {
+/// The server's code of an error; `None` where it is not the server's.
+fn code(error: &sqlx::Error) -> Option<&str> {
     // The code is borrowed from the error, whatever its type says.
     match error {
         sqlx::Error::Database(database) => database
-            .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?
-            .code()
-            .get(..2),
+            .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+            .map(sqlx::postgres::PgDatabaseError::code),
         _ => None,
     }
 }
@@ -533,6 +610,7 @@ impl Store for Postgres {
                 .bind(inbox.user_id.as_str())
                 .bind(wanted.before.map_or(i64::MAX, integer))
                 .bind(rows::one_more(wanted.limit.rows))
+                .bind(wanted.since.map_or(i64::MIN, Timestamp::as_micros))
         };
         let (snapshot, rows, next) = self.page(query, wanted.limit, wanted.since).await?;
         Ok(Recent {
@@ -579,9 +657,6 @@ impl Store for Postgres {
     }
 
     async fn check(&self, by_writing: bool) -> Result<(), Error> {
-        if let Some(lock) = &self.lock {
-            lock.check()?;
-        }
         let is_read_only = self.read(|connection| {
             let query = self.query(CHECK);
             async move {

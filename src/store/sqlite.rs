@@ -263,6 +263,14 @@ impl Statements {
                  ORDER BY {order} LIMIT {limit}) AS n ON TRUE ORDER BY {order}"
             ))
         };
+        // No row is read where none is newer than `since`: that is asked of the head,
+        // once, and leaves no sequence to look for.
+        let recent = |filter: &str| {
+            let newer = "sequence < (SELECT CASE WHEN last_created_at > ?5 THEN ?3 END \
+                         FROM inboxes WHERE organization_id = ?1 AND user_id = ?2)";
+            let filter = format!("{newer} AND archived_at IS NULL {filter}");
+            page(&filter, "n.sequence DESC", "?4")
+        };
         let heads = each_size(
             "WITH wanted (organization_id, user_id) AS (VALUES ",
             "(?, ?)",
@@ -319,16 +327,8 @@ impl Statements {
                             WHERE organization_id = ?1 AND user_id = ?2 AND revision > ?3 \
                             LIMIT ?4)"
                 .into(),
-            recent: page(
-                "sequence < ?3 AND archived_at IS NULL",
-                "n.sequence DESC",
-                "?4",
-            ),
-            recent_unread: page(
-                "sequence < ?3 AND archived_at IS NULL AND read_at IS NULL",
-                "n.sequence DESC",
-                "?4",
-            ),
+            recent: recent(""),
+            recent_unread: recent("AND read_at IS NULL"),
             unread_of: "SELECT d.epoch, i.revision AS head_revision, i.unread_count, i.floor, \
                         i.last_created_at, n.id FROM doorbell AS d LEFT JOIN inboxes AS i \
                         ON i.organization_id = ?1 AND i.user_id = ?2 \
@@ -709,7 +709,9 @@ impl Store for Sqlite {
         };
         let query =
             bind_inbox(query(statement), inbox).bind(wanted.before.map_or(i64::MAX, integer));
-        let query = query.bind(rows::one_more(wanted.limit.rows));
+        let query = query
+            .bind(rows::one_more(wanted.limit.rows))
+            .bind(wanted.since.map_or(i64::MIN, Timestamp::as_micros));
         let (snapshot, rows, next) = page(&self.readers, query, wanted.limit, wanted.since).await?;
         Ok(Recent {
             snapshot,
@@ -801,6 +803,55 @@ mod tests {
             let most = rows.len().next_multiple_of(CHUNK);
             let room: usize = sizes.iter().sum();
             assert!((rows.len()..=most).contains(&room), "{rows:?}: {sizes:?}");
+        }
+    }
+
+    /// A poll for what is new, where nothing is, takes no more steps in a large inbox.
+    #[tokio::test]
+    async fn a_poll_that_finds_nothing_reads_the_head_alone() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        sqlx::raw_sql(include_str!("../../migrations/sqlite/0001_inboxes.sql"))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        sqlx::raw_sql(
+            "INSERT INTO doorbell (id, epoch) VALUES (1, 'e'); \
+             INSERT INTO inboxes (organization_id, user_id, revision, unread_count, \
+             last_created_at) VALUES ('acme', 'ann', 200, 200, 200); \
+             WITH RECURSIVE n (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < 200) \
+             INSERT INTO notifications (organization_id, user_id, sequence, id, revision, type, \
+             title, sender, created_at) SELECT 'acme', 'ann', n, \
+             CAST(printf('%016d', n) AS BLOB), n, 't', 't', 's', n FROM n",
+        )
+        .execute(&mut connection)
+        .await
+        .unwrap();
+        let statements = Statements::new();
+        let inbox = InboxKey::parse("acme", "ann").unwrap();
+        for text in [&statements.recent, &statements.recent_unread] {
+            let mut poll = async |since: i64| {
+                let steps = Arc::new(AtomicUsize::new(0));
+                let counted = steps.clone();
+                let mut handle = connection.lock_handle().await.unwrap();
+                handle.set_progress_handler(1, move || {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    true
+                });
+                drop(handle);
+                let query = bind_inbox(query(text), &inbox).bind(i64::MAX);
+                let query = query.bind(101).bind(since);
+                let rows = query.fetch_all(&mut connection).await.unwrap();
+                let row = &rows[0];
+                let snapshot = rows::snapshot(row).unwrap();
+                assert_eq!(snapshot.head.revision, Revision::new(200));
+                let is_empty = row.get::<Option<i64>, _>("sequence").is_none();
+                (steps.load(Ordering::Relaxed), rows.len(), is_empty)
+            };
+            assert!(matches!(poll(i64::MIN).await, (1000.., 101, false)));
+            assert!(matches!(poll(199).await, (1000.., 101, false)));
+            let idle = poll(200).await;
+            assert!(matches!(idle, (..200, 1, true)), "{idle:?}");
         }
     }
 

@@ -188,7 +188,7 @@ fn serve_refuses_settings_that_cannot_be_in_one_line() {
         (
             &[("DATABASE_URL", Some("mysql://root@localhost/x"))],
             &[],
-            "mysql",
+            "must begin with `sqlite://` or `postgres://`",
         ),
         (
             &[("DATABASE_URL", Some("sqlite::memory:"))],

@@ -7,14 +7,18 @@ use std::{
 };
 
 use doorbell::{
-    clock::Timestamp,
-    config::StoreSettings,
+    bus::Bus,
+    clock::{SystemClock, Timestamp},
+    config::{FeedSettings, StoreSettings, WriterSettings},
+    inbox::Inbox,
     model::{Content, InboxKey, NewNotification, Revision},
     random::SeededRandom,
     store::{
-        Cursor, Mutation, Outcome, PageLimit, Sharing, Store, postgres::Postgres as PostgresStore,
+        Cursor, Mutation, Outcome, PageLimit, RecentQuery, Sharing, Store,
+        postgres::Postgres as PostgresStore,
     },
 };
+use futures_util::FutureExt as _;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::task::{JoinSet, block_in_place};
 use uuid::Uuid;
@@ -184,19 +188,18 @@ async fn each_write_is_committed_with_its_sync() {
     // The trigger does see the difference.
     let wrong =
         std::panic::AssertUnwindSafe(engines::execute(&url, "UPDATE inboxes SET floor = 0"));
-    use futures_util::FutureExt as _;
     assert!(wrong.catch_unwind().await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_alone_refuses_a_second_and_leaves_the_lock() {
+async fn who_is_alone_refuses_a_second_until_it_has_gone() {
     let url = Postgres::shared().create_database().await;
     let settings = StoreSettings {
         database_url: Some(url.as_str().into()),
         ..StoreSettings::default()
     };
-    let open = async || PostgresStore::open(&settings, Sharing::Alone, &SeededRandom::new(1)).await;
-    let first = open().await.unwrap();
+    let open = async |sharing| PostgresStore::open(&settings, sharing, &SeededRandom::new(1)).await;
+    let first = open(Sharing::Alone).await.unwrap();
     first.check(false).await.unwrap();
     let problem = refused(&url, Sharing::Alone).await;
     assert!(
@@ -210,17 +213,24 @@ async fn who_is_alone_refuses_a_second_and_leaves_the_lock() {
         "{problem}"
     );
     first.close().await;
-    drop(first);
-    // Its connection is closed a moment later.
-    let mut again = open().await;
-    for _ in 0..100 {
-        if again.is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        again = open().await;
+    // Its connections are closed a moment later.
+    let there = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'doorbell%' \
+                 AND datname = current_database()";
+    until(&url, there, 0).await;
+    let nodes = [
+        open(Sharing::Shared).await.unwrap(),
+        open(Sharing::Shared).await.unwrap(),
+    ];
+    let problem = refused(&url, Sharing::Alone).await;
+    assert!(
+        problem.contains("several need DOORBELL_NATS_URL"),
+        "{problem}"
+    );
+    for node in nodes {
+        node.close().await;
     }
-    again.unwrap();
+    until(&url, there, 0).await;
+    open(Sharing::Alone).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -230,16 +240,16 @@ async fn a_newer_schema_is_used_if_it_allows_it() {
     engines::execute(
         &url,
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-         VALUES (2, 'the next', TRUE, '\\x00', 0)",
+         VALUES (4, 'the next', TRUE, '\\x00', 0)",
     )
     .await;
     let store = support::postgres(&url).await;
     let batch = [send(user(1), Uuid::from_u128(1), None)];
     store.commit(&batch, now()).await.unwrap();
     store.close().await;
-    engines::execute(&url, "UPDATE doorbell SET oldest_schema = 2").await;
+    engines::execute(&url, "UPDATE doorbell SET oldest_schema = 4").await;
     let problem = refused(&url, Sharing::Shared).await;
-    assert!(problem.contains("needs migration 2"), "{problem}");
+    assert!(problem.contains("needs migration 4"), "{problem}");
     assert_eq!(problem.lines().count(), 1);
 }
 
@@ -453,13 +463,199 @@ async fn a_lock_that_somebody_holds_is_not_waited_for_for_ever() {
         .await
         .unwrap();
     let error = commit(2).await.unwrap_err();
-    assert_eq!(error.name(), "unavailable", "{error}");
+    assert_eq!(error.name(), "held", "{error}");
     held.rollback().await.unwrap();
     commit(3).await.unwrap();
     assert_eq!(
         store.head(&user(1)).await.unwrap().head.revision,
         Revision::new(2)
     );
+}
+
+/// All use cases over a store.
+fn inboxes(store: Arc<dyn Store>) -> Arc<Inbox> {
+    let feeds = FeedSettings::default();
+    Inbox::new(
+        store,
+        Bus::local(&feeds),
+        Arc::new(SystemClock),
+        Arc::new(SeededRandom::new(1)),
+        feeds,
+        &WriterSettings::default(),
+    )
+}
+
+/// Sends to many at once; how long it took until each was answered, and how.
+async fn send_to(
+    inboxes: &Arc<Inbox>,
+    users: impl Iterator<Item = usize>,
+) -> Vec<(usize, Duration, Result<Outcome, doorbell::inbox::Error>)> {
+    let began = Instant::now();
+    let mut sending = JoinSet::new();
+    for to in users {
+        let inboxes = inboxes.clone();
+        let Mutation::Send(new) = send(user(to), inboxes.new_id(), None) else {
+            unreachable!()
+        };
+        sending.spawn(async move { (to, inboxes.send(new).await, began.elapsed()) });
+    }
+    let mut answers = Vec::new();
+    while let Some(answer) = sending.join_next().await {
+        let (to, outcome, after) = answer.unwrap();
+        answers.push((to, after, outcome));
+    }
+    answers
+}
+
+/// A node vanishes between the statements of a transaction, with the head of an inbox
+/// locked: others are written meanwhile, and that inbox soon after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_vanishes_in_a_transaction_holds_nobody_up() {
+    let url = Postgres::shared().create_database().await;
+    let proxy = Proxy::start(Postgres::shared().address).await;
+    let near = inboxes(Arc::new(support::postgres(&url).await));
+    for (_, _, outcome) in send_to(&near, 0..101).await {
+        outcome.unwrap();
+    }
+    let far = engines::url(proxy.address, engines::database_of(&url));
+    let far = Arc::new(support::postgres(&far).await);
+    proxy.hold_commits(true);
+    let twice = [1, 2].map(|id| send(user(7), Uuid::from_u128(id), Some("key".into())));
+    let vanishing = tokio::spawn(async move { far.commit(&twice, now()).await });
+    let holding = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' \
+                   AND query LIKE 'WITH made%' AND datname = current_database()";
+    until(&url, holding, 1).await;
+    proxy.lose();
+    vanishing.abort();
+
+    let mut held = Vec::new();
+    for (to, after, outcome) in send_to(&near, 0..101).await {
+        assert!(after < Duration::from_secs(8), "{to} waited for {after:?}");
+        match outcome {
+            Ok(_) => {}
+            Err(error) if to == 7 => held.push(error.to_string()),
+            Err(error) => panic!("{to}: {error}"),
+        }
+    }
+    let deadline = Instant::now() + Duration::from_secs(8);
+    while let Err(error) = &send_to(&near, 7..8).await[0].2 {
+        assert!(Instant::now() < deadline, "{held:?}, and then {error}");
+    }
+}
+
+/// Somebody holds a head for long: the batch that needs it is written but for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_holds_a_head_holds_up_no_other_inbox() {
+    use sqlx::Connection as _;
+    let url = Postgres::shared().create_database().await;
+    let near = inboxes(Arc::new(support::postgres(&url).await));
+    for (_, _, outcome) in send_to(&near, 0..101).await {
+        outcome.unwrap();
+    }
+    let mut other = sqlx::PgConnection::connect(&url).await.unwrap();
+    let mut held = other.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM inboxes WHERE user_id = 'user 7' FOR UPDATE")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    // Several to the one that is held: they fail together.
+    for (to, after, outcome) in send_to(&near, (0..101).chain([7; 20])).await {
+        assert!(after < Duration::from_secs(10), "{to} waited for {after:?}");
+        match outcome {
+            Ok(_) => assert_ne!(to, 7),
+            Err(doorbell::inbox::Error::Store(error)) if to == 7 => {
+                assert_eq!(error.name(), "held", "{error}");
+            }
+            Err(error) => panic!("{to}: {error}"),
+        }
+    }
+    held.rollback().await.unwrap();
+    send_to(&near, 7..8).await.remove(0).2.unwrap();
+}
+
+fn recent(limit: usize, since: Option<Timestamp>) -> RecentQuery {
+    RecentQuery {
+        since,
+        before: None,
+        unread_only: false,
+        limit: PageLimit {
+            rows: limit,
+            bytes: usize::MAX,
+        },
+    }
+}
+
+/// Callers that go away in the midst of a read cost no connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_that_nobody_waits_for_keep_their_connections() {
+    let url = Postgres::shared().create_database().await;
+    let store = Arc::new(support::postgres(&url).await);
+    let inboxes = inboxes(store.clone());
+    let filled: Vec<_> = (0..100)
+        .map(|id| send(user(1), Uuid::from_u128(id), None))
+        .collect();
+    store.commit(&filled, now()).await.unwrap();
+    // All places have a connection.
+    let (ann, readers) = (user(1), 0..8);
+    futures_util::future::join_all(readers.map(|_| store.recent(&ann, recent(100, None)))).await;
+    // One that writes, four that read; what opened the store has gone.
+    let all = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'doorbell%' \
+               AND datname = current_database()";
+    until(&url, all, 5).await;
+    let backends = "SELECT sum(pid)::bigint FROM pg_stat_activity \
+                    WHERE application_name LIKE 'doorbell%' AND datname = current_database()";
+    let before = engines::number(&url, backends).await;
+    for polls in 0..200 {
+        let mut read = Box::pin(inboxes.recent(&ann, recent(100, None)));
+        for _ in 0..=polls % 5 {
+            if read.as_mut().now_or_never().is_some() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    inboxes.recent(&ann, recent(100, None)).await.unwrap();
+    until(&url, backends, before).await;
+}
+
+/// A poll for what is new, where nothing is, reads no notification.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_that_finds_nothing_reads_the_head_alone() {
+    let url = Postgres::shared().create_database().await;
+    let store = support::postgres(&url).await;
+    let batch: Vec<_> = (0..150)
+        .map(|id| send(user(1), Uuid::from_u128(id), None))
+        .collect();
+    store.commit(&batch, now()).await.unwrap();
+    let page = store.recent(&user(1), recent(100, None)).await.unwrap();
+    let newest = page.rows[0].created_at;
+    store.close().await;
+    let ended = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'doorbell%' \
+                 AND datname = current_database()";
+    // What a backend counted is known at its end.
+    until(&url, ended, 0).await;
+    let read = "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_user_tables \
+                WHERE relname = 'notifications'";
+    let before = engines::number(&url, read).await;
+    let store = support::postgres(&url).await;
+    for unread_only in [false, true] {
+        let query = RecentQuery {
+            unread_only,
+            ..recent(100, Some(newest))
+        };
+        for _ in 0..5 {
+            let page = store.recent(&user(1), query).await.unwrap();
+            assert_eq!((page.rows.len(), page.more), (0, false));
+            assert_eq!(page.snapshot.head.revision, Revision::new(150));
+        }
+    }
+    store.close().await;
+    until(&url, ended, 0).await;
+    assert_eq!(engines::number(&url, read).await, before);
+    let store = support::postgres(&url).await;
+    let earlier = Timestamp::from_micros(newest.as_micros() - 1);
+    let page = store.recent(&user(1), recent(100, Some(earlier))).await;
+    assert_eq!(page.unwrap().rows.len(), 1);
 }
 
 /// The way to Postgres stands, and nothing comes back: writes that need a head made
@@ -531,6 +727,65 @@ async fn a_connection_that_does_not_keep_its_settings_is_refused() {
     assert_eq!(problem.lines().count(), 1, "{problem}");
 }
 
+/// A pooler that takes no settings at the start of a connection says so, and the answer
+/// names what to set.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_that_refuses_options_is_answered_with_its_setting() {
+    let url = Postgres::shared().create_database().await;
+    let pooler = block_in_place(|| PgBouncer::start(Postgres::shared()));
+    let pooled = engines::url(pooler.address, engines::database_of(&url));
+    let problem = refused(&pooled, Sharing::Shared).await;
+    assert!(problem.contains("DOORBELL_DATABASE_POOLER"), "{problem}");
+    assert_eq!(problem.lines().count(), 1, "{problem}");
+    // Where only the way past it is named.
+    let settings = StoreSettings {
+        database_url: Some(pooled.into()),
+        database_direct_url: Some(url.into()),
+        ..StoreSettings::default()
+    };
+    let opened = PostgresStore::open(&settings, Sharing::Shared, &SeededRandom::new(1)).await;
+    let problem = opened.err().unwrap().to_string();
+    assert!(problem.contains("DOORBELL_DATABASE_POOLER"), "{problem}");
+}
+
+/// Since Postgres 15 a user may not make tables in `public`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_may_not_create_is_told_what_it_needs() {
+    let postgres = Postgres::shared();
+    let url = postgres.create_database().await;
+    engines::execute(&url, "CREATE ROLE reader_only LOGIN").await;
+    let theirs = url.replace("postgres@", "reader_only@");
+    let problem = refused(&theirs, Sharing::Shared).await;
+    assert!(problem.contains("needs CREATE on the schema"), "{problem}");
+    assert_eq!(problem.lines().count(), 1, "{problem}");
+    engines::execute(&url, "GRANT CREATE ON SCHEMA public TO reader_only").await;
+    support::postgres(&theirs).await;
+}
+
+/// Proofs of commits that are no longer needed are deleted as new ones come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proofs_of_commits_are_kept_for_seven_days() {
+    let url = Postgres::shared().create_database().await;
+    let store = support::postgres(&url).await;
+    engines::execute(
+        &url,
+        "INSERT INTO commits (organization_id, id) SELECT 'acme', \
+         ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid \
+         FROM generate_series(1, 1500) AS n",
+    )
+    .await;
+    let eight_days = Timestamp::from_seconds(8 * 24 * 60 * 60);
+    let count = "SELECT count(*) FROM commits";
+    for id in 1..=300 {
+        let batch = [send(user(1), Uuid::from_u128(id), None)];
+        store.commit(&batch, eight_days).await.unwrap();
+        if id == 1 {
+            assert_eq!(engines::number(&url, count).await, 1501 - 1024);
+        }
+    }
+    assert_eq!(engines::number(&url, count).await, 300);
+}
+
 /// A certificate for the loopback, which signs itself, and its key.
 fn certificate() -> (String, String) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
@@ -556,10 +811,10 @@ async fn the_way_to_the_database_is_encrypted_if_its_url_says_so() {
         .await
         .unwrap();
     let in_the_clear = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
-                        WHERE application_name = 'doorbell' AND NOT ssl";
+                        WHERE application_name LIKE 'doorbell%' AND NOT ssl";
     assert_eq!(engines::number(&url, in_the_clear).await, 0);
     let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
-                     WHERE application_name = 'doorbell' AND ssl";
+                     WHERE application_name LIKE 'doorbell%' AND ssl";
     assert!(engines::number(&url, encrypted).await > 0);
 
     let (other, _) = certificate();

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{Error, is_dead, unavailable};
+use super::{Error, is_dead, unavailable, words};
 
 /// A connection that was idle for longer is asked whether it lives.
 const IDLE_UNASKED: Duration = Duration::from_secs(1);
@@ -123,8 +123,13 @@ impl Connections {
             };
             if !is_dead(&error) || Instant::now() + pause >= deadline {
                 // In words: that nobody takes it for one that died in use.
+                let words = match &error {
+                    Error::Unavailable(source) => source.downcast_ref().map(words),
+                    _ => None,
+                };
+                let words = words.unwrap_or_else(|| error.to_string());
                 return Err(Error::Unavailable(
-                    format!("cannot connect to Postgres: {error}").into(),
+                    format!("cannot connect to Postgres: {words}").into(),
                 ));
             }
             sleep(pause).await;

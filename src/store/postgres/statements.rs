@@ -1,0 +1,459 @@
+//! What a commit says to Postgres: each step a statement, and one round trip.
+//!
+//! All take the heads in the order of their keys, so that batches of several nodes
+//! wait for one another and never in a circle. READ COMMITTED is enough: who takes a
+//! head waits for its latest row, what a transaction reads after that is what it will
+//! change, and two who use a key at once meet in its index.
+//!
+//! Each commit waits for its sync: `synchronous_commit = on` is set for a
+//! connection, and in each transaction that writes, which holds through a pooler
+//! as well. There a connection's settings do not last, so that all is transactions.
+
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+
+use sqlx::postgres::PgRow;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use super::{
+    PgQuery, Postgres, code,
+    commit::{Found, Link, Proof, Sends, Told},
+    connections::Lease,
+    failed, halves, run, too_late, unavailable,
+};
+use crate::{
+    clock::Timestamp,
+    model::{Content, Data, InboxKey, NewNotification},
+    store::{
+        Error, Mutation,
+        plan::{self, Before, Fingerprint, Plan},
+        rows::{self, Columns, columns, integer},
+    },
+};
+
+/// After so many commits, proofs that are no longer needed are deleted, at most so many:
+/// more than came meanwhile.
+const EMPTY_EVERY: usize = 256;
+const EMPTIED: i64 = 1024;
+/// A proof is kept for as long: nobody asks for what was in doubt so long ago.
+const PROOF_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// The columns of a new row that are known before its head is locked, after its
+/// inbox, and their arrays.
+macro_rules! new_columns {
+    () => {
+        "id, type, title, body, entity_type, entity_id, action_url, data, sender, \
+         idempotency_key, fingerprint"
+    };
+}
+macro_rules! new_arrays {
+    () => {
+        "$1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], \
+         $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bytea[]"
+    };
+}
+
+/// Counts the heads on in the order of their keys, makes those that are missing, and
+/// writes the rows and the id of the batch; or writes nothing, where a key was used. A row names its head by
+/// the place in that order, from 1, and tells how many rows of its inbox come after
+/// it.
+const SEND: &str = concat!(
+    "WITH heads AS (INSERT INTO inboxes AS i (organization_id, user_id, revision, unread_count, \
+     last_created_at) SELECT w.organization_id, w.user_id, w.sends, w.sends, $19 + w.sends - 1 \
+     FROM unnest($16::text[], $17::text[], $18::bigint[]) AS w (organization_id, user_id, sends) \
+     WHERE NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[], $12::text[]) \
+     AS w (organization_id, user_id, idempotency_key) JOIN notifications AS n \
+     ON n.organization_id = w.organization_id AND n.user_id = w.user_id \
+     AND n.idempotency_key = w.idempotency_key WHERE w.idempotency_key IS NOT NULL) \
+     ORDER BY w.organization_id COLLATE \"C\", w.user_id COLLATE \"C\" \
+     ON CONFLICT (organization_id, user_id) DO UPDATE SET \
+     revision = i.revision + excluded.revision, \
+     unread_count = i.unread_count + excluded.revision, \
+     last_created_at = greatest($19, i.last_created_at + 1) + excluded.revision - 1 \
+     RETURNING i.organization_id, i.user_id, i.revision, i.unread_count, i.floor, \
+     i.last_created_at), \
+     last AS MATERIALIZED (SELECT array_agg(revision ORDER BY organization_id, user_id) \
+     AS revision, array_agg(last_created_at ORDER BY organization_id, user_id) AS created_at \
+     FROM heads HAVING count(*) > 0), \
+     made AS (INSERT INTO notifications (organization_id, user_id, sequence, revision, \
+     created_at, ",
+    new_columns!(),
+    ") SELECT w.organization_id, w.user_id, last.revision[w.head] - w.more, \
+     last.revision[w.head] - w.more, last.created_at[w.head] - w.more, ",
+    new_columns!(),
+    " FROM last, unnest(",
+    new_arrays!(),
+    ", $14::bigint[], $15::bigint[]) AS w (organization_id, user_id, ",
+    new_columns!(),
+    ", head, more)), \
+     proof AS (INSERT INTO commits (organization_id, id) SELECT $20, $21 FROM last) \
+     SELECT organization_id, user_id, revision, unread_count, floor, last_created_at FROM heads"
+);
+
+/// Locks the heads in the order of their keys, and makes those that are missing and
+/// sent to: an inbox without a head has nothing to mark.
+const LOCK_HEADS: &str = "INSERT INTO inboxes AS i (organization_id, user_id) \
+     SELECT w.organization_id, w.user_id FROM unnest($1::text[], $2::text[], $3::boolean[]) \
+     AS w (organization_id, user_id, is_sent_to) WHERE w.is_sent_to OR EXISTS \
+     (SELECT FROM inboxes AS h WHERE h.organization_id = w.organization_id \
+     AND h.user_id = w.user_id) \
+     ORDER BY w.organization_id COLLATE \"C\", w.user_id COLLATE \"C\" \
+     ON CONFLICT (organization_id, user_id) DO UPDATE SET revision = i.revision \
+     RETURNING i.organization_id, i.user_id, i.revision, i.unread_count, i.floor, \
+     i.last_created_at";
+
+/// Waits for who inserts the same, and inserts nothing where that one committed.
+const CLAIM: &str = "INSERT INTO commits (organization_id, id) VALUES ($1, $2) \
+     ON CONFLICT DO NOTHING";
+
+/// The rows that a batch sent, each with its present head.
+const FIND: &str = concat!(
+    "SELECT i.revision AS head_revision, i.unread_count, i.floor, i.last_created_at, ",
+    columns!(),
+    " FROM unnest($1::text[], $2::text[], $3::uuid[]) AS w (organization_id, user_id, id) \
+     JOIN notifications AS n ON n.organization_id = w.organization_id \
+     AND n.user_id = w.user_id AND n.id = w.id JOIN inboxes AS i \
+     ON i.organization_id = w.organization_id AND i.user_id = w.user_id"
+);
+
+/// Deletes the oldest proofs, but those that another node is about to delete.
+const EMPTY: &str = "DELETE FROM commits WHERE (id, organization_id) IN \
+     (SELECT id, organization_id FROM commits WHERE id < $1 \
+     ORDER BY id, organization_id LIMIT $2 FOR UPDATE SKIP LOCKED)";
+
+const KEYED: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM unnest($1::text[], $2::text[], $3::text[]) \
+     AS w (organization_id, user_id, idempotency_key) JOIN notifications AS n \
+     ON n.organization_id = w.organization_id AND n.user_id = w.user_id \
+     AND n.idempotency_key = w.idempotency_key"
+);
+
+const UNREAD: &str = "SELECT n.organization_id, n.user_id, n.id \
+     FROM unnest($1::text[], $2::text[], $3::uuid[]) AS w (organization_id, user_id, id) \
+     JOIN notifications AS n ON n.organization_id = w.organization_id \
+     AND n.user_id = w.user_id AND n.id = w.id \
+     WHERE n.read_at IS NULL AND n.archived_at IS NULL";
+
+const MARK: &str = "UPDATE notifications AS n SET revision = m.revision, read_at = m.read_at \
+     FROM unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[], $5::bigint[]) \
+     AS m (organization_id, user_id, id, revision, read_at) \
+     WHERE n.organization_id = m.organization_id AND n.user_id = m.user_id AND n.id = m.id";
+
+/// The new rows, the new heads and the id of the batch, in one round trip. Who was in
+/// doubt has inserted the id before.
+const WRITE: &str = concat!(
+    "WITH made AS (INSERT INTO notifications (organization_id, user_id, ",
+    new_columns!(),
+    ", sequence, revision, created_at) SELECT * FROM unnest(",
+    new_arrays!(),
+    ", $14::bigint[], $15::bigint[], $16::bigint[])), \
+     proof AS (INSERT INTO commits (organization_id, id) VALUES ($22, $23) \
+     ON CONFLICT DO NOTHING) \
+     UPDATE inboxes AS i SET revision = h.revision, unread_count = h.unread_count, \
+     last_created_at = h.last_created_at \
+     FROM unnest($17::text[], $18::text[], $19::bigint[], $20::bigint[], $21::bigint[]) \
+     AS h (organization_id, user_id, revision, unread_count, last_created_at) \
+     WHERE i.organization_id = h.organization_id AND i.user_id = h.user_id"
+);
+
+/// The columns of a new row that are known before its head is locked.
+struct NewRow<'r> {
+    inbox: &'r InboxKey,
+    id: Uuid,
+    content: &'r Content,
+    sender: &'r str,
+    keyed: Option<(&'r str, Fingerprint)>,
+}
+
+impl<'r> NewRow<'r> {
+    fn of_send(new: &'r NewNotification) -> Self {
+        let key = new.idempotency_key.as_deref();
+        Self {
+            inbox: &new.inbox,
+            id: new.id,
+            content: &new.content,
+            sender: &new.sender,
+            keyed: key.map(|key| (key, new.content.fingerprint())),
+        }
+    }
+
+    fn of_insert(insert: &'r plan::Insert) -> Self {
+        let keyed = insert.keyed.as_ref();
+        Self {
+            inbox: &insert.inbox,
+            id: insert.notification.id,
+            content: &insert.notification.content,
+            sender: &insert.notification.sender,
+            keyed: keyed.map(|(key, fingerprint)| (key.as_str(), *fingerprint)),
+        }
+    }
+
+    /// Binds them, as the first thirteen.
+    fn bind(query: PgQuery, rows: &[Self]) -> PgQuery {
+        let (organizations, users) = halves(rows.iter().map(|row| row.inbox));
+        let fingerprint = |row: &Self| row.keyed.map(|(_, fingerprint)| fingerprint.to_vec());
+        query
+            .bind(organizations)
+            .bind(users)
+            .bind(column(rows, |row| row.id))
+            .bind(column(rows, |row| row.content.kind.as_str()))
+            .bind(column(rows, |row| row.content.title.as_str()))
+            .bind(column(rows, |row| row.content.body.as_deref()))
+            .bind(column(rows, |row| row.content.entity_type.as_deref()))
+            .bind(column(rows, |row| row.content.entity_id.as_deref()))
+            .bind(column(rows, |row| row.content.action_url.as_deref()))
+            .bind(column(rows, |row| {
+                row.content.data.as_ref().map(Data::as_str)
+            }))
+            .bind(column(rows, |row| row.sender))
+            .bind(column(rows, |row| row.keyed.map(|(key, _)| key)))
+            .bind(column(rows, fingerprint))
+    }
+}
+
+/// A column of values, for an array.
+fn column<'r, T, V>(rows: &'r [T], value: impl Fn(&'r T) -> V) -> Vec<V> {
+    rows.iter().map(value).collect()
+}
+
+/// Heads by their keys, of rows of an engine.
+fn read_heads(rows: &[sqlx::postgres::PgRow]) -> Result<Before, Error> {
+    let mut before = Before::default();
+    for row in rows {
+        let inbox = Columns::of(row, "inboxes").inbox()?;
+        before.heads.insert(inbox, rows::head(row, "revision")?);
+    }
+    Ok(before)
+}
+
+/// Whether the server ended the statement, and so undid it, and not the connection,
+/// which may have been after it.
+fn is_undone(error: &sqlx::Error) -> bool {
+    use sqlx::postgres::{PgDatabaseError, PgSeverity};
+    let sqlx::Error::Database(error) = error else {
+        return false;
+    };
+    let error = error.try_downcast_ref::<PgDatabaseError>();
+    error.is_some_and(|error| matches!(error.severity(), PgSeverity::Error))
+}
+
+/// Whether the server's error is of one of these classes.
+fn is_of(error: &sqlx::Error, classes: &[&str]) -> bool {
+    code(error).is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
+}
+
+/// A connection that writes, and whether it is in a transaction.
+pub(super) struct Writing<'p> {
+    store: &'p Postgres,
+    connection: Lease<'p>,
+    is_open: bool,
+}
+
+impl<'p> Writing<'p> {
+    pub(super) async fn on(store: &'p Postgres) -> Result<Self, Error> {
+        Ok(Self {
+            store,
+            connection: store.writers.take().await?,
+            is_open: false,
+        })
+    }
+
+    /// Gives the connection back, where what it was used for has an answer: a
+    /// transaction that is still open was not to be. Now and then, deletes proofs that
+    /// are no longer needed.
+    pub(super) async fn end(mut self, now: Timestamp) {
+        let commits = self.store.commits.fetch_add(1, Ordering::Relaxed);
+        let ended = if self.is_open {
+            let undone = run(&mut self.connection, "ROLLBACK");
+            self.store.in_time(undone).await
+        } else if commits.is_multiple_of(EMPTY_EVERY) {
+            let kept = i64::try_from(PROOF_KEPT.as_micros()).unwrap_or(i64::MAX);
+            let millis = u64::try_from((now.as_micros() - kept) / 1000).unwrap_or(0);
+            let oldest = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
+            let query = self.store.query(EMPTY).bind(oldest).bind(EMPTIED);
+            self.fetch(query).await.map(drop)
+        } else {
+            Ok(())
+        };
+        match ended {
+            Ok(()) => self.connection.keep(),
+            Err(error) => tracing::debug!(%error, "a connection is not used again"),
+        }
+    }
+
+    /// For a deliberate bug: commits later, and nobody waits for it.
+    pub(super) fn commit_later(self) {
+        let mut connection = self.connection.into_inner();
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(20)).await;
+            run(&mut connection, "COMMIT").await
+        });
+    }
+
+    async fn fetch(&mut self, query: PgQuery) -> Result<Vec<PgRow>, Error> {
+        let rows = query.fetch_all(&mut *self.connection);
+        self.store
+            .in_time(async { rows.await.map_err(failed) })
+            .await
+    }
+}
+
+impl Link for Writing<'_> {
+    async fn send(
+        &mut self,
+        sends: &Sends<'_>,
+        proof: Proof<'_>,
+        now: Timestamp,
+    ) -> Told<Option<Before>> {
+        if self.store.is_pooled {
+            return Told::Done(None);
+        }
+        let rows = column(&sends.rows, |new| NewRow::of_send(new));
+        let (organizations, users) = halves(sends.inboxes.iter().copied());
+        let query = NewRow::bind(self.store.query(SEND), &rows)
+            .bind(column(&sends.places, |(head, _)| *head))
+            .bind(column(&sends.places, |(_, more)| *more))
+            .bind(organizations)
+            .bind(users)
+            .bind(&sends.counts)
+            .bind(now.as_micros())
+            .bind(proof.organization_id)
+            .bind(proof.id);
+        let sent = timeout(self.store.patience, query.fetch_all(&mut *self.connection));
+        match sent.await {
+            Ok(Ok(heads)) if heads.is_empty() => Told::Done(None),
+            Ok(Ok(heads)) => match read_heads(&heads) {
+                Ok(before) => Told::Done(Some(before)),
+                Err(error) => Told::Unknown(error),
+            },
+            // A key that was used meanwhile, or a member at fault.
+            Ok(Err(error)) if is_of(&error, &["22", "23"]) => Told::Done(None),
+            Ok(Err(error)) if is_undone(&error) => Told::Undone(failed(error)),
+            Ok(Err(error)) => Told::Unknown(unavailable(error)),
+            Err(_) => Told::Unknown(too_late()),
+        }
+    }
+
+    async fn begin(&mut self) -> Result<(), Error> {
+        self.is_open = true;
+        let begun = run(&mut self.connection, &self.store.begin);
+        self.store.in_time(begun).await
+    }
+
+    async fn claim(&mut self, proof: Proof<'_>) -> Result<bool, Error> {
+        let query = self.store.query(CLAIM);
+        let query = query.bind(proof.organization_id).bind(proof.id);
+        let claimed = query.execute(&mut *self.connection);
+        // Who is waited for is the commit in doubt, and no member.
+        let claimed = async { claimed.await.map_err(unavailable) };
+        Ok(self.store.in_time(claimed).await?.rows_affected() > 0)
+    }
+
+    async fn load(&mut self, batch: &[Mutation]) -> Result<Before, Error> {
+        let mut inboxes = BTreeMap::new();
+        for mutation in batch {
+            *inboxes.entry(mutation.inbox()).or_default() |= matches!(mutation, Mutation::Send(_));
+        }
+        let (organizations, users) = halves(inboxes.keys().copied());
+        let is_sent_to: Vec<bool> = inboxes.into_values().collect();
+        let query = self.store.query(LOCK_HEADS);
+        let query = query.bind(organizations).bind(users).bind(is_sent_to);
+        let mut before = read_heads(&self.fetch(query).await?)?;
+
+        let keys = plan::keys(batch);
+        if !keys.is_empty() {
+            let (organizations, users) = halves(keys.iter().map(|(inbox, _)| *inbox));
+            let keys: Vec<&str> = keys.iter().map(|(_, key)| *key).collect();
+            let query = self.store.query(KEYED);
+            let query = query.bind(organizations).bind(users).bind(keys);
+            for row in self.fetch(query).await? {
+                let (inbox, key, keyed) = rows::keyed(&row)?;
+                before.keyed.entry(inbox).or_default().insert(key, keyed);
+            }
+        }
+
+        let ids = plan::ids(batch);
+        if !ids.is_empty() {
+            let (organizations, users) = halves(ids.iter().map(|(inbox, _)| *inbox));
+            let ids: Vec<Uuid> = ids.iter().map(|(_, id)| *id).collect();
+            let query = self.store.query(UNREAD);
+            let query = query.bind(organizations).bind(users).bind(ids);
+            for row in self.fetch(query).await? {
+                let columns = Columns::of(&row, "notifications");
+                let unread = before.unread.entry(columns.inbox()?).or_default();
+                unread.insert(columns.id()?);
+            }
+        }
+        Ok(before)
+    }
+
+    async fn write(&mut self, plan: &Plan, proof: Proof<'_>) -> Result<(), Error> {
+        if !plan.marks.is_empty() {
+            let marks = &plan.marks;
+            let (organizations, users) = halves(marks.iter().map(|mark| &mark.inbox));
+            let query = self.store.query(MARK);
+            let query = query
+                .bind(organizations)
+                .bind(users)
+                .bind(column(marks, |mark| mark.id))
+                .bind(column(marks, |mark| integer(mark.revision)))
+                .bind(column(marks, |mark| mark.read_at.as_micros()));
+            self.fetch(query).await?;
+        }
+        let query = self.store.bind_write(plan, proof);
+        self.fetch(query).await.map(drop)
+    }
+
+    async fn commit(&mut self) -> Told<()> {
+        let commit = sqlx::raw_sql("COMMIT").execute(&mut *self.connection);
+        match timeout(self.store.patience, commit).await {
+            Ok(Ok(_)) => {
+                self.is_open = false;
+                Told::Done(())
+            }
+            // The server's word: serialization, or a constraint at the end.
+            Ok(Err(error)) if is_of(&error, &["23", "40"]) => Told::Undone(failed(error)),
+            Ok(Err(error)) => Told::Unknown(unavailable(error)),
+            Err(_) => Told::Unknown(too_late()),
+        }
+    }
+
+    async fn find(&mut self, batch: &[Mutation]) -> Result<Found, Error> {
+        let sends: Vec<_> = super::commit::sends(batch).collect();
+        let (organizations, users) = halves(sends.iter().map(|new| &new.inbox));
+        let ids = column(&sends, |new| new.id);
+        let query = self.store.query(FIND);
+        let query = query.bind(organizations).bind(users).bind(ids);
+        let mut found = Found::new();
+        for row in self.fetch(query).await? {
+            let inbox = Columns::of(&row, "notifications").inbox()?;
+            let notification = rows::notification(&row)?;
+            let head = rows::head(&row, "head_revision")?;
+            found.insert((inbox, notification.id), (notification, head));
+        }
+        Ok(found)
+    }
+}
+
+impl Postgres {
+    fn bind_write(&self, plan: &Plan, proof: Proof<'_>) -> PgQuery {
+        let inserts = &plan.inserts;
+        let (organizations, users) = halves(plan.heads.keys());
+        let heads: Vec<_> = plan.heads.values().collect();
+        NewRow::bind(self.query(WRITE), &column(inserts, NewRow::of_insert))
+            .bind(column(inserts, |row| integer(row.notification.sequence)))
+            .bind(column(inserts, |row| integer(row.notification.revision)))
+            .bind(column(inserts, |row| {
+                row.notification.created_at.as_micros()
+            }))
+            .bind(organizations)
+            .bind(users)
+            .bind(column(&heads, |head| integer(head.revision)))
+            .bind(column(&heads, |head| i64::from(head.unread_count)))
+            .bind(column(&heads, |head| head.last_created_at.as_micros()))
+            .bind(proof.organization_id)
+            .bind(proof.id)
+    }
+}
