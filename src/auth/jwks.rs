@@ -50,18 +50,15 @@ pub(super) struct Timing {
 }
 
 impl Timing {
-    /// That of the setting `refresh`, which is at least a second.
-    pub(super) fn new(refresh: Duration) -> Result<Self, SettingsError> {
-        if refresh < Duration::from_secs(1) {
-            return Err(SettingsError::RefreshInterval);
-        }
-        Ok(Self {
+    /// That of the setting `refresh`.
+    pub(super) fn new(refresh: Duration) -> Self {
+        Self {
             refresh,
             retry: refresh.min(Duration::from_secs(30)),
             poll: Duration::from_secs(5),
             ask: Duration::from_secs(10),
             time_out: Duration::from_secs(10),
-        })
+        }
     }
 }
 
@@ -356,7 +353,7 @@ mod tests {
     use crate::random::SeededRandom;
 
     fn timing() -> Timing {
-        Timing::new(Duration::from_secs(300)).unwrap()
+        Timing::new(Duration::from_secs(300))
     }
 
     fn refusal(place: &str) -> String {
@@ -394,12 +391,6 @@ mod tests {
         assert!(refusal("http://user:hunter2@127.0.0.1/").contains("user or a password"));
         assert!(!refusal("http://user:hunter2@127.0.0.1/").contains("hunter2"));
         assert!(refusal("/no/such/file").contains("/no/such/file"));
-    }
-
-    #[test]
-    fn a_refresh_interval_is_at_least_a_second() {
-        assert!(Timing::new(Duration::from_secs(1)).is_ok());
-        assert!(Timing::new(Duration::from_millis(999)).is_err());
     }
 
     #[test]

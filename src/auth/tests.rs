@@ -1,6 +1,5 @@
 use std::fs;
 
-use clap::{Args as _, FromArgMatches as _};
 use jsonwebtoken::{EncodingKey, Header};
 use proptest::prelude::*;
 use serde_json::json;
@@ -368,33 +367,6 @@ fn settings_without_a_good_key_are_refused_in_one_line() {
     let readme = fixture_path("README");
     assert!(misconfigured(&with_jwks(readme.to_str().unwrap())).contains("is not JSON"));
     assert!(misconfigured(&with_jwks("http://id.example.com/")).contains("https://"));
-    let eager = AuthSettings {
-        jwks_refresh_interval: Duration::ZERO.into(),
-        ..with_jwks("http://127.0.0.1/")
-    };
-    assert!(misconfigured(&eager).contains("at least 1s"));
-}
-
-#[test]
-fn every_setting_is_a_flag_and_a_variable_and_the_secret_is_not_shown() {
-    let command = AuthSettings::augment_args(clap::Command::new("doorbell"));
-    for argument in command.get_arguments() {
-        let flag = argument.get_long().unwrap();
-        let variable = format!("DOORBELL_{}", flag.replace('-', "_").to_uppercase());
-        assert_eq!(argument.get_env().unwrap(), variable.as_str());
-        assert!(argument.get_help().is_some(), "{flag}");
-        if flag == "jwt-secret" {
-            assert!(argument.is_hide_env_values_set());
-        }
-    }
-    let matches = command.get_matches_from(["doorbell", "--jwt-secret", SECRET]);
-    let parsed = AuthSettings::from_arg_matches(&matches).unwrap();
-    assert!(!format!("{parsed:?}").contains(SECRET));
-    assert_eq!(
-        Secret::load(&parsed).unwrap().unwrap().bytes(),
-        SECRET.as_bytes()
-    );
-    assert_eq!(parsed.sender_role, "service");
 }
 
 #[tokio::test]

@@ -108,6 +108,11 @@ pub enum Parsed {
     Show(clap::Error),
 }
 
+/// All commands, whose settings may come from variables too.
+pub fn commands() -> clap::Command {
+    config::settable(Arguments::command())
+}
+
 /// Reads the command line: its words, the program's name first, and the names
 /// of the variables there are. (The values of those that are known come from
 /// the process itself.)
@@ -119,14 +124,15 @@ pub fn parse(
     words: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = OsString>,
 ) -> Result<Parsed, Failure> {
-    let command = Arguments::command();
+    let command = commands();
     let reading = unset_empty(command.clone(), &|name| std::env::var_os(name));
     let read = reading
         .try_get_matches_from(words)
-        .and_then(|matches| Arguments::from_arg_matches(&matches));
+        .and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
     match read {
-        Ok(arguments) => {
-            refuse_unknown(&known_variables(&command), variables)?;
+        Ok((arguments, matches)) => {
+            refuse_blank_ends(&command, &matches)?;
+            refuse_unknown(&command, variables)?;
             check(&arguments.command)?;
             Ok(Parsed::Run(Box::new(arguments.command)))
         }
@@ -140,6 +146,33 @@ fn check(command: &Command) -> Result<(), config::Error> {
         Command::Dev(config) | Command::Serve(config) => config.check(),
         _ => Ok(()),
     }
+}
+
+/// Refuses a setting with something at its ends that eyes do not see: a blank, the
+/// line end of `echo`, a byte order mark. Whoever set it may mean it or not, and the
+/// other side (who signs tokens, say) may count it or not.
+fn refuse_blank_ends(
+    command: &clap::Command,
+    matches: &clap::ArgMatches,
+) -> Result<(), config::Error> {
+    let Some((name, matches)) = matches.subcommand() else {
+        return Ok(());
+    };
+    let args = command
+        .find_subcommand(name)
+        .into_iter()
+        .flat_map(clap::Command::get_arguments);
+    // What is a list trims its own members.
+    for arg in args.filter(|arg| arg.get_env().is_some() && arg.get_value_delimiter().is_none()) {
+        let mut values = matches.get_raw(arg.get_id().as_str()).into_iter().flatten();
+        if values.any(|value| config::has_blank_ends(&value.to_string_lossy())) {
+            return Err(config::Error::new(
+                arg.get_long().unwrap_or_default(),
+                config::BLANK_ENDS,
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Takes the variable from each argument whose variable is empty.
@@ -167,51 +200,25 @@ fn arguments(command: &clap::Command) -> Vec<&Arg> {
         .collect()
 }
 
-/// The variables of all commands: what one knows is no error for another.
-fn known_variables(command: &clap::Command) -> Vec<String> {
-    let names = arguments(command).into_iter().filter_map(Arg::get_env);
-    let mut known: Vec<_> = names
-        .map(|name| name.to_string_lossy().into_owned())
-        .collect();
-    known.sort_unstable();
-    known.dedup();
-    known
-}
-
 const PREFIX: &str = "DOORBELL_";
 
 fn refuse_unknown(
-    known: &[String],
+    command: &clap::Command,
     variables: impl IntoIterator<Item = OsString>,
 ) -> Result<(), Failure> {
-    let names: Vec<_> = variables
+    let known: Vec<_> = arguments(command)
         .into_iter()
-        .map(|name| name.to_string_lossy().into_owned())
-        .filter(|name| name.starts_with(PREFIX))
+        .filter_map(Arg::get_env)
         .collect();
-    // The Services of the namespace that are named `doorbell` or `doorbell-…`.
-    let services: Vec<_> = names
-        .iter()
-        .filter_map(|name| name.strip_suffix("_SERVICE_HOST"))
-        .chain(["DOORBELL"])
-        .collect();
-    let is_link = |name: &str| {
-        services
-            .iter()
-            .any(|service| is_service_link(name, service))
-    };
-    let mut unknown: Vec<_> = names
-        .iter()
-        .filter(|name| !known.contains(name) && !is_link(name))
-        .collect();
-    unknown.sort_unstable();
-    let Some(name) = unknown.first() else {
+    let unknown = variables.into_iter().filter(|name| {
+        let text = name.to_string_lossy();
+        text.starts_with(PREFIX) && !known.contains(&name.as_os_str()) && !is_service_link(&text)
+    });
+    let Some(name) = unknown.min() else {
         return Ok(());
     };
-    // A guess must have most of the name right.
-    let most = ((name.len() - PREFIX.len()) / 3).min(3);
-    let nearest = known.iter().min_by_key(|known| distance(known, name));
-    let advice = match nearest.filter(|nearest| distance(nearest, name) <= most) {
+    let name = name.to_string_lossy();
+    let advice = match nearest(command, &name) {
         Some(nearest) => format!("did you mean {nearest}?"),
         None => "unset it, or see `doorbell serve --help` for those there are".to_owned(),
     };
@@ -220,41 +227,30 @@ fn refuse_unknown(
     )))
 }
 
-/// Whether Kubernetes sets this variable for a Service, which it writes like this:
-/// then it is in the environment of every pod of the namespace, ours too.
-fn is_service_link(name: &str, service: &str) -> bool {
-    let is_port = |rest: &str| {
-        let mut parts = rest.split('_');
-        let is_number = parts.next().is_some_and(|port| port.parse::<u16>().is_ok());
-        is_number
-            && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
-            && matches!(parts.next(), None | Some("PROTO" | "PORT" | "ADDR"))
-            && parts.next().is_none()
-    };
-    let Some(rest) = name.strip_prefix(service) else {
-        return false;
-    };
-    matches!(rest, "_SERVICE_HOST" | "_SERVICE_PORT" | "_PORT")
-        || rest
-            .strip_prefix("_SERVICE_PORT_")
-            .is_some_and(|port| !port.is_empty())
-        || rest.strip_prefix("_PORT_").is_some_and(is_port)
+/// Whether Kubernetes may have set this variable: it sets some for each Service, in
+/// every pod of the namespace, and ours may be named `doorbell` or `doorbell-…`.
+/// No setting has such a name.
+fn is_service_link(name: &str) -> bool {
+    let is_number = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    name.contains("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT")
+        || name.split("_PORT_").skip(1).any(is_number)
 }
 
-/// How many letters must be put in, left out or replaced (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
+/// The variable whose flag clap would guess for that of an unknown one.
+fn nearest(command: &clap::Command, name: &str) -> Option<String> {
+    let flag = name.strip_prefix(PREFIX)?.to_lowercase().replace('_', "-");
+    let words = [
+        "doorbell".to_owned(),
+        "serve".to_owned(),
+        format!("--{flag}"),
+    ];
+    let error = command.clone().try_get_matches_from(words).err()?;
+    match error.get(ContextKind::SuggestedArg)? {
+        ContextValue::String(nearest) => Some(config::variable(nearest.trim_start_matches("--"))),
+        _ => None,
     }
-    row[b.len()]
 }
 
 /// Clap's error in one line. Where it is about a value, the line names the
@@ -297,261 +293,4 @@ fn one_line(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    fn parse_line(line: &str, variables: &[&str]) -> Result<Parsed, Failure> {
-        parse(
-            line.split_whitespace().map(OsString::from),
-            variables.iter().map(OsString::from),
-        )
-    }
-
-    fn refusal(line: &str) -> String {
-        let failure = parse_line(line, &[]).err().unwrap();
-        assert_eq!(failure.exit_code(), 2);
-        let text = failure.to_string();
-        assert_eq!(text.lines().count(), 1, "{text}");
-        text
-    }
-
-    fn config(line: &str) -> Box<Config> {
-        if let Parsed::Run(command) = parse_line(line, &[]).unwrap()
-            && let Command::Serve(config) | Command::Dev(config) = *command
-        {
-            return config;
-        }
-        panic!("{line} is another command")
-    }
-
-    #[test]
-    fn the_command_tree_is_consistent() {
-        Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn every_setting_is_a_flag_and_the_variable_of_that_name() {
-        let command = Arguments::command();
-        for arg in arguments(&command) {
-            if let Some(name) = arg.get_env() {
-                let flag = arg.get_long().unwrap();
-                assert_eq!(name.to_string_lossy(), config::variable(flag));
-                let name = name.to_str().unwrap();
-                assert!(!is_service_link(name, "DOORBELL"), "{name}");
-                assert!(arg.get_help().is_some(), "{flag} has no help");
-            }
-        }
-        for name in ["dev", "serve", "migrate"] {
-            for arg in command.find_subcommand(name).unwrap().get_arguments() {
-                let id = arg.get_id();
-                // What is done once is no setting.
-                let is_setting = arg.get_env().is_some() || id == "new_epoch";
-                assert!(is_setting, "{id} of {name} has no variable");
-            }
-        }
-    }
-
-    #[test]
-    fn settings_are_read() {
-        let config = config(
-            "doorbell serve --write-batch 7 --heartbeat-interval 5s --reflection \
-             --cors-origins https://a.example,https://b.example \
-             --metrics-listen 127.0.0.1:9100 --log-format json",
-        );
-        assert_eq!(config.writer.write_batch, 7);
-        assert_eq!(
-            *config.feed.heartbeat_interval,
-            std::time::Duration::from_secs(5)
-        );
-        assert!(config.http.reflection);
-        assert_eq!(config.http.cors_origins.len(), 2);
-        assert!(config.http.metrics_listen.is_some());
-        assert_eq!(config.log.log_format, config::LogFormat::Json);
-    }
-
-    #[rstest]
-    #[case("doorbell serve", false)]
-    #[case("doorbell serve --reflection", true)]
-    #[case("doorbell serve --reflection=true", true)]
-    #[case("doorbell serve --reflection=1", true)]
-    #[case("doorbell serve --reflection=false", false)]
-    fn a_flag_of_yes_and_no_is_read(#[case] line: &str, #[case] expected: bool) {
-        assert_eq!(config(line).http.reflection, expected);
-    }
-
-    #[rstest]
-    #[case(
-        "doorbell serve --heartbeat-intervall 5s",
-        "unexpected argument '--heartbeat-intervall' found; \
-         tip: a similar argument exists: '--heartbeat-interval'"
-    )]
-    #[case(
-        "doorbell serve --write-batch many",
-        "invalid value 'many' for --write-batch (DOORBELL_WRITE_BATCH): \
-         invalid digit found in string"
-    )]
-    #[case(
-        "doorbell serve --write-batch 0",
-        "--write-batch (DOORBELL_WRITE_BATCH) must be from 1 to 10000, is 0"
-    )]
-    #[case(
-        "doorbell serve --log-format pretty",
-        "invalid value 'pretty' for --log-format (DOORBELL_LOG_FORMAT); \
-         [possible values: auto, human, json]"
-    )]
-    #[case(
-        "doorbell serve --cors-origins https://a.example/",
-        "invalid value 'https://a.example/' for --cors-origins (DOORBELL_CORS_ORIGINS): \
-         an origin ends after its host and port: no path, no `/` at the end"
-    )]
-    #[case(
-        "doorbell sevre",
-        "unrecognized subcommand 'sevre'; tip: a similar subcommand exists: 'serve'"
-    )]
-    #[case(
-        "doorbell token --organization acme --user ann --lifetime 0s",
-        "invalid value '0s' for '--lifetime <DURATION>': must be from 1s to ten years"
-    )]
-    #[case(
-        "doorbell token",
-        "the following required arguments were not provided: \
-         --organization <ORGANIZATION>; --user <USER>"
-    )]
-    fn a_refusal_is_one_line(#[case] line: &str, #[case] expected: &str) {
-        assert_eq!(refusal(line), expected);
-    }
-
-    #[test]
-    fn without_a_command_it_names_those_there_are() {
-        let text = refusal("doorbell");
-        assert!(text.starts_with("say what to do: dev, serve, "), "{text}");
-        assert!(text.ends_with("; `doorbell --help` tells more"), "{text}");
-    }
-
-    #[rstest]
-    #[case("doorbell --help")]
-    #[case("doorbell serve --help")]
-    #[case("doorbell --version")]
-    fn help_is_no_refusal(#[case] line: &str) {
-        assert!(matches!(
-            parse_line(line, &["DOORBELL_UNKNOWN"]),
-            Ok(Parsed::Show(_))
-        ));
-    }
-
-    #[test]
-    fn an_unknown_variable_is_refused_and_a_typing_error_is_guessed() {
-        let refusal = |name| {
-            let failure = parse_line("doorbell serve", &["PATH", name]).err().unwrap();
-            assert_eq!(failure.exit_code(), 2);
-            failure.to_string()
-        };
-        assert_eq!(
-            refusal("DOORBELL_HEARTBEAT_INTERVALL"),
-            "there is no setting DOORBELL_HEARTBEAT_INTERVALL: \
-             did you mean DOORBELL_HEARTBEAT_INTERVAL?"
-        );
-        assert!(refusal("DOORBELL_X").ends_with("for those there are"));
-        assert!(refusal("DOORBELL_").ends_with("for those there are"));
-        assert_eq!(
-            refusal("DOORBELL_COFFEE_STRENGTH"),
-            "there is no setting DOORBELL_COFFEE_STRENGTH: \
-             unset it, or see `doorbell serve --help` for those there are"
-        );
-    }
-
-    #[test]
-    fn known_variables_of_any_command_and_those_of_others_are_accepted() {
-        let names = ["DOORBELL_DATA_DIR", "DOORBELL_URL", "DOORBELLS", "HOME"];
-        assert!(parse_line("doorbell serve", &names).is_ok());
-    }
-
-    #[rstest]
-    #[case("DOORBELL_SERVICE_HOST", true)]
-    #[case("DOORBELL_SERVICE_PORT", true)]
-    #[case("DOORBELL_SERVICE_PORT_GRPC", true)]
-    #[case("DOORBELL_PORT", true)]
-    #[case("DOORBELL_PORT_50051_TCP", true)]
-    #[case("DOORBELL_PORT_50051_TCP_PROTO", true)]
-    #[case("DOORBELL_PORT_50051_TCP_PORT", true)]
-    #[case("DOORBELL_PORT_50051_UDP_ADDR", true)]
-    #[case("DOORBELL_PORT_GRPC", false)]
-    #[case("DOORBELL_PORT_50051", false)]
-    #[case("DOORBELL_PORT_50051_TCP_OTHER", false)]
-    #[case("DOORBELL_PORT_50051_TCP_PORT_X", false)]
-    #[case("DOORBELL_PORT_99999_TCP", false)]
-    #[case("DOORBELL_SERVICE_PORT_", false)]
-    #[case("DOORBELL_SERVICE_NAME", false)]
-    fn the_service_links_of_kubernetes_are_not_ours(#[case] name: &str, #[case] link: bool) {
-        assert_eq!(is_service_link(name, "DOORBELL"), link);
-        assert_eq!(parse_line("doorbell serve", &[name]).is_ok(), link);
-    }
-
-    #[test]
-    fn those_of_a_service_beside_it_are_not_ours_either() {
-        let links = [
-            "DOORBELL_NATS_SERVICE_HOST",
-            "DOORBELL_NATS_SERVICE_PORT_CLIENT",
-            "DOORBELL_NATS_PORT",
-            "DOORBELL_NATS_PORT_4222_TCP_ADDR",
-        ];
-        assert!(parse_line("doorbell serve", &links).is_ok());
-        // Without such a Service it is a typing error.
-        assert!(parse_line("doorbell serve", &links[1..]).is_err());
-        let other = ["DOORBELL_NATS_SERVICE_HOST", "DOORBELL_NATS_PORTS"];
-        assert!(parse_line("doorbell serve", &other).is_err());
-    }
-
-    #[test]
-    fn an_empty_variable_is_none() {
-        let command = unset_empty(Arguments::command(), &|name| match name.to_str() {
-            Some("DOORBELL_WRITE_BATCH") => Some(OsString::new()),
-            Some("DOORBELL_WRITE_QUEUE") => Some("9".into()),
-            _ => None,
-        });
-        let serve = command.find_subcommand("serve").unwrap();
-        let has_variable = |id: &str| {
-            let mut args = serve.get_arguments();
-            args.find(|arg| arg.get_id() == id)
-                .unwrap()
-                .get_env()
-                .is_some()
-        };
-        assert!(!has_variable("write_batch"));
-        assert!(has_variable("write_queue"));
-        assert!(has_variable("replay_limit"));
-    }
-
-    #[test]
-    fn a_secret_is_not_repeated() {
-        let command = clap::Command::new("doorbell").arg(
-            Arg::new("pin")
-                .long("pin")
-                .env("DOORBELL_PIN")
-                .hide_env_values(true)
-                .value_parser(clap::value_parser!(u16)),
-        );
-        let words = ["doorbell", "--pin", "hunter2"];
-        let error = command.clone().try_get_matches_from(words).unwrap_err();
-        assert_eq!(
-            explain(&error, &command),
-            "the value of --pin (DOORBELL_PIN) is refused"
-        );
-    }
-
-    #[test]
-    fn distances_count_letters() {
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("same", "same"), 0);
-    }
-
-    #[test]
-    fn a_failure_is_one_line_with_its_code() {
-        let failure = Failure::Failed("the store\n  broke\n\n".to_owned());
-        assert_eq!(failure.to_string(), "the store; broke");
-        assert_eq!(failure.exit_code(), 1);
-    }
-}
+mod tests;

@@ -1216,10 +1216,6 @@ fn settings_of_nats_that_cannot_be_used_are_refused_in_one_line() {
             "--nats-prefix",
         ),
         (
-            &[("NATS_URL", "nats://x"), ("NATS_QUEUE", "0")],
-            "--nats-queue",
-        ),
-        (
             &[("NATS_URL", "nats://x"), ("DATABASE_URL", "sqlite://x.db")],
             "several nodes on one Postgres",
         ),

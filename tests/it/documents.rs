@@ -8,8 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::CommandFactory as _;
-use doorbell::{cli::command::Arguments, config, proto::FILE_DESCRIPTOR_SET};
+use doorbell::{cli::command::commands, config, proto::FILE_DESCRIPTOR_SET};
 use prost::Message as _;
 use prost_types::{
     DescriptorProto, FileDescriptorProto, FileDescriptorSet, field_descriptor_proto,
@@ -130,7 +129,7 @@ fn plain(cell: &str) -> String {
 
 /// The settings as a table for each group, made from the command line itself.
 fn settings() -> String {
-    let command = Arguments::command();
+    let command = commands();
     let serve = command.find_subcommand("serve").unwrap();
     let mut text = String::new();
     let mut group = None;
@@ -324,12 +323,12 @@ fn the_lines_of_the_own_command_are_understood() {
     assert!(lines.len() >= 4, "{lines:?}");
     for (document, line) in lines {
         let words = words(&line);
-        if let Err(error) = Arguments::command().try_get_matches_from(&words) {
+        if let Err(error) = commands().try_get_matches_from(&words) {
             panic!("{document}: {line}: {error}");
         }
     }
     // Variables in all text, in units and tables too.
-    let command = Arguments::command();
+    let command = commands();
     let known: BTreeSet<_> = command
         .get_subcommands()
         .flat_map(clap::Command::get_arguments)
