@@ -7,8 +7,12 @@
 //! verified before. Verified tokens are remembered until they expire or the keys
 //! change, so that a hot caller does not pay for the signature again.
 //!
+//! A token whose key is not known is refused for good only once the published keys
+//! are certain to be newer than it: until then its caller is to come back.
+//!
 //! What is not here: revoking single tokens (make them short-lived), and keys
-//! that a token itself points to or brings along.
+//! that a token itself points to or brings along: `jku`, `jwk`, `x5u` and `x5c` are
+//! not looked at.
 
 mod claims;
 mod jwks;
@@ -19,6 +23,7 @@ pub mod mint;
 use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -27,14 +32,32 @@ use tokio_util::sync::CancellationToken;
 use self::{
     claims::Verified,
     jwks::{Jwks, Timing},
-    keys::{Key, Mismatch, Published},
+    keys::{Key, MAX_TRIES, Published},
 };
 pub use self::{
     claims::{ANY_ORGANIZATION, Caller, MAX_SUBJECT_BYTES, Right, Rules, Scope},
     keys::{MIN_SECRET_BYTES, Secret},
-    layer::{Authenticated, Layer, MAX_HEADER_BYTES},
+    layer::{Authenticated, Layer},
 };
-use crate::{clock::Clock, config::AuthSettings, random::Random};
+use crate::{
+    clock::{Clock, Timestamp},
+    config::AuthSettings,
+    model::InvalidId,
+    random::Random,
+};
+
+/// So long after a token was made a JWKS may still come without its key: it stands in
+/// a cache on its way, and clocks differ.
+const PUBLISHING: Duration = Duration::from_secs(60);
+
+const NOT_SIGNED: Error = Error::Invalid(Cow::Borrowed(
+    "it is not signed by a key that is known, with that key's algorithm",
+));
+
+/// How many tokens of unknown keys that do not say when they were made are remembered
+/// by when they came first, and for how long.
+const STRANGERS: u64 = 1024;
+const STRANGER_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
 /// Why a call has no caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,8 +71,9 @@ pub enum Error {
     /// Its token was good once.
     #[error("the token has expired")]
     Expired,
-    /// The JWKS was never read yet: this passes.
-    #[error("the keys that verify tokens are not there yet: try again")]
+    /// The JWKS has not been read, or not since there may be a key for this token:
+    /// this passes.
+    #[error("the key that verifies this token is not there yet: try again")]
     KeysUnavailable,
 }
 
@@ -86,6 +110,9 @@ pub enum SettingsError {
          must name three different claims"
     )]
     SameClaim,
+    /// The organization of all is none.
+    #[error("DOORBELL_SINGLE_ORGANIZATION {0}")]
+    SingleOrganization(InvalidId),
     /// A file of keys.
     #[error("the file {} {problem}", path.display())]
     File {
@@ -99,37 +126,19 @@ pub enum SettingsError {
     Jwks(&'static str),
 }
 
-/// Why a look at the known keys found no caller.
-enum Pending {
-    /// That is final.
-    No(Error),
-    /// It is, unless there are other keys than those of this generation.
-    UnlessReadAgain { error: Error, generation: u64 },
-}
-
-impl Pending {
-    fn into_error(self) -> Error {
-        match self {
-            Self::No(error) | Self::UnlessReadAgain { error, .. } => error,
-        }
-    }
-}
-
-impl From<Error> for Pending {
-    fn from(error: Error) -> Self {
-        Self::No(error)
-    }
-}
-
 /// Turns tokens into [`Caller`]s.
 pub struct TokenVerifier {
     rules: Rules,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     ring: ArcSwap<Ring>,
-    remembered: moka::sync::Cache<[u8; 32], Remembered>,
+    remembered: moka::sync::Cache<Digest, Remembered>,
+    strangers: moka::sync::Cache<Digest, Timestamp>,
     jwks: Option<Jwks>,
 }
+
+/// The SHA-256 of a token.
+type Digest = [u8; 32];
 
 /// The keys of one moment.
 struct Ring {
@@ -137,11 +146,11 @@ struct Ring {
     generation: u64,
     /// From the secret and the PEM file.
     fixed: Arc<[Key]>,
-    /// From the JWKS, once it was read.
-    published: Option<Published>,
+    /// From the JWKS, once it was read, and when that reading began.
+    published: Option<(Arc<Published>, Timestamp)>,
 }
 
-/// A verified token, by the SHA-256 of it.
+/// A verified token.
 #[derive(Clone)]
 struct Remembered {
     verified: Verified,
@@ -153,10 +162,10 @@ struct Remembered {
 
 struct UntilExpiry;
 
-impl moka::Expiry<[u8; 32], Remembered> for UntilExpiry {
+impl moka::Expiry<Digest, Remembered> for UntilExpiry {
     fn expire_after_create(
         &self,
-        _: &[u8; 32],
+        _: &Digest,
         remembered: &Remembered,
         _: std::time::Instant,
     ) -> Option<Duration> {
@@ -217,10 +226,14 @@ impl TokenVerifier {
                 .max_capacity(settings.token_cache_size)
                 .expire_after(UntilExpiry)
                 .build(),
+            strangers: moka::sync::Cache::builder()
+                .max_capacity(STRANGERS)
+                .time_to_live(STRANGER_LIFETIME)
+                .build(),
             jwks,
         };
         if let Some(published) = published {
-            verifier.publish(published);
+            verifier.publish(published, verifier.clock.now());
         }
         Ok(verifier)
     }
@@ -233,59 +246,15 @@ impl TokenVerifier {
 
     /// The caller of a token, by the keys that are known; never waits.
     pub fn verify_now(&self, token: &str) -> Result<Arc<Caller>, Error> {
-        self.check(token).map_err(Pending::into_error)
-    }
-
-    /// The caller of a token. One that names an unknown key waits for the JWKS
-    /// to be read again, which is done at most once in ten seconds for all.
-    pub async fn verify(&self, token: &str) -> Result<Arc<Caller>, Error> {
-        match self.check(token) {
-            Ok(caller) => Ok(caller),
-            Err(pending) => self.check_again(token, pending).await,
-        }
-    }
-
-    /// Reads the JWKS again and again until `stop`; returns at once where there
-    /// is none. To be run once, beside the server.
-    pub async fn keep_fresh(&self, stop: CancellationToken) {
-        let Some(jwks) = &self.jwks else {
-            return;
-        };
-        let reading = async {
-            let mut last = None;
-            loop {
-                jwks.due(last, &*self.random).await;
-                last = Some(match jwks.read().await {
-                    Ok(published) => {
-                        if let Some(published) = published {
-                            self.publish(published);
-                        }
-                        true
-                    }
-                    Err(error) => {
-                        let place = jwks.place();
-                        tracing::warn!(%place, %error, "the JWKS was not read; known keys stay");
-                        false
-                    }
-                });
-                jwks.finish();
-            }
-        };
-        let _: Option<std::convert::Infallible> = stop.run_until_cancelled(reading).await;
-        jwks.close();
-    }
-
-    /// Looks at the known keys.
-    fn check(&self, token: &str) -> Result<Arc<Caller>, Pending> {
         let ring = self.ring.load();
         let now = self.clock.now();
-        let digest: [u8; 32] = Sha256::digest(token).into();
+        let digest: Digest = Sha256::digest(token).into();
         if let Some(remembered) = self.remembered.get(&digest)
             && remembered.generation == ring.generation
         {
             return Ok(Arc::clone(remembered.verified.at(now)?));
         }
-        let claims = self.claims_of(token, &ring)?;
+        let claims = self.claims_of(token, digest, &ring, now)?;
         let verified = self.rules.read(&claims)?;
         let caller = Arc::clone(verified.at(now)?);
         let remembered = Remembered {
@@ -297,88 +266,128 @@ impl TokenVerifier {
         Ok(caller)
     }
 
-    /// Looks again when that can help.
-    async fn check_again(&self, token: &str, pending: Pending) -> Result<Arc<Caller>, Error> {
-        match (pending, &self.jwks) {
-            (Pending::UnlessReadAgain { error, generation }, Some(jwks)) => {
-                jwks.ask().await;
-                // The keys may also have come just before it was asked.
-                if self.ring.load().generation == generation {
-                    Err(error)
-                } else {
-                    self.verify_now(token)
-                }
-            }
-            (pending, _) => Err(pending.into_error()),
+    /// The caller of a token that [`verify_now`](Self::verify_now) has no key for. It
+    /// waits a moment for the JWKS to be read again, which is done at most once in ten
+    /// seconds for all.
+    pub async fn verify_again(&self, token: &str) -> Result<Arc<Caller>, Error> {
+        if let Some(jwks) = &self.jwks {
+            jwks.ask().await;
         }
+        self.verify_now(token)
+    }
+
+    /// Reads the JWKS again and again until `stop`; returns at once where there
+    /// is none. To be run once, beside the server.
+    pub async fn keep_fresh(&self, stop: CancellationToken) {
+        let Some(jwks) = &self.jwks else {
+            return;
+        };
+        let reading = async {
+            let (mut last, mut told) = (None, None);
+            loop {
+                jwks.due(last, &*self.random).await;
+                let begun = self.clock.now();
+                let read = jwks.read().await;
+                last = Some(read.is_ok());
+                match read {
+                    Ok(published) => {
+                        self.publish(published, begun);
+                        told = None;
+                    }
+                    // The same again is no news.
+                    Err(error) if told.as_ref() == Some(&error) => {}
+                    Err(error) => {
+                        let place = jwks.place();
+                        tracing::warn!(%place, %error, "the JWKS was not read; known keys stay");
+                        told = Some(error);
+                    }
+                }
+                jwks.finish();
+            }
+        };
+        let _: Option<std::convert::Infallible> = stop.run_until_cancelled(reading).await;
+        jwks.close();
     }
 
     /// The claims of a token that a key of `ring` signed.
-    fn claims_of(&self, token: &str, ring: &Ring) -> Result<Map<String, Value>, Pending> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| {
-            Error::Invalid("it is no JWT that is signed with a supported algorithm".into())
-        })?;
-        // Keys that a token brings along or points to are an attacker's.
-        let foreign = [
-            ("jku", header.jku.is_some()),
-            ("jwk", header.jwk.is_some()),
-            ("x5u", header.x5u.is_some()),
-            ("x5c", header.x5c.is_some()),
-            ("crit", header.crit.is_some()),
-        ];
-        if let Some((name, _)) = foreign.iter().find(|(_, present)| *present) {
-            let reason = format!("its header has `{name}`, which is not supported");
-            return Err(Error::Invalid(reason.into()).into());
+    fn claims_of(
+        &self,
+        token: &str,
+        digest: Digest,
+        ring: &Ring,
+        now: Timestamp,
+    ) -> Result<Map<String, Value>, Error> {
+        let invalid = |reason: &'static str| Error::Invalid(reason.into());
+        let no_jwt = || invalid("it is no JWT that is signed with a supported algorithm");
+        let (message, signature) = token.rsplit_once('.').ok_or_else(no_jwt)?;
+        let (header, payload) = message.split_once('.').ok_or_else(no_jwt)?;
+        let header = object(header).ok_or_else(no_jwt)?;
+        let algorithm = match header.get("alg").and_then(Value::as_str) {
+            Some("HS256") => Algorithm::HS256,
+            Some("RS256") => Algorithm::RS256,
+            Some("ES256") => Algorithm::ES256,
+            Some("EdDSA" | "Ed25519") => Algorithm::EdDSA,
+            _ => return Err(no_jwt()),
+        };
+        // What must be understood, and is not.
+        if header.contains_key("crit") {
+            return Err(invalid("its header has `crit`, which is not supported"));
         }
+        let id = match header.get("kid") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(id)) => Some(id.as_str()),
+            Some(_) => return Err(no_jwt()),
+        };
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| no_jwt())?;
 
         let published = ring.published.as_ref();
-        let published_keys = published.map_or(&[][..], |published| &published.keys[..]);
-        let id = header.kid.as_deref();
-        let candidates = ring.fixed.iter().chain(published_keys).filter(|key| {
+        let published_keys = published.map_or(&[][..], |(published, _)| &published.keys);
+        let mut candidates = ring.fixed.iter().chain(published_keys).filter(|key| {
             // A key without an id may be meant by any `kid`.
             let is_meant = key.id.is_none() || id.is_none() || key.id.as_deref() == id;
-            key.algorithm == header.alg && is_meant
+            key.algorithm == algorithm && is_meant
         });
-        for key in candidates {
-            match key.verify(token) {
-                Ok(claims) => return Ok(claims),
-                Err(Mismatch::Signature) => {}
-                Err(Mismatch::Claims) => {
-                    return Err(Error::Invalid("its claims are malformed".into()).into());
-                }
-            }
+        let signed = |key: &Key| key.signed(message.as_bytes(), &signature);
+        if candidates.by_ref().take(MAX_TRIES).any(signed) {
+            return object(payload).ok_or_else(|| invalid("its claims are malformed"));
+        }
+        if candidates.next().is_some() {
+            return Err(invalid("it must name its key (`kid`): there are many"));
         }
 
-        let can_be_published = self.jwks.is_some()
-            && matches!(
-                header.alg,
-                Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA
-            );
-        let is_unknown = id.is_some() && !published_keys.iter().any(|key| key.id.as_deref() == id);
-        if can_be_published && published.is_none() {
-            Err(Pending::UnlessReadAgain {
-                error: Error::KeysUnavailable,
-                generation: ring.generation,
-            })
-        } else if can_be_published && is_unknown {
-            Err(Pending::UnlessReadAgain {
-                error: Error::Invalid("it names a key that is not known (`kid`)".into()),
-                generation: ring.generation,
-            })
-        } else {
-            let reason = "it is not signed by a key that is known, with that key's algorithm";
-            Err(Error::Invalid(reason.into()).into())
+        let is_known = published_keys.iter().any(|key| key.id.as_deref() == id);
+        let is_fixed = self.jwks.is_none() || algorithm == Algorithm::HS256;
+        let Some((_, read_at)) = published.filter(|_| !is_fixed) else {
+            // Nothing can be published for it, or nothing was yet.
+            return Err(if is_fixed {
+                NOT_SIGNED
+            } else {
+                Error::KeysUnavailable
+            });
+        };
+        if id.is_none() || is_known {
+            return Err(NOT_SIGNED);
         }
+        // It may lie about this: then its caller is told to come back, and no more.
+        let made = object(payload).and_then(|claims| claims::seconds(&claims, "iat").ok()?);
+        let made = made.unwrap_or_else(|| self.strangers.get_with(digest, || now));
+        if read_at.since(made.min(now)) < PUBLISHING {
+            return Err(Error::KeysUnavailable);
+        }
+        Err(invalid("it names a key that is not known (`kid`)"))
     }
 
-    /// Takes the keys of a JWKS in place of the former ones. Called by one task
-    /// at a time.
-    fn publish(&self, published: Published) {
+    /// Takes the keys of a JWKS, the reading of which began at `begun`, in place of the
+    /// former ones. Called by one task at a time.
+    fn publish(&self, published: Published, begun: Timestamp) {
         let old = self.ring.load();
-        if old.published.as_ref() == Some(&published) {
-            return;
-        }
-        if let Some(jwks) = &self.jwks {
+        let (published, generation) = match &old.published {
+            Some((same, _)) if **same == published => (Arc::clone(same), old.generation),
+            _ => (Arc::new(published), old.generation + 1),
+        };
+        if let Some(jwks) = &self.jwks
+            && generation != old.generation
+        {
             let place = jwks.place();
             for reason in &published.left_out {
                 tracing::warn!(%place, %reason, "a key of the JWKS is left out");
@@ -386,13 +395,20 @@ impl TokenVerifier {
             tracing::info!(%place, keys = published.keys.len(), "the JWKS has new keys");
         }
         self.ring.store(Arc::new(Ring {
-            generation: old.generation + 1,
+            generation,
             fixed: Arc::clone(&old.fixed),
-            published: Some(published),
+            published: Some((published, begun)),
         }));
-        // For the memory; what makes them count no more is the generation.
-        self.remembered.invalidate_all();
+        if generation != old.generation {
+            // For the memory; what makes them count no more is the generation.
+            self.remembered.invalidate_all();
+        }
     }
+}
+
+/// The JSON object that is written in base64url.
+fn object(text: &str) -> Option<Map<String, Value>> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -164,13 +164,17 @@ pub struct AuthSettings {
     /// The `aud` that tokens must have, among others; any where it is not set
     #[arg(long)]
     pub jwt_audience: Option<String>,
-    /// The claim that names the organization
+    /// The organization of every caller, senders too, whatever tokens say: for a service of one
+    /// tenant
+    #[arg(long)]
+    pub single_organization: Option<String>,
+    /// The claim that names the organization, or the path to it: `organizationId`, `o.id`
     #[arg(long, default_value = "organizationId")]
     pub jwt_organization_claim: String,
     /// The claim that names the user; `sub` stands in where a token lacks it
     #[arg(long, default_value = "userId")]
     pub jwt_user_claim: String,
-    /// The claim that names the role
+    /// The claim that names the role, or has it in a list: `userRole`, `realm_access.roles`
     #[arg(long, default_value = "userRole")]
     pub jwt_role_claim: String,
     /// The role that may send, and reads no inbox

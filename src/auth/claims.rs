@@ -4,7 +4,7 @@
 //! has a scope, and there is nothing in between. The signature was checked
 //! before; the time is checked by who asks, at each use.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
@@ -68,22 +68,6 @@ impl Scope {
 }
 
 impl Caller {
-    /// Where it may send; a reader may not.
-    pub fn scope(&self) -> Option<&Scope> {
-        match &self.right {
-            Right::Send(scope) => Some(scope),
-            Right::Read(_) => None,
-        }
-    }
-
-    /// The inbox that it may read; a sender has none.
-    pub fn inbox(&self) -> Option<&InboxKey> {
-        match &self.right {
-            Right::Send(_) => None,
-            Right::Read(inbox) => Some(inbox),
-        }
-    }
-
     /// Whether its token is over at `now`. The moment of `exp` itself is over.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.expires_at
@@ -115,6 +99,8 @@ impl Verified {
 /// What the claims are called, and what they must be.
 #[derive(Clone, Debug)]
 pub struct Rules {
+    /// That of every caller, whatever the claims say.
+    single_organization: Option<OrganizationId>,
     pub(super) organization_claim: String,
     pub(super) user_claim: String,
     pub(super) role_claim: String,
@@ -135,7 +121,12 @@ impl Rules {
                 .map(|text| filled(setting, text))
                 .transpose()
         };
+        let single = settings.single_organization.as_deref();
         let rules = Self {
+            single_organization: single
+                .map(OrganizationId::parse)
+                .transpose()
+                .map_err(SettingsError::SingleOrganization)?,
             organization_claim: filled(
                 "DOORBELL_JWT_ORGANIZATION_CLAIM",
                 &settings.jwt_organization_claim,
@@ -155,62 +146,32 @@ impl Rules {
         Ok(rules)
     }
 
-    /// The caller that these claims make, whatever the time.
+    /// The caller that these claims make, whatever the time. A claim that is not used
+    /// never refuses.
     pub(super) fn read(&self, claims: &Map<String, Value>) -> Result<Verified, Error> {
         self.check_issuer(claims)?;
         self.check_audience(claims)?;
         let expires_at = seconds(claims, "exp")?
             .ok_or_else(|| Error::Invalid("the claim `exp` is missing".into()))?;
         let not_before = seconds(claims, "nbf")?;
-        let subject = text(claims, "sub")?;
-        let user = text(claims, &self.user_claim)?;
-        let is_sender = text(claims, &self.role_claim)? == Some(&self.sender_role);
-        let organization = text(claims, &self.organization_claim)?.ok_or_else(|| {
-            Error::Invalid(format!("the claim `{}` is missing", self.organization_claim).into())
-        })?;
-        let in_organization_claim = |error| {
-            Error::Invalid(format!("the claim `{}` {error}", self.organization_claim).into())
-        };
-
-        let (right, name) = if is_sender {
-            let scope = if organization == ANY_ORGANIZATION {
-                Scope::Any
-            } else {
-                Scope::One(OrganizationId::parse(organization).map_err(in_organization_claim)?)
-            };
-            (
-                Right::Send(scope),
-                subject.or(user).unwrap_or(&self.sender_role),
-            )
+        // For the log, where it can be.
+        let subject = text(claims, "sub")
+            .ok()
+            .flatten()
+            .filter(|name| is_name(name));
+        let (right, name) = if self.is_sender(claims) {
+            let user = text(claims, &self.user_claim).ok().flatten();
+            let name = subject.or(user.filter(|name| is_name(name)));
+            let name = name.unwrap_or(Cow::Borrowed(&self.sender_role));
+            (Right::Send(self.scope(claims)?), name)
         } else {
-            let (claim, user) = user
-                .map(|user| (self.user_claim.as_str(), user))
-                .or(subject.map(|subject| ("sub", subject)))
-                .ok_or_else(|| {
-                    let claim = &self.user_claim;
-                    Error::Invalid(
-                        format!("it names no user: the claims `{claim}` and `sub` are missing")
-                            .into(),
-                    )
-                })?;
             let inbox = InboxKey {
-                organization_id: OrganizationId::parse(organization)
-                    .map_err(in_organization_claim)?,
-                user_id: UserId::parse(user).map_err(|error| {
-                    Error::Invalid(format!("the claim `{claim}` {error}").into())
-                })?,
+                organization_id: self.organization(claims)?,
+                user_id: self.user(claims)?,
             };
-            (Right::Read(inbox), subject.unwrap_or(user))
+            let user = inbox.user_id.as_str().to_owned();
+            (Right::Read(inbox), subject.unwrap_or(Cow::Owned(user)))
         };
-        if name.is_empty() || name.len() > MAX_SUBJECT_BYTES || name.chars().any(char::is_control) {
-            return Err(Error::Invalid(
-                format!(
-                    "who it is for (the claim `sub`) must have 1 to {MAX_SUBJECT_BYTES} bytes \
-                     without control characters"
-                )
-                .into(),
-            ));
-        }
         Ok(Verified {
             caller: Arc::new(Caller {
                 subject: name.into(),
@@ -219,6 +180,47 @@ impl Rules {
             }),
             not_before,
         })
+    }
+
+    /// Whether the role is the sender's, or a list has it.
+    fn is_sender(&self, claims: &Map<String, Value>) -> bool {
+        let is_role = |value: &Value| as_text(value).is_some_and(|role| role == self.sender_role);
+        match find(claims, &self.role_claim) {
+            Some(Value::Array(roles)) => roles.iter().any(is_role),
+            role => role.is_some_and(is_role),
+        }
+    }
+
+    /// Where a sender may send.
+    fn scope(&self, claims: &Map<String, Value>) -> Result<Scope, Error> {
+        let claim = text(claims, &self.organization_claim);
+        match (&self.single_organization, claim) {
+            (None, Ok(Some(any))) if any == ANY_ORGANIZATION => Ok(Scope::Any),
+            _ => self.organization(claims).map(Scope::One),
+        }
+    }
+
+    fn organization(&self, claims: &Map<String, Value>) -> Result<OrganizationId, Error> {
+        let name = &self.organization_claim;
+        match (&self.single_organization, text(claims, name)) {
+            (Some(single), _) => Ok(single.clone()),
+            (None, claim) => {
+                let claim = claim?.ok_or_else(|| wrong(name, "is missing"))?;
+                OrganizationId::parse(&claim).map_err(|error| wrong(name, error))
+            }
+        }
+    }
+
+    fn user(&self, claims: &Map<String, Value>) -> Result<UserId, Error> {
+        for name in [&self.user_claim, "sub"] {
+            if let Some(user) = text(claims, name)? {
+                return UserId::parse(&user).map_err(|error| wrong(name, error));
+            }
+        }
+        let name = &self.user_claim;
+        Err(Error::Invalid(
+            format!("it names no user: the claims `{name}` and `sub` are missing").into(),
+        ))
     }
 
     fn check_issuer(&self, claims: &Map<String, Value>) -> Result<(), Error> {
@@ -250,33 +252,57 @@ impl Rules {
     }
 }
 
-/// A claim that is a string, or absent (`null` is absent).
-fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Error> {
-    match claims.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(Error::Invalid(
-            format!("the claim `{name}` must be a string").into(),
-        )),
+/// A claim by its name, else by its path: the names of objects in one another with dots
+/// between them. Names may have dots of their own. What is `null` is absent.
+fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    let literal = claims.get(name).filter(|value| !value.is_null());
+    literal.or_else(|| {
+        name.match_indices('.').find_map(|(dot, _)| {
+            let inner = claims.get(&name[..dot])?.as_object()?;
+            find(inner, &name[dot + 1..])
+        })
+    })
+}
+
+/// A string as it is, and a whole number in decimal digits.
+fn as_text(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Number(number) if !number.is_f64() => Some(Cow::Owned(number.to_string())),
+        _ => None,
     }
 }
 
+/// A claim that is a text, or absent.
+fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<Option<Cow<'a, str>>, Error> {
+    find(claims, name)
+        .map(|value| {
+            as_text(value).ok_or_else(|| wrong(name, "must be a string or a whole number"))
+        })
+        .transpose()
+}
+
+fn wrong(claim: &str, problem: impl fmt::Display) -> Error {
+    Error::Invalid(format!("the claim `{claim}` {problem}").into())
+}
+
+/// Whether a text can name somebody in a log.
+fn is_name(text: &str) -> bool {
+    (1..=MAX_SUBJECT_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
 /// A claim that is a NumericDate of RFC 7519, or absent. Fractions are cut off.
-fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, Error> {
+pub(super) fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, Error> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
     };
     let Value::Number(number) = value else {
-        return Err(Error::Invalid(
-            format!("the claim `{name}` must be a number of seconds").into(),
-        ));
+        return Err(wrong(name, "must be a number of seconds"));
     };
     let whole = number.as_i64().or_else(|| number.as_f64().and_then(floor));
     match whole {
         Some(seconds @ 0..=LAST_SECOND) => Ok(Some(Timestamp::from_seconds(seconds))),
-        _ => Err(Error::Invalid(
-            format!("the claim `{name}` must lie between the years 1970 and 9999").into(),
-        )),
+        _ => Err(wrong(name, "must lie between the years 1970 and 9999")),
     }
 }
 
@@ -290,264 +316,4 @@ fn floor(number: f64) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn rules() -> Rules {
-        Rules::new(&AuthSettings::default()).unwrap()
-    }
-
-    fn read(rules: &Rules, claims: Value) -> Result<Caller, Error> {
-        let Value::Object(claims) = claims else {
-            panic!("not an object");
-        };
-        rules
-            .read(&claims)
-            .map(|verified| (*verified.caller).clone())
-    }
-
-    fn refusal(rules: &Rules, claims: Value) -> String {
-        match read(rules, claims) {
-            Err(Error::Invalid(reason)) => reason.into_owned(),
-            other => panic!("not refused as invalid: {other:?}"),
-        }
-    }
-
-    fn acme(user: &str) -> Right {
-        Right::Read(InboxKey::parse("acme", user).unwrap())
-    }
-
-    #[test]
-    fn a_user_reads_one_inbox_and_sends_nothing() {
-        let claims = json!({"organizationId": "acme", "userId": "ann", "sub": "s1", "exp": 10});
-        let caller = read(&rules(), claims).unwrap();
-        assert_eq!(caller.right, acme("ann"));
-        assert_eq!(&*caller.subject, "s1");
-        assert_eq!(caller.expires_at, Timestamp::from_seconds(10));
-        assert_eq!(caller.scope(), None);
-        assert_eq!(caller.inbox(), InboxKey::parse("acme", "ann").ok().as_ref());
-    }
-
-    #[test]
-    fn sub_stands_in_for_a_missing_user_and_for_no_other() {
-        let claims = json!({"organizationId": "acme", "sub": "ann", "exp": 10});
-        assert_eq!(read(&rules(), claims).unwrap().right, acme("ann"));
-        let claims = json!({"organizationId": "acme", "userId": null, "sub": "ann", "exp": 10});
-        assert_eq!(read(&rules(), claims).unwrap().right, acme("ann"));
-        let claims = json!({"organizationId": "acme", "userId": 7, "sub": "ann", "exp": 10});
-        assert!(refusal(&rules(), claims).contains("`userId` must be a string"));
-        let claims = json!({"organizationId": "acme", "userId": "", "sub": "ann", "exp": 10});
-        assert!(refusal(&rules(), claims).contains("`userId` must not be empty"));
-        let claims = json!({"organizationId": "acme", "exp": 10});
-        assert!(refusal(&rules(), claims).contains("names no user"));
-    }
-
-    #[test]
-    fn a_sender_sends_and_reads_nothing() {
-        let claims = json!({
-            "organizationId": "acme", "userRole": "service", "sub": "billing", "exp": 10
-        });
-        let caller = read(&rules(), claims).unwrap();
-        let scope = caller.scope().unwrap();
-        assert!(scope.covers(&OrganizationId::parse("acme").unwrap()));
-        assert!(!scope.covers(&OrganizationId::parse("other").unwrap()));
-        assert_eq!(caller.inbox(), None);
-        assert_eq!(&*caller.subject, "billing");
-
-        let nameless = json!({"organizationId": "*", "userRole": "service", "exp": 10});
-        let caller = read(&rules(), nameless).unwrap();
-        assert_eq!(caller.right, Right::Send(Scope::Any));
-        assert!(Scope::Any.covers(&OrganizationId::parse("other").unwrap()));
-        assert_eq!(&*caller.subject, "service");
-    }
-
-    #[test]
-    fn only_the_sender_role_bears_the_wildcard() {
-        for role in [json!("admin"), json!("Service"), json!(""), Value::Null] {
-            let claims =
-                json!({"organizationId": "*", "userId": "ann", "userRole": role, "exp": 10});
-            assert!(refusal(&rules(), claims).contains("`organizationId` must name one"));
-        }
-        let claims = json!({"organizationId": "*", "userId": "ann", "exp": 10});
-        assert!(refusal(&rules(), claims).contains("`organizationId` must name one"));
-    }
-
-    #[test]
-    fn ids_are_well_formed_or_refused() {
-        for (name, id) in [
-            ("organizationId", json!("")),
-            ("organizationId", json!("a\nb")),
-            ("organizationId", json!("a".repeat(129))),
-            ("organizationId", json!(["acme"])),
-            ("organizationId", Value::Null),
-            ("userId", json!("a\u{0}b")),
-            ("userId", json!("a\u{7f}")),
-            ("userId", json!("a".repeat(129))),
-            ("userRole", json!(["service"])),
-            ("sub", json!(3)),
-            ("sub", json!("a\nb")),
-            ("sub", json!("")),
-            ("sub", json!("s".repeat(256))),
-        ] {
-            let mut claims = json!({"organizationId": "acme", "userId": "ann", "exp": 10});
-            assert!(read(&rules(), claims.clone()).is_ok());
-            claims[name] = id.clone();
-            let reason = refusal(&rules(), claims);
-            assert!(
-                reason.contains(&format!("`{name}`")),
-                "{name} = {id}: {reason}"
-            );
-        }
-        let claims = json!({
-            "organizationId": "o".repeat(128), "userId": "u".repeat(128), "sub": "s".repeat(255),
-            "exp": 10
-        });
-        assert!(read(&rules(), claims).is_ok());
-    }
-
-    #[test]
-    fn exp_is_a_number_of_seconds_of_our_era() {
-        for (exp, expected) in [
-            (json!(0), Some(0)),
-            (json!(10), Some(10)),
-            (json!(10.9), Some(10)),
-            (json!(253_402_300_799_i64), Some(253_402_300_799)),
-            (json!(253_402_300_799.5), Some(253_402_300_799)),
-            (json!(253_402_300_800_i64), None),
-            (json!(-1), None),
-            (json!(-0.5), None),
-            (json!(i64::MAX), None),
-            (json!(u64::MAX), None),
-            (json!(1e300), None),
-            (json!("10"), None),
-            (json!([10]), None),
-            (json!({}), None),
-            (json!(true), None),
-            (Value::Null, None),
-        ] {
-            let claims = json!({"organizationId": "acme", "userId": "ann", "exp": exp});
-            match expected {
-                Some(seconds) => assert_eq!(
-                    read(&rules(), claims).unwrap().expires_at,
-                    Timestamp::from_seconds(seconds)
-                ),
-                None => assert!(refusal(&rules(), claims).contains("`exp` must"), "{exp}"),
-            }
-        }
-        let claims = json!({"organizationId": "acme", "userId": "ann"});
-        assert!(refusal(&rules(), claims).contains("`exp` is missing"));
-    }
-
-    #[test]
-    fn exp_has_no_leeway_and_nbf_has_a_minute() {
-        let rules = rules();
-        let claims = json!({"organizationId": "a", "userId": "b", "exp": 1000, "nbf": 500.5});
-        let verified = rules.read(claims.as_object().unwrap()).unwrap();
-        let at = |micros| verified.at(Timestamp::from_micros(micros)).map(|_| ());
-        assert_eq!(at(999_999_999), Ok(()));
-        assert_eq!(at(1_000_000_000), Err(Error::Expired));
-        assert_eq!(at(440_000_000), Ok(()));
-        assert!(matches!(at(439_999_999), Err(Error::Invalid(reason)) if reason.contains("nbf")));
-
-        for nbf in [json!("500"), json!(-1), json!(u64::MAX), Value::Null] {
-            let claims = json!({"organizationId": "a", "userId": "b", "exp": 1000, "nbf": nbf});
-            assert!(refusal(&rules, claims).contains("`nbf` must"));
-        }
-    }
-
-    #[test]
-    fn issuer_and_audience_are_checked_when_set() {
-        let rules = Rules::new(&AuthSettings {
-            jwt_issuer: Some("https://id".into()),
-            jwt_audience: Some("doorbell".into()),
-            ..AuthSettings::default()
-        })
-        .unwrap();
-        let claims = |iss: Value, aud: Value| json!({"organizationId": "a", "userId": "b", "exp": 10, "iss": iss, "aud": aud});
-        let right = json!("https://id");
-        for aud in [json!("doorbell"), json!(["other", "doorbell"])] {
-            assert!(read(&rules, claims(right.clone(), aud)).is_ok());
-        }
-        for aud in [
-            json!("other"),
-            json!(["other"]),
-            json!([]),
-            json!({"doorbell": 1}),
-            json!([["doorbell"]]),
-            Value::Null,
-        ] {
-            assert!(refusal(&rules, claims(right.clone(), aud)).contains("`aud`"));
-        }
-        for iss in [
-            json!("https://id/"),
-            json!(["https://id"]),
-            json!(""),
-            Value::Null,
-        ] {
-            assert!(refusal(&rules, claims(iss, json!("doorbell"))).contains("`iss`"));
-        }
-        let without = json!({"organizationId": "a", "userId": "b", "exp": 10});
-        assert!(refusal(&rules, without).contains("`iss`"));
-        // Not set: not looked at.
-        assert!(read(&self::rules(), claims(json!(5), json!("other"))).is_ok());
-    }
-
-    #[test]
-    fn the_claims_have_the_names_that_the_settings_say() {
-        let rules = Rules::new(&AuthSettings {
-            jwt_organization_claim: "tenant".into(),
-            jwt_user_claim: "uid".into(),
-            jwt_role_claim: "role".into(),
-            sender_role: "backend".into(),
-            ..AuthSettings::default()
-        })
-        .unwrap();
-        let user = json!({"tenant": "acme", "uid": "ann", "role": "service", "exp": 10});
-        assert_eq!(read(&rules, user).unwrap().right, acme("ann"));
-        let sender = json!({"tenant": "*", "role": "backend", "exp": 10});
-        assert_eq!(read(&rules, sender).unwrap().right, Right::Send(Scope::Any));
-        let usual = json!({"organizationId": "acme", "userId": "ann", "exp": 10});
-        assert!(refusal(&rules, usual).contains("`tenant` is missing"));
-    }
-
-    #[test]
-    fn settings_that_name_nothing_are_refused() {
-        for (settings, expected) in [
-            (
-                AuthSettings {
-                    jwt_issuer: Some(String::new()),
-                    ..AuthSettings::default()
-                },
-                SettingsError::Empty("DOORBELL_JWT_ISSUER"),
-            ),
-            (
-                AuthSettings {
-                    jwt_audience: Some(String::new()),
-                    ..AuthSettings::default()
-                },
-                SettingsError::Empty("DOORBELL_JWT_AUDIENCE"),
-            ),
-            (
-                AuthSettings {
-                    sender_role: String::new(),
-                    ..AuthSettings::default()
-                },
-                SettingsError::Empty("DOORBELL_SENDER_ROLE"),
-            ),
-            (
-                AuthSettings {
-                    jwt_user_claim: "userRole".into(),
-                    ..AuthSettings::default()
-                },
-                SettingsError::SameClaim,
-            ),
-        ] {
-            assert_eq!(
-                Rules::new(&settings).unwrap_err().to_string(),
-                expected.to_string()
-            );
-        }
-    }
-}
+mod tests;

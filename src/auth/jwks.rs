@@ -1,16 +1,16 @@
 //! Where a JWKS comes from, and when it is read again.
 //!
-//! A file is read again when it changed; a URL is fetched every few minutes. A
+//! A file is read every few seconds, since who mounts it (Kubernetes, for one)
+//! changes it and tells nobody; a URL is fetched every few minutes. A
 //! token whose key is not known asks for one more reading, at most one in ten
 //! seconds whoever asks and however often. A reading that fails leaves the keys
 //! as they are. Nothing in a token says where to read: the setting does.
 
 use std::{
-    fs,
     net::IpAddr,
     path::PathBuf,
     sync::{Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -41,12 +41,14 @@ pub(super) struct Timing {
     pub(super) refresh: Duration,
     /// Between a failed fetch and the next.
     pub(super) retry: Duration,
-    /// Between two looks at a file.
+    /// Between two readings of a file.
     pub(super) poll: Duration,
     /// Between two readings that unknown keys ask for.
     pub(super) ask: Duration,
     /// The longest that a fetch takes.
     pub(super) time_out: Duration,
+    /// The longest that a call waits for a reading.
+    pub(super) patience: Duration,
 }
 
 impl Timing {
@@ -58,6 +60,7 @@ impl Timing {
             poll: Duration::from_secs(5),
             ask: Duration::from_secs(10),
             time_out: Duration::from_secs(10),
+            patience: Duration::from_secs(2),
         }
     }
 }
@@ -75,22 +78,8 @@ pub(super) struct Jwks {
 }
 
 enum Source {
-    File {
-        path: PathBuf,
-        seen: Mutex<Option<Stamp>>,
-    },
-    Url {
-        uri: Uri,
-        client: Box<HttpClient>,
-    },
-}
-
-/// Tells a file from what it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    bytes: u64,
-    inode: u64,
+    File(PathBuf),
+    Url { uri: Uri, client: Box<HttpClient> },
 }
 
 /// What unknown keys asked for.
@@ -116,11 +105,8 @@ impl Jwks {
             None if place.is_empty() => return Err(SettingsError::Empty("DOORBELL_JWKS")),
             None => {
                 let path = PathBuf::from(place);
-                // The stamp first: a change between the two shows at the next look.
-                let stamp = stamp(&path);
                 let published = read_jwks_file(&path)?;
-                let seen = Mutex::new(stamp);
-                (Source::File { path, seen }, Some(published))
+                (Source::File(path), Some(published))
             }
             Some(_) => {
                 let (uri, client) = open_url(place)?;
@@ -143,14 +129,13 @@ impl Jwks {
         Ok((jwks, published))
     }
 
-    /// Waits for a reading that may know more, where one may be asked for.
+    /// Waits a moment for a reading that may know more, where one may be asked for.
     pub(super) async fn ask(&self) {
         let reading = self.reading_to_wait_for(Instant::now());
         let mut finished = self.finished.subscribe();
-        // One may be under way; a little longer, for where nobody reads.
-        let limit = self.timing.time_out * 2 + Duration::from_secs(1);
         let over = finished.wait_for(|count| *count >= reading);
-        let _: Result<_, tokio::time::error::Elapsed> = tokio::time::timeout(limit, over).await;
+        let _: Result<_, tokio::time::error::Elapsed> =
+            tokio::time::timeout(self.timing.patience, over).await;
     }
 
     /// Which reading answers an unknown key at `now`. It may be over already.
@@ -178,7 +163,7 @@ impl Jwks {
     /// says whether the one before went well.
     pub(super) async fn due(&self, last: Option<bool>, random: &dyn Random) {
         let pause = match (&self.source, last) {
-            (Source::File { .. }, _) => self.timing.poll,
+            (Source::File(_), _) => self.timing.poll,
             (Source::Url { .. }, None) => Duration::ZERO,
             (Source::Url { .. }, Some(true)) => jittered(self.timing.refresh, random),
             (Source::Url { .. }, Some(false)) => jittered(self.timing.retry, random),
@@ -189,31 +174,22 @@ impl Jwks {
         }
     }
 
-    /// Reads it; `None` when a file is as it was.
-    pub(super) async fn read(&self) -> Result<Option<Published>, String> {
+    /// Reads it.
+    pub(super) async fn read(&self) -> Result<Published, String> {
         self.begin();
         match &self.source {
-            Source::File { path, seen } => {
-                let before = *seen.lock().unwrap_or_else(PoisonError::into_inner);
+            Source::File(path) => {
                 let path = path.clone();
-                let look = move || {
-                    let now = stamp(&path);
-                    (now, (now != before).then(|| read_jwks_file(&path)))
-                };
-                let (now, published) = tokio::task::spawn_blocking(look)
+                tokio::task::spawn_blocking(move || read_jwks_file(&path))
                     .await
-                    .map_err(|error| error.to_string())?;
-                // Also when it cannot be read: one failure is one log line.
-                *seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
-                published.transpose().map_err(|error| error.to_string())
+                    .map_err(|error| error.to_string())?
+                    .map_err(|error| error.to_string())
             }
             Source::Url { uri, client } => {
                 let text = tokio::time::timeout(self.timing.time_out, fetch(client, uri))
                     .await
                     .map_err(|_| format!("no answer within {:?}", self.timing.time_out))??;
-                Published::parse(&text)
-                    .map(Some)
-                    .map_err(|problem| format!("the answer {problem}"))
+                Published::parse(&text).map_err(|problem| format!("the answer {problem}"))
             }
         }
     }
@@ -232,7 +208,7 @@ impl Jwks {
     /// Where it is, for people.
     pub(super) fn place(&self) -> String {
         match &self.source {
-            Source::File { path, .. } => path.display().to_string(),
+            Source::File(path) => path.display().to_string(),
             // Without the query, which may hold a secret.
             Source::Url { uri, .. } => format!(
                 "{}://{}{}",
@@ -247,17 +223,6 @@ impl Jwks {
 /// A tenth less to a tenth more, so that nodes do not fetch in step.
 fn jittered(pause: Duration, random: &dyn Random) -> Duration {
     pause - pause / 10 + random.up_to(pause / 5)
-}
-
-fn stamp(path: &std::path::Path) -> Option<Stamp> {
-    use std::os::unix::fs::MetadataExt as _;
-
-    let metadata = fs::metadata(path).ok()?;
-    Some(Stamp {
-        modified: metadata.modified().ok(),
-        bytes: metadata.len(),
-        inode: metadata.ino(),
-    })
 }
 
 fn read_jwks_file(path: &std::path::Path) -> Result<Published, SettingsError> {
@@ -348,97 +313,4 @@ async fn fetch(client: &HttpClient, uri: &Uri) -> Result<Bytes, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::random::SeededRandom;
-
-    fn timing() -> Timing {
-        Timing::new(Duration::from_secs(300))
-    }
-
-    fn refusal(place: &str) -> String {
-        match Jwks::open(place, timing()) {
-            Ok(_) => panic!("{place} was taken"),
-            Err(error) => error.to_string(),
-        }
-    }
-
-    #[test]
-    fn plain_http_is_for_this_machine_alone() {
-        for place in [
-            "http://127.0.0.1:8080/jwks",
-            "http://localhost/jwks",
-            "http://[::1]:80/",
-            "HTTP://LOCALHOST/",
-        ] {
-            assert!(Jwks::open(place, timing()).is_ok(), "{place}");
-        }
-        for place in [
-            "http://id.example.com/jwks",
-            "http://10.0.0.1/jwks",
-            "http://127.0.0.1.example.com/",
-            "http://localhost.example.com/",
-        ] {
-            assert!(refusal(place).contains("https://"), "{place}");
-        }
-    }
-
-    #[test]
-    fn places_that_cannot_be_are_refused() {
-        assert!(refusal("").contains("DOORBELL_JWKS"));
-        assert!(refusal("ftp://id.example.com/jwks").contains("path or start with https"));
-        assert!(refusal("https://").contains("valid URL"));
-        assert!(refusal("http://user:hunter2@127.0.0.1/").contains("user or a password"));
-        assert!(!refusal("http://user:hunter2@127.0.0.1/").contains("hunter2"));
-        assert!(refusal("/no/such/file").contains("/no/such/file"));
-    }
-
-    #[test]
-    fn the_pause_is_jittered_by_a_tenth() {
-        let random = SeededRandom::new(1);
-        let pauses: Vec<_> = (0..100)
-            .map(|_| jittered(Duration::from_secs(100), &random))
-            .collect();
-        assert!(
-            pauses
-                .iter()
-                .all(|pause| (90..=110).contains(&pause.as_secs()))
-        );
-        assert!(pauses.iter().any(|pause| pause.as_secs() < 95));
-        assert!(pauses.iter().any(|pause| pause.as_secs() > 105));
-    }
-
-    #[test]
-    fn unknown_keys_share_one_reading_in_ten_seconds() {
-        let (jwks, _) = Jwks::open("http://127.0.0.1:1/", timing()).unwrap();
-        let start = Instant::now();
-        let almost = start + Duration::from_millis(9_999);
-        let later = start + Duration::from_secs(10);
-        assert_eq!(jwks.reading_to_wait_for(start), 1);
-        assert_eq!(jwks.reading_to_wait_for(start), 1);
-        jwks.begin();
-        assert!(jwks.wake.notified().now_or_never().is_none());
-        assert_eq!(jwks.reading_to_wait_for(almost), 1);
-        // The one under way may have missed what is asked for now.
-        assert_eq!(jwks.reading_to_wait_for(later), 2);
-        assert_eq!(jwks.reading_to_wait_for(later), 2);
-        assert!(jwks.wake.notified().now_or_never().is_some());
-    }
-
-    #[tokio::test]
-    async fn who_waits_is_let_go_at_the_end() {
-        let (jwks, _) = Jwks::open("http://127.0.0.1:1/", timing()).unwrap();
-        let waiting = jwks.ask();
-        tokio::pin!(waiting);
-        assert!(waiting.as_mut().now_or_never().is_none());
-        jwks.close();
-        assert!(waiting.now_or_never().is_some());
-        assert!(jwks.ask().now_or_never().is_some());
-    }
-
-    #[test]
-    fn the_query_is_not_shown() {
-        let (jwks, _) = Jwks::open("http://127.0.0.1:1/jwks?key=hunter2", timing()).unwrap();
-        assert_eq!(jwks.place(), "http://127.0.0.1:1/jwks");
-    }
-}
+mod tests;

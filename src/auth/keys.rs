@@ -8,17 +8,27 @@
 
 use std::{fmt, fs, io::Read as _, path::Path};
 
+use aws_lc_rs::{
+    hmac,
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+        RsaPublicKeyComponents,
+    },
+};
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use jsonwebtoken::{
-    Algorithm, DecodingKey, DecodingKeyKind, Validation,
-    errors::ErrorKind,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse},
+    Algorithm, DecodingKey,
+    jwk::{AlgorithmParameters, Jwk},
 };
 use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
 use secrecy::{ExposeSecret as _, SecretSlice};
 use serde_json::{Map, Value};
 
 use super::SettingsError;
-use crate::config::AuthSettings;
+use crate::config::{self, AuthSettings};
 
 /// The fewest bytes of a secret (RFC 7518, section 3.2: as long as the hash).
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -29,8 +39,14 @@ const MIN_DISTINCT_BYTES: usize = 8;
 /// The sizes of RSA keys that are taken.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// The most keys of a JWKS: a token without `kid` is tried with each.
+/// The most keys of a JWKS.
 const MAX_JWKS_KEYS: usize = 64;
+
+/// The most keys that one token is tried with.
+pub(super) const MAX_TRIES: usize = 4;
+
+/// A byte order mark, which says nothing in UTF-8.
+const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The most bytes of a file or an answer that holds keys.
 pub(super) const MAX_KEY_BYTES: usize = 1 << 20;
@@ -65,7 +81,14 @@ impl Secret {
                 let bytes = SecretSlice::from(read_file(file)?);
                 let text = bytes.expose_secret();
                 let text = text.strip_suffix(b"\n").unwrap_or(text);
-                Self::parse(text.strip_suffix(b"\r").unwrap_or(text)).map(Some)
+                let text = text.strip_suffix(b"\r").unwrap_or(text);
+                if std::str::from_utf8(text).is_ok_and(config::has_blank_ends) {
+                    return Err(SettingsError::File {
+                        path: file.clone(),
+                        problem: format!("{} (one line end does not count)", config::BLANK_ENDS),
+                    });
+                }
+                Self::parse(text).map(Some)
             }
         }
     }
@@ -81,51 +104,32 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why a token is not one of a key's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mismatch {
-    /// The key did not sign it.
-    Signature,
-    /// It did, but what it signed is no claims.
-    Claims,
-}
-
 /// A key and the one algorithm that it serves.
 pub(super) struct Key {
     pub(super) algorithm: Algorithm,
     pub(super) id: Option<String>,
-    key: DecodingKey,
-    validation: Validation,
+    kind: Kind,
+}
+
+enum Kind {
+    Secret(hmac::Key),
+    Public(ParsedPublicKey),
 }
 
 impl Key {
-    fn new(algorithm: Algorithm, id: Option<String>, key: DecodingKey) -> Self {
-        let mut validation = Validation::new(algorithm);
-        // The claims are read by our own rules and against our own clock.
-        validation.required_spec_claims.clear();
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.validate_aud = false;
-        Self {
-            algorithm,
-            id,
-            key,
-            validation,
-        }
-    }
-
     pub(super) fn from_secret(secret: &Secret) -> Self {
-        Self::new(
-            Algorithm::HS256,
-            None,
-            DecodingKey::from_secret(secret.bytes()),
-        )
+        Self {
+            algorithm: Algorithm::HS256,
+            id: None,
+            kind: Kind::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret.bytes())),
+        }
     }
 
     /// Reads one PEM public key.
     pub(super) fn from_pem(pem: &[u8]) -> Result<Self, String> {
         const UNSUPPORTED: &str = "holds a public key of an unsupported kind: RSA, P-256 or \
                                    Ed25519 is needed";
+        let pem = pem.strip_prefix(MARK).unwrap_or(pem);
         match pem_label(pem)?.as_str() {
             "PUBLIC KEY" | "RSA PUBLIC KEY" => {}
             label if label.ends_with("PRIVATE KEY") => {
@@ -153,76 +157,141 @@ impl Key {
         if matches!(jwk.algorithm, AlgorithmParameters::EllipticCurve(_)) && !names_p256(pem) {
             return Err(UNSUPPORTED.into());
         }
-        Self::from_jwk(&jwk).map_err(|reason| format!("holds a key that {reason}"))
+        let jwk = serde_json::to_value(jwk).map_err(|_| UNSUPPORTED)?;
+        let key = jwk.as_object().ok_or(MALFORMED).and_then(Self::from_jwk);
+        key.map_err(|reason| format!("holds a key that {reason}"))
     }
 
-    /// Reads a JWK that is meant to verify signatures with.
-    pub(super) fn from_jwk(jwk: &Jwk) -> Result<Self, &'static str> {
-        let (algorithm, key_algorithm) = match &jwk.algorithm {
-            AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
-            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
-                (Algorithm::ES256, KeyAlgorithm::ES256)
-            }
-            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
-                (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
-            }
-            AlgorithmParameters::OctetKey(_) => {
-                return Err("is a symmetric key, which is never taken from a JWKS");
-            }
+    /// Reads a JWK that is meant to verify signatures with. What real providers write
+    /// otherwise than the standard says is mended where it can mean one thing alone;
+    /// what is there besides (`x5c` and the like) is not looked at.
+    fn from_jwk(jwk: &Map<String, Value>) -> Result<Self, &'static str> {
+        let text = |name| jwk.get(name).and_then(Value::as_str);
+        let bytes = |name| text(name).and_then(from_base64).ok_or(MALFORMED);
+        let id = match jwk.get("kid") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(id)) => Some(id.clone()),
+            Some(_) => return Err("has a `kid` that is not a text"),
+        };
+        let is_for = |names: &[&str]| match jwk.get("alg") {
+            None | Some(Value::Null) => true,
+            named => named
+                .and_then(Value::as_str)
+                .is_some_and(|name| names.contains(&name)),
+        };
+        let (algorithm, names) = match (text("kty"), text("crv")) {
+            (Some("RSA"), _) => (Algorithm::RS256, &["RS256"][..]),
+            (Some("EC"), Some("P-256")) => (Algorithm::ES256, &["ES256"][..]),
+            // RFC 9864 gives it a name of its own.
+            (Some("OKP"), Some("Ed25519")) => (Algorithm::EdDSA, &["EdDSA", "Ed25519"][..]),
+            (Some("oct"), _) => return Err("is a symmetric key, which is never taken from a JWKS"),
             _ => return Err("is of an unsupported kind: RSA, P-256 or Ed25519 is needed"),
         };
-        if jwk
-            .common
-            .key_algorithm
-            .is_some_and(|named| named != key_algorithm)
-        {
+        if !is_for(names) {
             return Err("is for another algorithm: RS256, ES256 or EdDSA is needed");
         }
-        let is_for_signatures = matches!(
-            jwk.common.public_key_use,
-            None | Some(PublicKeyUse::Signature)
-        );
-        let verifies = jwk
-            .common
-            .key_operations
-            .as_ref()
-            .is_none_or(|operations| operations.contains(&KeyOperations::Verify));
-        if !is_for_signatures || !verifies {
+        let verifies = match jwk.get("key_ops") {
+            None | Some(Value::Null) => true,
+            Some(Value::Array(operations)) => operations.iter().any(|name| name == "verify"),
+            Some(_) => false,
+        };
+        if !matches!(jwk.get("use"), None | Some(Value::Null)) && text("use") != Some("sig")
+            || !verifies
+        {
             return Err("is not meant to verify signatures");
         }
-        let key = DecodingKey::from_jwk(jwk).map_err(|_| "is malformed")?;
-        let fits = match key.kind() {
-            DecodingKeyKind::RsaModulusExponent { n, .. } => {
-                if !RSA_BITS.contains(&bits(n)) {
-                    return Err("is an RSA key of fewer than 2048 or more than 8192 bits");
-                }
-                true
+        let key = match algorithm {
+            Algorithm::RS256 => rsa(&bytes("n")?, &bytes("e")?),
+            Algorithm::ES256 => {
+                let [x, y] = [coordinate(&bytes("x")?)?, coordinate(&bytes("y")?)?];
+                curve(algorithm, &[&[4], &x[..], &y[..]].concat())
             }
-            DecodingKeyKind::SecretOrDer(bytes) => match algorithm {
-                Algorithm::ES256 => bytes.len() == 65,
-                _ => bytes.len() == 32,
-            },
-        };
-        if !fits {
-            return Err("is malformed");
-        }
-        Ok(Self::new(algorithm, jwk.common.key_id.clone(), key))
+            _ => curve(algorithm, &bytes("x")?),
+        }?;
+        Ok(Self {
+            algorithm,
+            id,
+            kind: Kind::Public(key),
+        })
     }
 
-    /// The claims of a token that this key signed, by its algorithm.
-    pub(super) fn verify(&self, token: &str) -> Result<Map<String, Value>, Mismatch> {
-        jsonwebtoken::decode(token, &self.key, &self.validation)
-            .map(|token| token.claims)
-            .map_err(|error| match error.kind() {
-                ErrorKind::Json(_) | ErrorKind::Utf8(_) => Mismatch::Claims,
-                _ => Mismatch::Signature,
-            })
+    /// Whether this key made the signature of `message`, by its algorithm.
+    pub(super) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.kind {
+            Kind::Secret(key) => hmac::verify(key, message, signature).is_ok(),
+            Kind::Public(key) => key.verify_sig(message, signature).is_ok(),
+        }
     }
+
+    /// Whether both are the same public key, by the same name.
+    fn is(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Public(own), Kind::Public(others)) => {
+                self.id == other.id
+                    && self.algorithm == other.algorithm
+                    && own.as_ref() == others.as_ref()
+            }
+            _ => false,
+        }
+    }
+}
+
+const MALFORMED: &str = "is malformed";
+
+/// A public key of RSA. Leading zeros, which some write before a high bit, count for
+/// nothing.
+fn rsa(n: &[u8], e: &[u8]) -> Result<ParsedPublicKey, &'static str> {
+    let (n, e) = (without_zeros(n), without_zeros(e));
+    if !RSA_BITS.contains(&bits(n)) {
+        return Err("is an RSA key of fewer than 2048 or more than 8192 bits");
+    }
+    // An even number in either verifies nothing; nor does what is out of bounds here.
+    let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
+    if !is_odd(n) || !is_odd(e) || !(2..=33).contains(&bits(e)) {
+        return Err(MALFORMED);
+    }
+    RsaPublicKeyComponents { n, e }
+        .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
+        .map_err(|_| MALFORMED)
+}
+
+/// A public key of P-256, which must be a point of it, or of Ed25519.
+fn curve(algorithm: Algorithm, bytes: &[u8]) -> Result<ParsedPublicKey, &'static str> {
+    let key = match (algorithm, bytes.len()) {
+        (Algorithm::ES256, 65) => ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes),
+        (Algorithm::EdDSA, 32) => ParsedPublicKey::new(&ED25519, bytes),
+        _ => return Err(MALFORMED),
+    };
+    key.map_err(|_| MALFORMED)
+}
+
+/// A coordinate of P-256 in its 32 bytes, where zeros were left out or put before it.
+fn coordinate(bytes: &[u8]) -> Result<[u8; 32], &'static str> {
+    let number = without_zeros(bytes);
+    let zeros = 32_usize.checked_sub(number.len()).ok_or(MALFORMED)?;
+    let mut whole = [0; 32];
+    whole[zeros..].copy_from_slice(number);
+    Ok(whole)
+}
+
+/// base64url as it should be, and with padding, with bits left over, or in the other
+/// alphabet: each text can mean one thing alone.
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::URL_SAFE,
+        GeneralPurposeConfig::new()
+            .with_decode_allow_trailing_bits(true)
+            .with_decode_padding_mode(DecodePaddingMode::RequireNone),
+    );
+    let text = text
+        .trim_end_matches('=')
+        .replace('+', "-")
+        .replace('/', "_");
+    LENIENT.decode(text).ok()
 }
 
 /// The usable keys of a JWKS.
 pub(super) struct Published {
-    jwks: Vec<Jwk>,
     pub(super) keys: Vec<Key>,
     /// Why other keys were left out, a line each.
     pub(super) left_out: Vec<String>,
@@ -230,41 +299,41 @@ pub(super) struct Published {
 
 impl PartialEq for Published {
     fn eq(&self, other: &Self) -> bool {
-        self.jwks == other.jwks
+        self.left_out == other.left_out
+            && self.keys.len() == other.keys.len()
+            && self
+                .keys
+                .iter()
+                .zip(&other.keys)
+                .all(|(own, others)| own.is(others))
     }
 }
 
 impl Published {
     /// Reads a JWKS (RFC 7517). One usable key is enough: others are left out.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
-        let mut document: Value = serde_json::from_slice(text).map_err(|_| "is not JSON")?;
-        let Some(Value::Array(entries)) = document.get_mut("keys").map(Value::take) else {
+        let text = text.strip_prefix(MARK).unwrap_or(text);
+        let document: Value = serde_json::from_slice(text).map_err(|_| "is not JSON")?;
+        let Some(Value::Array(entries)) = document.get("keys") else {
             return Err("is not a JWKS: it has no list `keys`".into());
         };
         let mut published = Self {
-            jwks: Vec::new(),
             keys: Vec::new(),
             left_out: Vec::new(),
         };
-        for (index, entry) in entries.into_iter().enumerate() {
+        for (index, entry) in entries.iter().enumerate() {
             let name = match entry.get("kid").and_then(Value::as_str) {
                 Some(id) => format!("key {index} ({id:?})"),
                 None => format!("key {index}"),
             };
-            let key = serde_json::from_value::<Jwk>(entry)
-                .map_err(|_| "is malformed")
-                .and_then(|jwk| Key::from_jwk(&jwk).map(|key| (jwk, key)));
-            match key {
-                Ok(_) if published.keys.len() == MAX_JWKS_KEYS => {
-                    published
-                        .left_out
-                        .push(format!("{name} is beyond the {MAX_JWKS_KEYS}th"));
-                    break;
-                }
-                Ok((jwk, key)) => {
-                    published.jwks.push(jwk);
-                    published.keys.push(key);
-                }
+            if published.keys.len() == MAX_JWKS_KEYS {
+                let reason = format!("{name} and what follows is beyond the {MAX_JWKS_KEYS}th");
+                published.left_out.push(reason);
+                break;
+            }
+            let key = entry.as_object().ok_or(MALFORMED).and_then(Key::from_jwk);
+            match key.and_then(|key| published.admit(key)) {
+                Ok(()) => {}
                 Err(reason) => published.left_out.push(format!("{name} {reason}")),
             }
         }
@@ -276,6 +345,17 @@ impl Published {
             return Err(format!("has no usable key: {reasons}"));
         }
         Ok(published)
+    }
+
+    /// Takes a key, unless there are as many of its name, or of none, as a token is
+    /// tried with.
+    fn admit(&mut self, key: Key) -> Result<(), &'static str> {
+        let is_alike = |other: &&Key| other.algorithm == key.algorithm && other.id == key.id;
+        if self.keys.iter().filter(is_alike).count() == MAX_TRIES {
+            return Err("has the `kid` of four before it, or like them none");
+        }
+        self.keys.push(key);
+        Ok(())
     }
 }
 
@@ -322,225 +402,17 @@ fn names_p256(pem: &[u8]) -> bool {
         .is_ok_and(|der| der.windows(P256.len()).any(|window| window == P256))
 }
 
-/// How many bits a big-endian number has.
-fn bits(number: &[u8]) -> usize {
+fn without_zeros(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
-    number.get(zeros).map_or(0, |first| {
-        (number.len() - zeros) * 8 - first.leading_zeros() as usize
-    })
+    &number[zeros..]
+}
+
+/// How many bits a big-endian number has that begins with no zero.
+fn bits(number: &[u8]) -> usize {
+    number
+        .first()
+        .map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::auth::test_support::{fixture, fixture_path, jwk};
-
-    #[test]
-    fn secrets_are_long_and_varied() {
-        let varied: Vec<u8> = (0..64).collect();
-        assert!(Secret::parse(&varied[..32]).is_ok());
-        assert!(matches!(
-            Secret::parse(&varied[..31]),
-            Err(SettingsError::ShortSecret(31))
-        ));
-        assert!(matches!(
-            Secret::parse(b""),
-            Err(SettingsError::ShortSecret(0))
-        ));
-        assert!(matches!(
-            Secret::parse(&[b'x'; 64]),
-            Err(SettingsError::UniformSecret)
-        ));
-        assert!(matches!(
-            Secret::parse(&b"abcdefg".repeat(6)),
-            Err(SettingsError::UniformSecret)
-        ));
-        assert!(Secret::parse(&b"abcdefgh".repeat(4)).is_ok());
-        assert_eq!(format!("{:?}", Secret::parse(&varied).unwrap()), "Secret");
-    }
-
-    #[test]
-    fn a_secret_file_may_end_in_a_line_end() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("secret");
-        let settings = AuthSettings {
-            jwt_secret_file: Some(path.clone()),
-            ..AuthSettings::default()
-        };
-        let secret = "0123456789abcdef0123456789abcdef";
-        for end in ["", "\n", "\r\n"] {
-            fs::write(&path, format!("{secret}{end}")).unwrap();
-            assert_eq!(
-                Secret::load(&settings).unwrap().unwrap().bytes(),
-                secret.as_bytes()
-            );
-        }
-        fs::write(&path, format!("{secret}\n\n")).unwrap();
-        assert_eq!(
-            Secret::load(&settings).unwrap().unwrap().bytes().len(),
-            secret.len() + 1
-        );
-        fs::write(&path, "short\n").unwrap();
-        assert!(matches!(
-            Secret::load(&settings),
-            Err(SettingsError::ShortSecret(5))
-        ));
-        fs::remove_file(&path).unwrap();
-        let error = Secret::load(&settings).unwrap_err().to_string();
-        assert!(
-            error.contains("cannot be read") && error.contains("secret"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_secret_is_given_once() {
-        let settings = AuthSettings {
-            jwt_secret: Some("0123456789abcdef0123456789abcdef".into()),
-            jwt_secret_file: Some("secret".into()),
-            ..AuthSettings::default()
-        };
-        assert!(matches!(
-            Secret::load(&settings),
-            Err(SettingsError::SecretTwice)
-        ));
-        assert!(!format!("{settings:?}").contains("0123"));
-    }
-
-    #[test]
-    fn a_public_key_implies_its_algorithm() {
-        for (file, algorithm) in [
-            ("rsa-a.public.pem", Algorithm::RS256),
-            ("rsa-a.pkcs1.public.pem", Algorithm::RS256),
-            ("ec-a.public.pem", Algorithm::ES256),
-            ("ed-a.public.pem", Algorithm::EdDSA),
-        ] {
-            let key =
-                Key::from_pem(&fixture(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-            assert_eq!(key.algorithm, algorithm, "{file}");
-            assert_eq!(key.validation.algorithms, [algorithm]);
-        }
-    }
-
-    #[test]
-    fn what_is_no_good_public_key_is_refused_in_words() {
-        for (pem, words) in [
-            (fixture("rsa-a.private.pem"), "private key"),
-            (fixture("rsa-a.traditional.private.pem"), "private key"),
-            (fixture("ed-a.private.pem"), "private key"),
-            (fixture("certificate.pem"), "certificate"),
-            (fixture("rsa-1024.public.pem"), "fewer than 2048"),
-            (fixture("p384.public.pem"), "unsupported kind"),
-            (fixture("secp256k1.public.pem"), "unsupported kind"),
-            (
-                [fixture("rsa-a.public.pem"), fixture("ec-a.public.pem")].concat(),
-                "more than one",
-            ),
-            (
-                b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n".to_vec(),
-                "unsupported",
-            ),
-            (b"ssh-ed25519 AAAA".to_vec(), "not PEM"),
-            (Vec::new(), "not PEM"),
-        ] {
-            let error = Key::from_pem(&pem).err().unwrap_or_default();
-            assert!(error.contains(words), "{words}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_jwks_keeps_its_usable_keys() {
-        let mut encryption = jwk("rsa-a.private.pem", Some("enc"));
-        encryption["use"] = json!("enc");
-        let mut other_algorithm = jwk("rsa-a.private.pem", Some("rs512"));
-        other_algorithm["alg"] = json!("RS512");
-        let mut signing = jwk("ec-a.private.pem", Some("signs"));
-        signing["key_ops"] = json!(["sign"]);
-        let mut short = jwk("ed-a.private.pem", Some("short"));
-        short["x"] = json!("AAAA");
-        let mut good = jwk("ec-a.private.pem", Some("good"));
-        good["use"] = json!("sig");
-        good["key_ops"] = json!(["verify"]);
-        good.as_object_mut().unwrap().remove("alg");
-        let document = json!({"keys": [
-            {"kty": "oct", "kid": "secret", "k": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},
-            {"kty": "lattice", "kid": "new"},
-            17,
-            encryption, other_algorithm, signing, short, good,
-        ]});
-        let published = Published::parse(document.to_string().as_bytes()).unwrap();
-        let ids: Vec<_> = published.keys.iter().map(|key| key.id.as_deref()).collect();
-        assert_eq!(ids, [Some("good")]);
-        assert_eq!(published.keys[0].algorithm, Algorithm::ES256);
-        assert_eq!(published.left_out.len(), 7, "{:?}", published.left_out);
-        assert!(
-            published.left_out[0].contains("symmetric"),
-            "{:?}",
-            published.left_out
-        );
-        assert!(!published.left_out.concat().contains("AAAAAAAA"));
-    }
-
-    #[test]
-    fn a_jwks_without_usable_key_is_refused() {
-        for (text, words) in [
-            ("", "not JSON"),
-            ("[]", "no list `keys`"),
-            ("{\"keys\": {}}", "no list `keys`"),
-            ("{\"keys\": []}", "is empty"),
-            (
-                "{\"keys\": [{\"kty\": \"oct\", \"k\": \"AAAA\"}]}",
-                "symmetric",
-            ),
-        ] {
-            let error = Published::parse(text.as_bytes()).err().unwrap_or_default();
-            assert!(error.contains(words), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_jwks_is_bounded() {
-        let list = |count: usize| {
-            let keys: Vec<_> = (0..count)
-                .map(|index| jwk("ed-a.private.pem", Some(&index.to_string())))
-                .collect();
-            Published::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap()
-        };
-        assert!(list(MAX_JWKS_KEYS).left_out.is_empty());
-        let published = list(MAX_JWKS_KEYS + 1);
-        assert_eq!(published.keys.len(), MAX_JWKS_KEYS);
-        assert_eq!(published.left_out.len(), 1);
-    }
-
-    #[test]
-    fn weak_rsa_keys_are_refused_in_a_jwks() {
-        let key = DecodingKey::from_rsa_pem(&fixture("rsa-1024.public.pem")).unwrap();
-        let jwk = Jwk::from_decoding_key(&key, None).unwrap();
-        assert!(
-            Key::from_jwk(&jwk)
-                .err()
-                .unwrap_or_default()
-                .contains("fewer than 2048")
-        );
-        assert_eq!(bits(&[0, 0, 1, 0]), 9);
-        assert_eq!(bits(&[0, 0]), 0);
-    }
-
-    #[test]
-    fn files_of_keys_are_bounded() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("keys");
-        fs::write(&path, vec![b' '; MAX_KEY_BYTES]).unwrap();
-        assert!(read_file(&path).is_ok());
-        fs::write(&path, vec![b' '; MAX_KEY_BYTES + 1]).unwrap();
-        assert!(
-            read_file(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("more than")
-        );
-        assert!(read_file(&fixture_path("no-such-file")).is_err());
-    }
-}
+mod tests;

@@ -15,7 +15,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
-use super::TokenVerifier;
+use super::{Caller, Error, TokenVerifier};
 use crate::{
     clock::{Clock, Timestamp},
     config::AuthSettings,
@@ -112,6 +112,14 @@ pub(crate) fn verifier(now: Timestamp) -> TokenVerifier {
         ..AuthSettings::default()
     };
     verifier_of(&settings, now)
+}
+
+/// The caller of a token, as the layer finds it.
+pub(crate) async fn verify(verifier: &TokenVerifier, token: &str) -> Result<Arc<Caller>, Error> {
+    match verifier.verify_now(token) {
+        Err(Error::KeysUnavailable) => verifier.verify_again(token).await,
+        other => other,
+    }
 }
 
 /// base64url without padding, for tokens that no library would make.

@@ -8,11 +8,11 @@ use tower::{Layer as _, ServiceExt as _};
 use super::{
     test_support::{
         Answer, KeyServer, ManualClock, NOW, SECRET, base64url, claims, fixture, fixture_path, jwk,
-        jwks, signed_with, signed_with_secret, user_token, verifier, verifier_of,
+        jwks, signed_with, signed_with_secret, user_token, verifier, verifier_of, verify,
     },
     *,
 };
-use crate::{clock::Timestamp, model::InboxKey, random::SeededRandom};
+use crate::{model::InboxKey, random::SeededRandom};
 
 const MICROS: i64 = 1_000_000;
 const LONG: Duration = Duration::from_secs(3600);
@@ -24,6 +24,7 @@ const STILL: Timing = Timing {
     poll: LONG,
     ask: LONG,
     time_out: Duration::from_secs(10),
+    patience: Duration::from_secs(10),
 };
 
 fn with_pem(file: &str) -> AuthSettings {
@@ -98,7 +99,8 @@ fn each_source_verifies_its_own_algorithm() {
         assert!(refusal(&published, &other).contains("not signed"));
     }
     let caller = verifier(NOW).verify_now(&user_token()).unwrap();
-    assert_eq!(caller.inbox(), InboxKey::parse("acme", "ann").ok().as_ref());
+    let inbox = InboxKey::parse("acme", "ann").unwrap();
+    assert_eq!(caller.right, Right::Read(inbox));
 }
 
 #[test]
@@ -135,7 +137,10 @@ fn a_key_id_chooses_its_key_and_no_other() {
     assert!(verifier.verify_now(&token("ec-a.private.pem", "a")).is_ok());
     assert!(verifier.verify_now(&token("ec-b.private.pem", "b")).is_ok());
     assert!(refusal(&verifier, &token("ec-a.private.pem", "b")).contains("not signed"));
-    assert!(refusal(&verifier, &token("ec-a.private.pem", "c")).contains("`kid`"));
+    assert_eq!(
+        verifier.verify_now(&token("ec-a.private.pem", "c")),
+        Err(Error::KeysUnavailable)
+    );
     // The id of a key of another algorithm.
     assert!(refusal(&verifier, &token("ed-a.private.pem", "a")).contains("not signed"));
 }
@@ -187,74 +192,61 @@ fn other_algorithms_of_the_same_key_are_refused() {
     let secret = EncodingKey::from_secret(SECRET.as_bytes());
     for algorithm in [Algorithm::HS384, Algorithm::HS512] {
         let token = jsonwebtoken::encode(&Header::new(algorithm), &claims(), &secret).unwrap();
-        assert!(refusal(&verifier(NOW), &token).contains("not signed"));
+        assert!(refusal(&verifier(NOW), &token).contains("supported algorithm"));
     }
     let rsa = EncodingKey::from_rsa_pem(&fixture("rsa-a.private.pem")).unwrap();
     let verifier = verifier_of(&with_pem("rsa-a.public.pem"), NOW);
     for algorithm in [Algorithm::RS384, Algorithm::RS512, Algorithm::PS256] {
         let token = jsonwebtoken::encode(&Header::new(algorithm), &claims(), &rsa).unwrap();
-        assert!(refusal(&verifier, &token).contains("not signed"));
+        assert!(refusal(&verifier, &token).contains("supported algorithm"));
     }
 }
 
-#[test]
-fn keys_that_a_token_brings_along_are_refused() {
+/// A token with a header of any shape, signed with [`SECRET`].
+fn with_header(header: &Value) -> String {
+    let [header, payload] = [header, &claims()].map(|part| base64url(part.to_string().as_bytes()));
+    let message = format!("{header}.{payload}");
     let key = EncodingKey::from_secret(SECRET.as_bytes());
-    let plain = Header::new(Algorithm::HS256);
-    let jwk = serde_json::from_value(jwk("ec-a.private.pem", None)).unwrap();
-    for (name, header) in [
-        (
-            "jku",
-            Header {
-                jku: Some("https://evil.example".into()),
-                ..plain.clone()
-            },
-        ),
-        (
-            "jwk",
-            Header {
-                jwk: Some(jwk),
-                ..plain.clone()
-            },
-        ),
-        (
-            "x5u",
-            Header {
-                x5u: Some("https://evil.example".into()),
-                ..plain.clone()
-            },
-        ),
-        (
-            "x5c",
-            Header {
-                x5c: Some(vec!["AAAA".into()]),
-                ..plain.clone()
-            },
-        ),
-        (
-            "crit",
-            Header {
-                crit: Some(vec!["b64".into()]),
-                ..plain.clone()
-            },
-        ),
-        (
-            "crit",
-            Header {
-                crit: Some(Vec::new()),
-                ..plain.clone()
-            },
-        ),
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+    format!("{message}.{}", signature.unwrap())
+}
+
+#[test]
+fn keys_that_a_token_brings_along_are_not_looked_at() {
+    for (name, value) in [
+        ("jku", json!("https://evil.example/keys")),
+        ("jku", json!({"a": [1]})),
+        ("jwk", jwk("ec-a.private.pem", None)),
+        ("jwk", json!("none")),
+        ("x5u", json!("file:///dev/null")),
+        ("x5c", json!(["AAAA"])),
+        ("x5c", json!("AAAA")),
+        ("x5t#S256", json!(5)),
+        ("kid", json!("../../dev/null")),
+        ("kid", Value::Null),
+        ("typ", json!("at+jwt")),
     ] {
-        let token = jsonwebtoken::encode(&header, &claims(), &key).unwrap();
-        assert!(refusal(&verifier(NOW), &token).contains(name), "{name}");
+        let token = with_header(&json!({"alg": "HS256", name: value}));
+        assert!(verifier(NOW).verify_now(&token).is_ok(), "{name} = {value}");
+        // It opens nothing either.
+        let forged = signed_with("ec-a.private.pem", None, &claims());
+        let (_, rest) = forged.split_once('.').unwrap();
+        let header = json!({"alg": "ES256", name: value}).to_string();
+        let forged = format!("{}.{rest}", base64url(header.as_bytes()));
+        assert!(refusal(&verifier(NOW), &forged).contains("not signed"));
     }
-    let header = Header {
-        kid: Some("../../dev/null".into()),
-        ..plain
-    };
-    let token = jsonwebtoken::encode(&header, &claims(), &key).unwrap();
-    assert!(verifier(NOW).verify_now(&token).is_ok());
+    for value in [json!(["b64"]), json!([]), Value::Null] {
+        let token = with_header(&json!({"alg": "HS256", "crit": value}));
+        assert!(refusal(&verifier(NOW), &token).contains("`crit`"));
+    }
+    for header in [
+        json!({}),
+        json!({"alg": 5}),
+        json!({"alg": "HS256", "kid": 5}),
+        json!([1]),
+    ] {
+        assert!(refusal(&verifier(NOW), &with_header(&header)).contains("no JWT"));
+    }
 }
 
 #[test]
@@ -384,7 +376,7 @@ async fn calls_wait_for_the_first_keys_and_no_longer() {
         "the secret needs no JWKS"
     );
     let _fresh = keep_fresh(&verifier);
-    assert!(verifier.verify(&token).await.is_ok());
+    assert!(verify(&verifier, &token).await.is_ok());
     assert!(verifier.verify_now(&token).is_ok());
 }
 
@@ -400,7 +392,7 @@ async fn a_server_that_fails_first_and_answers_later_is_asked_again() {
     let verifier = timed(&with_jwks(&server.url), timing);
     let token = signed_with("ec-a.private.pem", None, &claims());
     let _fresh = keep_fresh(&verifier);
-    assert_eq!(verifier.verify(&token).await, Err(Error::KeysUnavailable));
+    assert_eq!(verify(&verifier, &token).await, Err(Error::KeysUnavailable));
     server.say(Answer::Text(jwks(&[("ec-a.private.pem", "a")])));
     // The second answer from here on is a good one, and the third comes after
     // the keys of the second were taken.
@@ -419,21 +411,114 @@ async fn unknown_keys_cost_one_fetch_whatever_their_number() {
     let storm = futures_util::future::join_all((0..300).map(|index| {
         let token = signed_with("ed-b.private.pem", Some(&format!("b{index}")), &claims());
         let verifier = Arc::clone(&verifier);
-        async move { verifier.verify(&token).await }
+        async move { verify(&verifier, &token).await }
     }));
     for answer in storm.await {
-        assert!(matches!(answer, Err(Error::Invalid(_))), "{answer:?}");
+        assert_eq!(answer, Err(Error::KeysUnavailable));
     }
-    assert!(verifier.verify(&known).await.is_ok());
+    assert!(verify(&verifier, &known).await.is_ok());
     assert_eq!(server.count(), 2);
-    // Still within the pause.
+    // Still within the pause: no fetch, and nothing that is final.
     server.say(Answer::Text(jwks(&[("ed-b.private.pem", "b")])));
     let rotated = signed_with("ed-b.private.pem", Some("b"), &claims());
-    assert!(matches!(
-        verifier.verify(&rotated).await,
-        Err(Error::Invalid(_))
-    ));
+    assert_eq!(
+        verify(&verifier, &rotated).await,
+        Err(Error::KeysUnavailable)
+    );
     assert_eq!(server.count(), 2);
+}
+
+#[tokio::test]
+async fn a_new_key_is_waited_for_until_the_set_is_newer_than_the_token() {
+    let server = KeyServer::start(Answer::Text(jwks(&[("ec-a.private.pem", "a")]))).await;
+    let clock = ManualClock::new(NOW);
+    let timing = Timing {
+        ask: Duration::ZERO,
+        ..STILL
+    };
+    let random = Arc::new(SeededRandom::new(1));
+    let settings = with_jwks(&server.url);
+    let verifier = TokenVerifier::open_timed(&settings, Arc::clone(&clock) as _, random, timing);
+    let verifier = Arc::new(verifier.unwrap());
+    let _fresh = keep_fresh(&verifier);
+    let seconds = NOW.as_micros() / MICROS;
+    let at = |second: i64| clock.set(Timestamp::from_seconds(seconds + second));
+    let made = |id: &str, iat: Option<i64>| {
+        let mut claims = claims();
+        claims["exp"] = json!(seconds + 3600);
+        if let Some(iat) = iat {
+            claims["iat"] = json!(seconds + iat);
+        }
+        signed_with("ec-b.private.pem", Some(id), &claims)
+    };
+    // A token of a key that the set in some cache does not have yet, for 45 seconds.
+    let rotated = made("b", Some(0));
+    let made_up = [
+        made("c", Some(0)),
+        made("d", None),
+        made("e", Some(100_000)),
+    ];
+    for second in [0, 20, 45, 59] {
+        at(second);
+        for token in made_up.iter().chain([&rotated]) {
+            assert_eq!(
+                verify(&verifier, token).await,
+                Err(Error::KeysUnavailable),
+                "{second}"
+            );
+        }
+    }
+    // What is older than the set, by a minute, is known to have no key at once.
+    let old = made("f", Some(-61));
+    let fetches = server.count();
+    assert!(refusal(&verifier, &old).contains("`kid`"));
+    assert_eq!(server.count(), fetches);
+
+    server.say(Answer::Text(jwks(&[
+        ("ec-a.private.pem", "a"),
+        ("ec-b.private.pem", "b"),
+    ])));
+    assert!(verify(&verifier, &rotated).await.is_ok());
+    // The set is newer than these: the one by its word, the other since it came first. The
+    // third is of a time to come, and is told to come back.
+    at(60);
+    for token in &made_up[..2] {
+        let answer = verify(&verifier, token).await;
+        assert!(matches!(answer, Err(Error::Invalid(_))), "{answer:?}");
+    }
+    assert_eq!(
+        verify(&verifier, &made_up[2]).await,
+        Err(Error::KeysUnavailable)
+    );
+    // A set that cannot be read is no newer than it was.
+    server.say(Answer::Status(500));
+    at(300);
+    let late = made("g", Some(200));
+    assert_eq!(verify(&verifier, &late).await, Err(Error::KeysUnavailable));
+    assert!(verifier.verify_now(&rotated).is_ok());
+}
+
+#[test]
+fn a_token_without_a_key_id_is_tried_with_few_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("jwks");
+    let others: Vec<_> = (0..MAX_TRIES).map(|index| format!("b{index}")).collect();
+    for (count, is_found) in [(MAX_TRIES - 1, true), (MAX_TRIES, false)] {
+        let mut keys: Vec<_> = others[..count]
+            .iter()
+            .map(|id| ("ec-b.private.pem", &**id))
+            .collect();
+        keys.push(("ec-a.private.pem", "a"));
+        fs::write(&file, jwks(&keys)).unwrap();
+        let verifier = verifier_of(&with_jwks(file.to_str().unwrap()), NOW);
+        let nameless = signed_with("ec-a.private.pem", None, &claims());
+        match is_found {
+            true => assert!(verifier.verify_now(&nameless).is_ok()),
+            false => assert!(refusal(&verifier, &nameless).contains("must name its key")),
+        }
+        let named = signed_with("ec-a.private.pem", Some("a"), &claims());
+        assert!(verifier.verify_now(&named).is_ok());
+    }
 }
 
 #[tokio::test]
@@ -449,21 +534,15 @@ async fn a_rotated_key_is_fetched_and_the_former_forgotten() {
     let _fresh = keep_fresh(&verifier);
     let old = signed_with("ec-a.private.pem", Some("a"), &claims());
     let new = signed_with("ec-b.private.pem", Some("b"), &claims());
-    assert!(verifier.verify(&old).await.is_ok());
-    assert!(matches!(
-        verifier.verify(&new).await,
-        Err(Error::Invalid(_))
-    ));
+    assert!(verify(&verifier, &old).await.is_ok());
+    assert_eq!(verify(&verifier, &new).await, Err(Error::KeysUnavailable));
     assert!(
         verifier.verify_now(&old).is_ok(),
         "the same keys again change nothing"
     );
     server.say(Answer::Text(jwks(&[("ec-b.private.pem", "b")])));
-    assert!(verifier.verify(&new).await.is_ok());
-    assert!(matches!(
-        verifier.verify(&old).await,
-        Err(Error::Invalid(_))
-    ));
+    assert!(verify(&verifier, &new).await.is_ok());
+    assert_eq!(verify(&verifier, &old).await, Err(Error::KeysUnavailable));
     verifier.remembered.run_pending_tasks();
     assert_eq!(verifier.remembered.entry_count(), 1);
 }
@@ -560,40 +639,15 @@ async fn a_file_is_read_again_when_it_changed() {
     let new = signed_with("ec-b.private.pem", Some("b"), &claims());
     assert!(verifier.verify_now(&old).is_ok());
     let _fresh = keep_fresh(&verifier);
-    assert!(matches!(
-        verifier.verify(&new).await,
-        Err(Error::Invalid(_))
-    ));
+    assert_eq!(verify(&verifier, &new).await, Err(Error::KeysUnavailable));
 
     replace("broken");
-    assert!(matches!(
-        verifier.verify(&new).await,
-        Err(Error::Invalid(_))
-    ));
+    assert_eq!(verify(&verifier, &new).await, Err(Error::KeysUnavailable));
     assert!(verifier.verify_now(&old).is_ok());
 
     replace(&jwks(&[("ec-b.private.pem", "b")]));
-    assert!(verifier.verify(&new).await.is_ok());
+    assert!(verify(&verifier, &new).await.is_ok());
     assert!(verifier.verify_now(&old).is_err());
-}
-
-#[tokio::test]
-async fn a_file_that_is_as_it_was_is_not_read() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("jwks");
-    fs::write(&file, jwks(&[("ec-a.private.pem", "a")])).unwrap();
-    let (source, published) = Jwks::open(file.to_str().unwrap(), STILL).unwrap();
-    assert!(published.is_some());
-    assert!(matches!(source.read().await, Ok(None)));
-    fs::write(&file, "broken").unwrap();
-    assert!(source.read().await.is_err());
-    assert!(
-        matches!(source.read().await, Ok(None)),
-        "one failure is told once"
-    );
-    fs::remove_file(&file).unwrap();
-    assert!(source.read().await.is_err());
-    assert!(matches!(source.read().await, Ok(None)));
 }
 
 #[tokio::test]
@@ -612,7 +666,7 @@ async fn keeping_fresh_ends_when_it_is_told_to() {
     stop.cancel();
     running.await.unwrap();
     let token = signed_with("ec-a.private.pem", None, &claims());
-    assert_eq!(verifier.verify(&token).await, Err(Error::KeysUnavailable));
+    assert_eq!(verify(&verifier, &token).await, Err(Error::KeysUnavailable));
 }
 
 #[tokio::test]
