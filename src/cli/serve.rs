@@ -15,7 +15,7 @@ use crate::{
     app::{self, App},
     auth::mint::Grant,
     clock::{Clock, SystemClock},
-    config::{Config, StoreSettings},
+    config::{self, Config, StoreSettings},
     random::{Random, SystemRandom},
     store::{self, Sharing},
     telemetry,
@@ -37,6 +37,10 @@ pub async fn serve(config: Config) -> Result<(), Failure> {
 /// Serves as [`serve`] does, with a secret of its own, and says what to do next.
 pub async fn dev(mut config: Config) -> Result<(), Failure> {
     let _log = telemetry::init(&config.log)?;
+    if config.auth.single_organization.is_some() {
+        let problem = "is for `doorbell serve`: `doorbell dev` shows two organizations";
+        return Err(config::Error::new("single-organization", problem).into());
+    }
     dev::make_data_dir(&config.store.data_dir)?;
     if config.auth.jwt_secret.is_none() && config.auth.jwt_secret_file.is_none() {
         config.auth.jwt_secret = Some(dev::secret(&config.store.data_dir, &SystemRandom)?);

@@ -22,8 +22,12 @@ use crate::{
 #[derive(Args, Clone, Debug)]
 pub struct TokenArgs {
     /// The organization; `*` for a sender into all of them
-    #[arg(long, value_name = "ORGANIZATION")]
-    pub organization: String,
+    #[arg(
+        long,
+        value_name = "ORGANIZATION",
+        required_unless_present = "single_organization"
+    )]
+    pub organization: Option<String>,
     /// The user
     #[arg(long, value_name = "USER", required_unless_present = "role")]
     pub user: Option<String>,
@@ -37,8 +41,7 @@ pub struct TokenArgs {
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = lifetime)]
     pub lifetime: humantime::Duration,
     /// Where `doorbell dev` keeps the secret to sign with, if no other is given
-    #[arg(long, env = "DOORBELL_DATA_DIR", value_name = "DIRECTORY",
-          default_value_os_t = StoreSettings::default().data_dir)]
+    #[arg(long, default_value_os_t = StoreSettings::default().data_dir)]
     pub data_dir: PathBuf,
     /// The private key to sign with in place of a secret, as PEM: RSA, P-256 or Ed25519
     #[arg(long, value_name = "FILE", conflicts_with_all = ["jwt_secret", "jwt_secret_file"])]
@@ -69,8 +72,9 @@ pub fn run(mut args: TokenArgs) -> Result<(), Failure> {
             minter(&args.auth)?
         }
     };
+    let organization = args.organization.or(args.auth.single_organization);
     let grant = Grant {
-        organization: args.organization,
+        organization: organization.unwrap_or_default(),
         user: args.user,
         role: args.role,
         subject: args.subject,
