@@ -112,7 +112,7 @@ pub(super) struct Key {
 }
 
 enum Kind {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -121,7 +121,7 @@ impl Key {
         Self {
             algorithm: Algorithm::HS256,
             id: None,
-            kind: Kind::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret.bytes())),
+            kind: Kind::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.bytes()))),
         }
     }
 

@@ -147,7 +147,7 @@ fn fixture(file: &str) -> (Algorithm, EncodingKey, Value) {
     (algorithm, key, jwk)
 }
 
-fn with(mut object: Value, more: Value) -> Value {
+fn with(mut object: Value, more: &Value) -> Value {
     let more = more.as_object().unwrap().clone();
     object.as_object_mut().unwrap().extend(more);
     object
@@ -296,9 +296,9 @@ fn what_identity_providers_make_is_read_as_the_guide_says() {
         let (algorithm, key, public) = fixture(provider.file);
         // One for something else, and one of a kind to come, stand beside it.
         let keys = json!({"keys": [
-            with(public.clone(), json!({"kid": "enc", "use": "enc", "alg": "RSA-OAEP"})),
+            with(public.clone(), &json!({"kid": "enc", "use": "enc", "alg": "RSA-OAEP"})),
             {"kty": "AKP", "alg": "ML-DSA-44", "kid": "next", "pub": "AAAA"},
-            with(with(public, provider.jwk), json!({"kid": "k1/="})),
+            with(with(public, &provider.jwk), &json!({"kid": "k1/="})),
         ]});
         std::fs::write(&file, keys.to_string()).unwrap();
         let words = documented(name, &file).into_iter().map(Into::into);
@@ -313,7 +313,7 @@ fn what_identity_providers_make_is_read_as_the_guide_says() {
         let now = SystemClock.now().as_micros() / 1_000_000;
         let claims = with(
             provider.claims,
-            json!({"iat": now, "nbf": now, "exp": now + 300}),
+            &json!({"iat": now, "nbf": now, "exp": now + 300}),
         );
         let sign = |claims: &Value| {
             let header = Header {
@@ -332,10 +332,10 @@ fn what_identity_providers_make_is_read_as_the_guide_says() {
         let (organization, user) = provider.reader;
         let inbox = InboxKey::parse(organization, user).unwrap();
         assert_eq!(right(&claims), Right::Read(inbox), "{name}");
-        let sender = right(&with(claims.clone(), provider.sender));
+        let sender = right(&with(claims.clone(), &provider.sender));
         let organization = OrganizationId::parse(organization).unwrap();
         assert_eq!(sender, Right::Send(Scope::One(organization)), "{name}");
-        let foreign = with(claims, json!({"iss": "https://id.example.org"}));
+        let foreign = with(claims, &json!({"iss": "https://id.example.org"}));
         assert!(verifier.verify_now(&sign(&foreign)).is_err(), "{name}");
     }
 }
