@@ -4,7 +4,8 @@
 //! header bytes, the time for a handshake and for headers, the time without a
 //! request. Who is not there any more is found out within about half a minute,
 //! by PING (HTTP/2) and by TCP. A response, however long, keeps its connection;
-//! a request body that pauses for as long as a connection may idle is given up.
+//! a request body that takes longer than headers may is given up. Who asks for more
+//! than was begun is not read on, and who cancels most of what it asks is closed.
 //!
 //! [`Shutdown`] has two stages. At the first nothing new is accepted, clients
 //! are told to go (GOAWAY, `connection: close`), who has no request goes at
@@ -14,23 +15,22 @@
 //!
 //! An idle connection holds no buffer of ours: the memory is that of HTTP/2.
 
-mod activity;
+mod idle;
+mod socket;
 #[cfg(test)]
 mod tests;
 pub mod tls;
-mod wire;
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     error::Error as _,
+    future::poll_fn,
     io,
     net::SocketAddr,
     panic::AssertUnwindSafe,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -38,7 +38,7 @@ use std::{
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version, header::HOST};
 use http_body::{Frame, SizeHint};
 use hyper::{
     body::Incoming,
@@ -48,14 +48,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::{Instant, Sleep},
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service as _;
 
 use self::{
-    activity::{Activity, InFlight, Patience, Verdict},
-    wire::{Protocol, Transport, Wire},
+    idle::{Activity, InFlight, Patience, Upload, Verdict},
+    socket::{Protocol, Socket, Transport},
 };
 use crate::{config::ServerSettings, telemetry::Seldom};
 
@@ -83,6 +83,9 @@ const FRAME_BYTES: u32 = 16 * 1024;
 /// Streams that were reset before the service saw them; more is an attack
 /// ("rapid reset"). A page that closes may cancel some dozens at once.
 const PENDING_RESETS: usize = 50;
+/// Calls of a connection that were cancelled and whose tasks have not ended yet: with
+/// more of them it is not read on.
+const CANCELLED: usize = 100;
 /// Streams that the server itself reset for an error of the client's.
 const LOCAL_RESETS: usize = 1024;
 /// The most headers of an HTTP/1 request.
@@ -93,6 +96,18 @@ const HTTP1_BUFFER_BYTES: usize = 8192;
 /// The other end of the connection that a request came by, in its extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
+
+/// Closes the connection that a request came by, from whose extensions it is: for a
+/// client that does what none should.
+#[derive(Clone, Debug)]
+pub struct Closer(Arc<Activity>);
+
+impl Closer {
+    /// Closes it, with all its calls.
+    pub fn close(&self) {
+        self.0.close();
+    }
+}
 
 /// What happened to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,8 +175,9 @@ pub async fn serve(
             interval: *settings.keepalive_interval,
             timeout: *settings.keepalive_timeout,
         },
-        max_connections: settings.max_connections,
-        connections: AtomicU32::new(0),
+        max_connections: settings.max_connections as usize,
+        most_in_flight: settings.max_streams_per_connection as usize + CANCELLED,
+        connections: Mutex::default(),
         tls,
         observer,
         soft: shutdown.soft,
@@ -182,7 +198,7 @@ pub async fn serve(
     }
     drop(listener);
     server.tasks.close();
-    let open = server.connections.load(Ordering::Relaxed);
+    let open = server.connections().open.len();
     tracing::info!(connections = open, "draining connections");
     tokio::select! {
         biased;
@@ -190,7 +206,7 @@ pub async fn serve(
         () = server.hard.cancelled() => {}
         () = tokio::time::sleep(*settings.drain_timeout) => {}
     }
-    let open = server.connections.load(Ordering::Relaxed);
+    let open = server.connections().open.len();
     tracing::warn!(connections = open, "dropping the connections that are left");
     server.hard.cancel();
     // Tasks go at their next poll; a handler that blocks its thread is not
@@ -204,14 +220,43 @@ struct Server {
     http2: http2::Builder<Spawner>,
     patience: Patience,
     keepalive: Keepalive,
-    max_connections: u32,
-    connections: AtomicU32,
+    max_connections: usize,
+    most_in_flight: usize,
+    /// Held for a look-up, or for a look at each when all places are taken.
+    connections: Mutex<Connections>,
     tls: Option<tls::Acceptor>,
     observer: Observer,
     soft: CancellationToken,
     hard: CancellationToken,
     /// Every connection and every HTTP/2 stream.
     tasks: TaskTracker,
+}
+
+/// Those that are open, the oldest first.
+#[derive(Default)]
+struct Connections {
+    open: BTreeMap<u64, Arc<Activity>>,
+    last: u64,
+    /// When all had a request, and that is not looked at again before a moment.
+    all_busy: Option<Instant>,
+}
+
+impl Connections {
+    /// Closes the oldest that has no request: rather one that never had any.
+    fn make_room(&mut self, now: Instant) {
+        if self.all_busy.is_some_and(|then| now < then + ACCEPT_PAUSE) {
+            return;
+        }
+        let silent = self.open.iter().find(|(_, open)| !open.requested());
+        let idle = silent.or_else(|| self.open.iter().find(|(_, open)| open.is_idle()));
+        match idle.map(|(&number, _)| number) {
+            Some(number) => {
+                let closed = self.open.remove(&number);
+                closed.inspect(|closed| closed.close());
+            }
+            None => self.all_busy = Some(now),
+        }
+    }
 }
 
 fn http1_builder(settings: &ServerSettings) -> http1::Builder {
@@ -251,6 +296,11 @@ fn http2_builder(settings: &ServerSettings, tasks: TaskTracker) -> http2::Builde
 }
 
 impl Server {
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        let connections = self.connections.lock();
+        connections.unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn accept(self: &Arc<Self>, listener: &TcpListener) -> Infallible {
         let (refused, failed) = (Seldom::new(1), Seldom::new(1));
         loop {
@@ -284,13 +334,13 @@ impl Server {
         &self,
         stream: TcpStream,
         activity: Arc<Activity>,
-    ) -> io::Result<Option<(Protocol, Wire)>> {
+    ) -> io::Result<Option<(Protocol, Socket)>> {
         self.keepalive.set(&stream)?;
         let transport = match &self.tls {
-            Some(tls) => Transport::Tls(Box::new(tls.accept(stream).await?)),
-            None => Transport::Plain(stream),
+            Some(tls) => Transport::Right(Box::new(tls.accept(stream).await?)),
+            None => Transport::Left(stream),
         };
-        Wire::sniff(transport, activity).await
+        Socket::sniff(transport, activity).await
     }
 
     /// Polls `connection` to its end, which is by itself, by its timer, or by
@@ -309,10 +359,15 @@ impl Server {
         let timer = tokio::time::sleep_until(activity.first_look(self.patience));
         tokio::pin!(timer);
         loop {
+            let turn = poll_fn(|cx| {
+                activity.begin_turn();
+                connection.as_mut().poll(cx)
+            });
             let leave = tokio::select! {
                 biased;
                 () = self.hard.cancelled() => return Ok(()),
-                ended = connection.as_mut() => return ended,
+                () = activity.closed() => return Ok(()),
+                ended = turn => return ended,
                 () = self.soft.cancelled(), if !leaving => {
                     if protocol == Protocol::Http1 && !activity.requested() {
                         return Ok(());
@@ -335,27 +390,27 @@ impl Server {
                 let now = Instant::now();
                 activity.leave(now);
                 say_goodbye(connection.as_mut());
-                timer.as_mut().reset(now + activity::QUIET);
+                timer.as_mut().reset(now + idle::QUIET);
             }
         }
     }
 }
 
 async fn connection(slot: Slot, stream: TcpStream, peer: SocketAddr) {
-    let server = &*slot.0;
-    let accepted = Instant::now();
-    let deadline = accepted + server.patience.headers;
-    let activity = Arc::new(Activity::accepted_at(accepted));
+    let server = &*slot.server;
+    let deadline = Instant::now() + server.patience.headers;
+    let activity = slot.activity.clone();
     // Boxed, like the connection below: the task would otherwise keep room for
     // the larger of the two all its life.
     let opened = tokio::select! {
         biased;
         () = server.soft.cancelled() => return,
         () = server.hard.cancelled() => return,
+        () = slot.activity.closed() => return,
         opened = Box::pin(server.open(stream, Arc::clone(&activity))) => opened,
         () = tokio::time::sleep_until(deadline) => return,
     };
-    let (protocol, wire) = match opened {
+    let (protocol, socket) = match opened {
         Ok(Some(opened)) => opened,
         Ok(None) => return,
         Err(error) => {
@@ -366,19 +421,19 @@ async fn connection(slot: Slot, stream: TcpStream, peer: SocketAddr) {
     let handler = Handler {
         router: server.router.clone(),
         peer: Peer(peer),
-        upload: server.patience.idle,
+        upload: server.patience.headers,
         activity: Arc::clone(&activity),
     };
-    let wire = TokioIo::new(wire);
+    let socket = TokioIo::new(socket);
     let ended = match protocol {
         Protocol::Http1 => {
-            let connection = Box::pin(server.http1.serve_connection(wire, handler));
+            let connection = Box::pin(server.http1.serve_connection(socket, handler));
             let goodbye = http1::Connection::graceful_shutdown;
             let driven = server.drive(connection, goodbye, protocol, &activity);
             Box::pin(driven).await
         }
         Protocol::Http2 => {
-            let connection = Box::pin(server.http2.serve_connection(wire, handler));
+            let connection = Box::pin(server.http2.serve_connection(socket, handler));
             let goodbye = http2::Connection::graceful_shutdown;
             let driven = server.drive(connection, goodbye, protocol, &activity);
             Box::pin(driven).await
@@ -391,24 +446,40 @@ async fn connection(slot: Slot, stream: TcpStream, peer: SocketAddr) {
 }
 
 /// A connection's place among those that are allowed.
-struct Slot(Arc<Server>);
+struct Slot {
+    server: Arc<Server>,
+    number: u64,
+    activity: Arc<Activity>,
+}
 
 impl Slot {
-    /// Only the accept loop takes; so what it saw free stays free.
     fn take(server: &Arc<Server>) -> Option<Self> {
-        if server.connections.load(Ordering::Relaxed) >= server.max_connections {
-            return None;
+        let now = Instant::now();
+        let mut connections = server.connections();
+        if connections.open.len() >= server.max_connections {
+            connections.make_room(now);
+            if connections.open.len() >= server.max_connections {
+                return None;
+            }
         }
-        server.connections.fetch_add(1, Ordering::Relaxed);
+        let activity = Arc::new(Activity::accepted_at(now, server.most_in_flight));
+        connections.last += 1;
+        let number = connections.last;
+        connections.open.insert(number, activity.clone());
+        drop(connections);
         (server.observer)(ConnectionEvent::Opened);
-        Some(Self(Arc::clone(server)))
+        Some(Self {
+            server: server.clone(),
+            number,
+            activity,
+        })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-        (self.0.observer)(ConnectionEvent::Closed);
+        self.server.connections().open.remove(&self.number);
+        (self.server.observer)(ConnectionEvent::Closed);
     }
 }
 
@@ -468,7 +539,7 @@ where
 struct Handler {
     router: Router,
     peer: Peer,
-    /// How long a request's body may pause.
+    /// How long a request's body may take.
     upload: Duration,
     activity: Arc<Activity>,
 }
@@ -479,81 +550,51 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let in_flight = self.activity.begin();
-        let mut request = request.map(|body| Upload {
-            body,
-            patience: self.upload,
-            timer: None,
-        });
+        let mut in_flight = self.activity.begin();
+        let mut request = request.map(|body| Upload::new(body, self.upload));
         request.extensions_mut().insert(self.peer);
+        let closer = Closer(Arc::clone(&self.activity));
+        request.extensions_mut().insert(closer);
         let mut router = self.router.clone();
-        // The last net: a panic that nobody caught before is this request's
-        // alone. The panic hook has told of it.
-        let answer = AssertUnwindSafe(async move { router.call(request).await }).catch_unwind();
         Box::pin(async move {
-            let response = match answer.await {
-                Ok(Ok(response)) => response,
-                Ok(Err(never)) => match never {},
-                Err(_) => {
-                    let mut response = Response::new(Body::from("internal error"));
-                    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-                    response
-                }
+            // After the first poll hyper looks whether the stream was reset: one that
+            // was is dropped here, before it costs more.
+            tokio::task::yield_now().await;
+            if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
+                let refused = "a request of HTTP/1.1 must have a host";
+                return Ok(in_flight.answer(StatusCode::BAD_REQUEST, refused));
+            }
+            // The last net: a panic that nobody caught before is this request's
+            // alone. The panic hook has told of it.
+            let answer = async move { router.call(request).await };
+            let mut answer = pin!(AssertUnwindSafe(answer).catch_unwind());
+            let begun = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
+            in_flight.started();
+            let answer = match begun {
+                Poll::Ready(answer) => answer,
+                Poll::Pending => answer.await,
             };
-            Ok(response.map(|body| Tracked {
-                body,
-                _in_flight: in_flight,
-            }))
+            Ok(match answer {
+                Ok(Ok(response)) => response.map(|body| Tracked {
+                    body,
+                    _in_flight: in_flight,
+                }),
+                Ok(Err(never)) => match never {},
+                Err(_) => in_flight.answer(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
+            })
         })
     }
 }
 
-/// A request body that fails when nothing comes for too long. It costs a timer
-/// only while somebody waits for it.
-struct Upload {
-    body: Incoming,
-    patience: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-/// Why a request's body was given up.
-#[derive(Debug, thiserror::Error)]
-enum UploadError {
-    #[error("nothing of the request's body came for {}", humantime::format_duration(*.0))]
-    Stalled(Duration),
-    #[error(transparent)]
-    Connection(#[from] hyper::Error),
-}
-
-impl http_body::Body for Upload {
-    type Data = Bytes;
-    type Error = UploadError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let this = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
-            this.timer = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(UploadError::from)));
-        }
-        let patience = this.patience;
-        let timer = this
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        timer
-            .as_mut()
-            .poll(cx)
-            .map(|()| Some(Err(UploadError::Stalled(patience))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+impl InFlight {
+    fn answer(mut self, status: StatusCode, text: &'static str) -> Response<Tracked> {
+        self.started();
+        let mut response = Response::new(Tracked {
+            body: Body::from(text),
+            _in_flight: self,
+        });
+        *response.status_mut() = status;
+        response
     }
 }
 

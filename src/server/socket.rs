@@ -1,8 +1,9 @@
 //! The bytes of one connection: which protocol they are, and when they moved.
 //!
 //! Connections are read in turn: one that has much to say says a little at a time,
-//! and then lets others speak. Without that, one that opens hundreds of streams at
-//! once stands before all others.
+//! and then lets others speak. One whose calls were not begun yet, or that has more
+//! of them than it may, cancelled ones included, is not read until they were. So one
+//! that opens or resets streams by the thousand stands before nobody else.
 
 use std::{
     io::{self, IoSlice},
@@ -17,8 +18,9 @@ use tokio::{
     task::coop,
 };
 use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
-use super::activity::Activity;
+use super::idle::Activity;
 
 /// How HTTP/2 begins (RFC 9113, 3.4); no HTTP/1 request may (`PRI` is reserved
 /// for this), so four bytes tell the two apart.
@@ -38,16 +40,12 @@ pub(super) enum Protocol {
 }
 
 /// Plain or encrypted.
-#[derive(Debug)]
-pub(super) enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
+pub(super) type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// A transport whose first bytes were read ahead, and which notes its reads and
 /// writes.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(super) struct Socket {
     transport: Transport,
     ahead: [u8; PREFACE.len()],
     /// The bytes of `ahead` that were read ahead, and those given out since.
@@ -58,7 +56,7 @@ pub(super) struct Wire {
     activity: Arc<Activity>,
 }
 
-impl Wire {
+impl Socket {
     /// Reads until the protocol is certain; `None` when the other side closes
     /// before that.
     pub(super) async fn sniff(
@@ -87,7 +85,7 @@ impl Wire {
                 break Protocol::Http2;
             }
         };
-        let wire = Self {
+        let socket = Self {
             transport,
             ahead,
             filled,
@@ -95,7 +93,7 @@ impl Wire {
             has_more: false,
             activity,
         };
-        Ok(Some((protocol, wire)))
+        Ok(Some((protocol, socket)))
     }
 
     fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -106,14 +104,7 @@ impl Wire {
     }
 }
 
-/// Leaves nothing of the task's budget: it is polled again when others were.
-fn let_others_speak(cx: &mut Context<'_>) {
-    while let Poll::Ready(budget) = coop::poll_proceed(cx) {
-        budget.made_progress();
-    }
-}
-
-impl AsyncRead for Wire {
+impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -132,6 +123,7 @@ impl AsyncRead for Wire {
             }
             return Poll::Ready(Ok(()));
         }
+        ready!(self.activity.poll_turn(cx));
         let budget = ready!(coop::poll_proceed(cx));
         let most = match self.has_more {
             true => MOST_READ_BYTES_OF_MANY,
@@ -148,13 +140,13 @@ impl AsyncRead for Wire {
         }
         self.has_more = length == most;
         if self.has_more {
-            let_others_speak(cx);
+            self.activity.end_turn(cx);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for Socket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -186,64 +178,6 @@ impl AsyncWrite for Wire {
     }
 }
 
-impl AsyncRead for Transport {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
@@ -252,9 +186,10 @@ mod tests {
 
     use super::*;
 
-    async fn read(wire: &mut Wire, most: usize) -> usize {
+    async fn read(socket: &mut Socket, most: usize) -> usize {
+        socket.activity.begin_turn();
         let mut bytes = vec![0; most];
-        wire.read(&mut bytes).await.unwrap()
+        socket.read(&mut bytes).await.unwrap()
     }
 
     #[tokio::test]
@@ -264,20 +199,21 @@ mod tests {
         let mut client = TcpStream::connect(address).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
         client.write_all(&[b'x'; 8000]).await.unwrap();
-        let activity = Arc::new(Activity::accepted_at(tokio::time::Instant::now()));
-        let opened = Wire::sniff(Transport::Plain(server), activity).await;
-        let (_, mut wire) = opened.unwrap().unwrap();
-        let ahead = usize::from(wire.filled);
-        assert_eq!(read(&mut wire, 8000).await, ahead);
+        let activity = Arc::new(Activity::accepted_at(tokio::time::Instant::now(), 1));
+        let opened = Socket::sniff(Either::Left(server), activity).await;
+        let (_, mut socket) = opened.unwrap().unwrap();
+        let ahead = usize::from(socket.filled);
+        assert_eq!(read(&mut socket, 8000).await, ahead);
 
         // One poll of its task: a piece, and then it is the others' turn.
         let (mut first, mut second) = ([0; 8000], [0; 8000]);
         let (length, is_in_turn) = poll_fn(|cx| {
+            socket.activity.begin_turn();
             let mut piece = ReadBuf::new(&mut first);
-            let read = Pin::new(&mut wire).poll_read(cx, &mut piece);
+            let read = Pin::new(&mut socket).poll_read(cx, &mut piece);
             ready!(read).unwrap();
             let mut more = ReadBuf::new(&mut second);
-            let again = Pin::new(&mut wire).poll_read(cx, &mut more);
+            let again = Pin::new(&mut socket).poll_read(cx, &mut more);
             Poll::Ready((piece.filled().len(), again.is_pending()))
         })
         .await;
@@ -285,11 +221,11 @@ mod tests {
         // What is left comes in its turns, and nothing is lost.
         let mut left = 8000 - ahead - length;
         while left > 0 {
-            let length = read(&mut wire, 8000).await;
+            let length = read(&mut socket, 8000).await;
             assert_eq!(length, left.min(MOST_READ_BYTES_OF_MANY));
             left -= length;
         }
         client.write_all(&[b'x'; 10]).await.unwrap();
-        assert_eq!(read(&mut wire, 8000).await, 10);
+        assert_eq!(read(&mut socket, 8000).await, 10);
     }
 }

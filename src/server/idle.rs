@@ -1,16 +1,32 @@
-//! What a connection is doing, and for how long it may go on.
+//! What a connection is doing, how much of it, and for how long it may go on.
 //!
 //! One timer a connection is enough: when it fires, [`Activity::judge`] says
 //! whether to wait on and until when. Nothing re-arms it in between.
 
 use std::{
+    mem,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use tokio::time::Instant;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::{
+    sync::Notify,
+    time::{Instant, Sleep, sleep_until},
+};
 
-use super::wire::Protocol;
+use super::socket::Protocol;
+
+/// A connection is not read while so many of its calls were taken in and not begun.
+const STARTING: usize = 16;
+/// A client that gives up so many calls within [`RESETS_WITHIN`], each before it was
+/// begun, attacks ("rapid reset"). A page that closes may cancel some dozens at once.
+const RESETS: u32 = 200;
+const RESETS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection that was told to end, and has no request in flight, is dropped
 /// when nothing was written to it for this long: the client does not answer, or
@@ -21,16 +37,23 @@ pub(super) const QUIET: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
     /// From accept to the first request's headers; in HTTP/1 also from the first
-    /// byte of a later request to the end of its headers.
+    /// byte of a later request to the end of its headers. So long may the body of
+    /// a request take, too.
     pub(super) headers: Duration,
-    /// Without a request in flight, and between two pieces of a request's body.
+    /// Without a request in flight.
     pub(super) idle: Duration,
 }
 
 /// Shared between a connection, its bytes and its requests. The lock is held for
 /// a few loads and stores only.
 #[derive(Debug)]
-pub(super) struct Activity(Mutex<State>);
+pub(super) struct Activity {
+    state: Mutex<State>,
+    /// Requests in flight, those that were cancelled included, above which nothing
+    /// is read.
+    most: usize,
+    close: Notify,
+}
 
 #[derive(Debug)]
 struct State {
@@ -43,6 +66,21 @@ struct State {
     read_since: Option<Instant>,
     last_write: Instant,
     leaving: bool,
+    /// Requests that were taken in, and not begun.
+    starting: usize,
+    /// It has said enough for this turn.
+    turn_is_over: bool,
+    /// Waits for fewer requests.
+    reader: Option<Waker>,
+    /// Requests that were given up before they were begun, since when.
+    resets: u32,
+    resets_since: Instant,
+}
+
+impl State {
+    fn may_read(&self, most: usize) -> bool {
+        self.starting < STARTING && self.in_flight < most
+    }
 }
 
 /// What to do with a connection whose timer fired.
@@ -59,11 +97,14 @@ pub(super) enum Verdict {
 /// A request that is being served: until the last byte of its response was
 /// handed over, or the response was given up.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Activity>);
+pub(super) struct InFlight {
+    activity: Arc<Activity>,
+    starting: bool,
+}
 
 impl Activity {
-    pub(super) fn accepted_at(accepted: Instant) -> Self {
-        Self(Mutex::new(State {
+    pub(super) fn accepted_at(accepted: Instant, most: usize) -> Self {
+        let state = Mutex::new(State {
             accepted,
             requested: false,
             in_flight: 0,
@@ -71,11 +112,54 @@ impl Activity {
             read_since: None,
             last_write: accepted,
             leaving: false,
-        }))
+            starting: 0,
+            turn_is_over: false,
+            reader: None,
+            resets: 0,
+            resets_since: accepted,
+        });
+        Self {
+            state,
+            most,
+            close: Notify::new(),
+        }
+    }
+
+    /// Closes the connection: its client does what none should.
+    pub(super) fn close(&self) {
+        self.close.notify_one();
+    }
+
+    pub(super) async fn closed(&self) {
+        self.close.notified().await;
+    }
+
+    /// The connection's task is polled: it may read again.
+    pub(super) fn begin_turn(&self) {
+        self.lock().turn_is_over = false;
+    }
+
+    /// Nothing more is read before the others had their turn.
+    pub(super) fn end_turn(&self, cx: &Context<'_>) {
+        self.lock().turn_is_over = true;
+        cx.waker().wake_by_ref();
+    }
+
+    /// Ready when the connection may be read.
+    pub(super) fn poll_turn(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if !state.may_read(self.most) {
+            state.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        match state.turn_is_over {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn read(&self) {
@@ -94,13 +178,22 @@ impl Activity {
         let mut state = self.lock();
         state.requested = true;
         state.in_flight += 1;
+        state.starting += 1;
         state.read_since = None;
-        InFlight(Arc::clone(self))
+        InFlight {
+            activity: Arc::clone(self),
+            starting: true,
+        }
     }
 
     /// Whether a request came at all.
     pub(super) fn requested(&self) -> bool {
         self.lock().requested
+    }
+
+    /// Whether no request is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lock().in_flight == 0
     }
 
     /// The client was told to end the connection: from here on it is judged by
@@ -161,19 +254,124 @@ impl Activity {
     }
 }
 
+impl InFlight {
+    /// The service has begun with it.
+    pub(super) fn started(&mut self) {
+        if mem::take(&mut self.starting) {
+            self.change(|state| state.starting -= 1);
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.activity.lock();
+        change(&mut state);
+        if state.may_read(self.activity.most)
+            && let Some(reader) = state.reader.take()
+        {
+            drop(state);
+            reader.wake();
+        }
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.in_flight -= 1;
-        if state.in_flight == 0 {
-            state.idle_since = Instant::now();
+        let mut is_attack = false;
+        self.change(|state| {
+            state.in_flight -= 1;
+            let now = Instant::now();
+            if state.in_flight == 0 {
+                state.idle_since = now;
+            }
+            if self.starting {
+                state.starting -= 1;
+                if now > state.resets_since + RESETS_WITHIN {
+                    (state.resets, state.resets_since) = (0, now);
+                }
+                state.resets += 1;
+                is_attack = state.resets > RESETS;
+            }
+        });
+        if is_attack {
+            self.activity.close();
         }
+    }
+}
+
+/// A request body that must come to its end by a deadline. It costs a timer only
+/// while somebody waits for it.
+pub(super) struct Upload {
+    body: Incoming,
+    deadline: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why a request's body was given up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UploadError {
+    #[error("the request's body did not come in time")]
+    Late,
+    #[error(transparent)]
+    Connection(#[from] hyper::Error),
+}
+
+impl Upload {
+    pub(super) fn new(body: Incoming, within: Duration) -> Self {
+        Self {
+            body,
+            deadline: Instant::now() + within,
+            timer: None,
+        }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(UploadError::from)));
+        }
+        let deadline = this.deadline;
+        let timer = this
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let late = timer.as_mut().poll(cx);
+        late.map(|()| Some(Err(UploadError::Late)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Wake,
+    };
+
     use super::*;
+
+    /// How often it was woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 
     const PATIENCE: Patience = Patience {
         headers: Duration::from_secs(10),
@@ -187,7 +385,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_request_is_due_by_the_deadline() {
         let start = Instant::now();
-        let activity = Activity::accepted_at(start);
+        let activity = Activity::accepted_at(start, 1000);
         let judge = |at, protocol| activity.judge(start + seconds(at), protocol, PATIENCE);
         let due = Verdict::Wait(start + seconds(10));
         assert_eq!(judge(9, Protocol::Http1), due);
@@ -207,7 +405,7 @@ mod tests {
             headers: seconds(300),
             idle: seconds(10),
         };
-        let activity = Arc::new(Activity::accepted_at(start));
+        let activity = Arc::new(Activity::accepted_at(start, 1000));
         assert_eq!(activity.first_look(patience), start + seconds(10));
         let judge = |at| activity.judge(start + seconds(at), Protocol::Http2, patience);
         assert_eq!(judge(10), Verdict::Wait(start + seconds(20)));
@@ -219,7 +417,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn idle_time_counts_from_the_end_of_the_last_request() {
         let start = Instant::now();
-        let activity = Arc::new(Activity::accepted_at(start));
+        let activity = Arc::new(Activity::accepted_at(start, 1000));
         let judge = |at| activity.judge(start + seconds(at), Protocol::Http2, PATIENCE);
         let (first, second) = (activity.begin(), activity.begin());
         assert_eq!(judge(1000), Verdict::Wait(start + seconds(1300)));
@@ -235,7 +433,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn later_headers_of_http_1_are_due_as_well() {
         let start = Instant::now();
-        let activity = Arc::new(Activity::accepted_at(start));
+        let activity = Arc::new(Activity::accepted_at(start, 1000));
         let judge = |at| activity.judge(start + seconds(at), Protocol::Http1, PATIENCE);
         drop(activity.begin());
         assert_eq!(judge(0), Verdict::Wait(start + seconds(10)));
@@ -255,7 +453,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_leaves_is_dropped_when_it_is_quiet() {
         let start = Instant::now();
-        let activity = Arc::new(Activity::accepted_at(start));
+        let activity = Arc::new(Activity::accepted_at(start, 1000));
         let judge = |at| activity.judge(start + seconds(at), Protocol::Http2, PATIENCE);
         let request = activity.begin();
         activity.leave(start);
@@ -267,5 +465,31 @@ mod tests {
         activity.wrote();
         assert_eq!(judge(103), Verdict::Wait(start + seconds(103) + QUIET));
         assert_eq!(judge(104), Verdict::Drop);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_enough_in_flight_is_not_read() {
+        let activity = Arc::new(Activity::accepted_at(Instant::now(), 20));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let cx = Context::from_waker(&waker);
+        let begin = || {
+            assert!(activity.poll_turn(&cx).is_ready());
+            activity.begin()
+        };
+        let mut requests: Vec<_> = std::iter::repeat_with(begin).take(STARTING).collect();
+        assert!(activity.poll_turn(&cx).is_pending());
+        for request in &mut requests {
+            request.started();
+        }
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        requests.extend(std::iter::repeat_with(begin).take(20 - STARTING));
+        for request in &mut requests {
+            request.started();
+        }
+        assert!(activity.poll_turn(&cx).is_pending());
+        requests.pop();
+        assert_eq!(woken.0.load(Ordering::SeqCst), 2);
+        assert!(activity.poll_turn(&cx).is_ready());
     }
 }
