@@ -22,18 +22,16 @@ use crate::{
     config::Config,
     grpc::{
         Service,
-        bound::BoundLayer,
+        call_limit::{CallLimitLayer, Close},
         call_log::CallLogLayer,
-        cors,
-        gate::GateLayer,
-        protocol,
+        cors, protocol,
         server::notification_service_server::{NotificationServiceServer, SERVICE_NAME},
         status,
     },
     inbox::Inbox,
     live, metrics, proto,
     random::Random,
-    server::{self, ConnectionEvent, Peer, Shutdown, tls},
+    server::{self, Closer, ConnectionEvent, Peer, Shutdown, tls},
     store::{self, Sharing},
     telemetry::Seldom,
 };
@@ -320,10 +318,14 @@ fn router(
     let service = NotificationServiceServer::new(service)
         .max_decoding_message_size(most)
         .accept_compressed(CompressionEncoding::Gzip);
-    let bound = BoundLayer::of_readers(config.server.max_calls_per_user as usize);
-    let service = bound.layer(GateLayer::new(most).layer(service));
+    let limit = CallLimitLayer::of_readers(config.server.max_calls_per_user as usize);
+    let service = limit.layer(service);
     let service = auth::Layer::new(verifier.clone(), status::of_auth).layer(service);
-    let open = BoundLayer::of_endless();
+    let open = CallLimitLayer::of_open(|extensions| {
+        let (peer, closer) = (extensions.get::<Peer>()?, extensions.get::<Closer>()?);
+        let closer = closer.clone();
+        Some((peer.0, Box::new(move || closer.close()) as Close))
+    });
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
     let health = tonic_health::pb::health_server::HealthServer::new(health)
         .max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES);

@@ -4,18 +4,18 @@
 //! its right, converts the request (all limits there), and maps the answer or
 //! the error. It decides nothing else.
 
-pub mod bound;
+pub mod call_limit;
 pub mod call_log;
 pub mod convert;
 pub mod cors;
 pub mod encoded;
-pub mod gate;
 pub mod protocol;
 pub mod status;
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
+use tokio::{sync::Semaphore, time::timeout};
 use tonic::{Code, Request, Response, Status, metadata::MetadataValue};
 
 use crate::{
@@ -45,8 +45,16 @@ pub mod server {
     include!(concat!(env!("OUT_DIR"), "/server/doorbell.v1.rs"));
 }
 
+/// The streams that open at a time. When a server was restarted, all its streams come
+/// back at once, and thousands of them in the scheduler's queue would stand before
+/// every other call. Enough to keep the cores busy and to share a read of heads.
+const OPENING: usize = 64;
+/// The longest that one waits for its turn: the store or the bus has stalled.
+const OPENING_WAIT: Duration = Duration::from_secs(5);
+
 /// The service.
 pub struct Service {
+    opening: Semaphore,
     inbox: Arc<Inbox>,
     clock: Arc<dyn Clock>,
     limits: ContentLimits,
@@ -56,6 +64,7 @@ impl Service {
     /// The service of `inbox`.
     pub fn new(inbox: Arc<Inbox>, clock: Arc<dyn Clock>, limits: ContentLimits) -> Self {
         Self {
+            opening: Semaphore::new(OPENING),
             inbox,
             clock,
             limits,
@@ -226,6 +235,8 @@ impl NotificationService for Service {
         let inbox = reader(&request)?;
         convert::check_size(request.get_ref(), &self.limits)?;
         let resume = convert::resume(request.get_ref())?;
+        let place = timeout(OPENING_WAIT, self.opening.acquire()).await;
+        let _place = place.map_err(|_| status::busy())?;
         let feed = self
             .inbox
             .subscribe(&inbox, resume, expires_at)

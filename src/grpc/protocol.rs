@@ -89,6 +89,8 @@ fn ours(of_tonic: &Status) -> Option<Status> {
         Code::NotFound => return None,
         // As it came, or when it was decompressed.
         Code::OutOfRange | Code::ResourceExhausted => status::too_large(),
+        // What asks for a stream: the word of `http_body_util::Limited`.
+        _ if of_tonic.message().starts_with("length limit exceeded") => status::too_large(),
         // A compression we do not know is the other way to get this code, which
         // gRPC prescribes; `grpc-accept-encoding` then says what we do.
         Code::Unimplemented => status::new(

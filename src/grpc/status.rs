@@ -102,6 +102,15 @@ pub fn internal() -> Status {
     )
 }
 
+/// Too many streams are opening, each for too long.
+pub fn busy() -> Status {
+    passing(
+        Code::Unavailable,
+        ErrorReason::StoreUnavailable,
+        "the store or the bus takes too long; try again in a moment",
+    )
+}
+
 fn draining() -> Status {
     passing(
         Code::Unavailable,
