@@ -318,7 +318,10 @@ fn router(
     let service = NotificationServiceServer::new(service)
         .max_decoding_message_size(most)
         .accept_compressed(CompressionEncoding::Gzip);
-    let limit = CallLimitLayer::of_readers(config.server.max_calls_per_user as usize);
+    let limit = CallLimitLayer::of_readers(
+        config.server.max_calls_per_user as usize,
+        config.feed.max_streams_per_user,
+    );
     let service = limit.layer(service);
     let service = auth::Layer::new(verifier.clone(), status::of_auth).layer(service);
     let open = CallLimitLayer::of_open(|extensions| {

@@ -103,7 +103,7 @@ pub struct ServerSettings {
     /// The address and port of gRPC and gRPC-web
     #[arg(long, default_value = "127.0.0.1:50051")]
     pub listen: SocketAddr,
-    /// The most connections; one more is closed at once
+    /// The most connections; one more takes the place of one without a call, or is closed at once
     #[arg(long, default_value_t = 20_000, value_parser = number(1..=u32::MAX))]
     pub max_connections: u32,
     /// The most calls and streams at once on one HTTP/2 connection

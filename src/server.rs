@@ -86,6 +86,8 @@ const PENDING_RESETS: usize = 50;
 /// Calls of a connection that were cancelled and whose tasks have not ended yet: with
 /// more of them it is not read on.
 const CANCELLED: usize = 100;
+/// The connections that made room for others and still have a descriptor.
+const CLOSING: usize = 8;
 /// Streams that the server itself reset for an error of the client's.
 const LOCAL_RESETS: usize = 1024;
 /// The most headers of an HTTP/1 request.
@@ -237,6 +239,8 @@ struct Server {
 struct Connections {
     open: BTreeMap<u64, Arc<Activity>>,
     last: u64,
+    /// Those that made room and have not ended yet.
+    closing: usize,
     /// When all had a request, and that is not looked at again before a moment.
     all_busy: Option<Instant>,
 }
@@ -251,8 +255,10 @@ impl Connections {
         let idle = silent.or_else(|| self.open.iter().find(|(_, open)| open.is_idle()));
         match idle.map(|(&number, _)| number) {
             Some(number) => {
-                let closed = self.open.remove(&number);
-                closed.inspect(|closed| closed.close());
+                if let Some(closed) = self.open.remove(&number) {
+                    closed.close();
+                    self.closing += 1;
+                }
             }
             None => self.all_busy = Some(now),
         }
@@ -304,6 +310,10 @@ impl Server {
     async fn accept(self: &Arc<Self>, listener: &TcpListener) -> Infallible {
         let (refused, failed) = (Seldom::new(1), Seldom::new(1));
         loop {
+            // Each has a descriptor until its task was polled.
+            while self.connections().closing > CLOSING {
+                tokio::task::yield_now().await;
+            }
             match listener.accept().await {
                 Ok((stream, peer)) => match Slot::take(self) {
                     Some(slot) => {
@@ -478,7 +488,11 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.server.connections().open.remove(&self.number);
+        let mut connections = self.server.connections();
+        if connections.open.remove(&self.number).is_none() {
+            connections.closing -= 1;
+        }
+        drop(connections);
         (self.server.observer)(ConnectionEvent::Closed);
     }
 }

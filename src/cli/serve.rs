@@ -118,13 +118,17 @@ fn make_data_dir(store: &StoreSettings) -> Result<(), Failure> {
 }
 
 async fn run(
-    config: Config,
+    mut config: Config,
     local: bool,
     listening: impl FnOnce(std::net::SocketAddr) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let stop = Stop::listen()?;
     let open_files = raise_open_files();
     let max_connections = config.server.max_connections;
+    // Not to the last descriptor: the pages and the store need theirs.
+    let fit = open_files.map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES));
+    let fit = u32::try_from(fit).unwrap_or(u32::MAX).max(1);
+    config.server.max_connections = max_connections.min(fit);
     let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) =
         (Arc::new(SystemClock), Arc::new(SystemRandom));
     let address = config.server.listen;
@@ -144,8 +148,8 @@ async fn run(
         tracing::warn!(
             open_files,
             max_connections,
-            "fewer files may be open than that many connections need: raise the limit \
-             (ulimit -n, LimitNOFILE), or lower DOORBELL_MAX_CONNECTIONS"
+            "fewer files may be open than that many connections need, and so many fewer are \
+             taken: raise the limit (ulimit -n, LimitNOFILE), or lower DOORBELL_MAX_CONNECTIONS"
         );
     }
     listening(address)?;

@@ -3,7 +3,8 @@
 //! A call is under way from its headers until its response was taken: a request
 //! whose body never ends, and an answer that nobody reads, hold memory for as long
 //! as their client likes. So each reader may have a few at once, and takes nothing
-//! from other readers; a stream is one of them until it stands, and then the hub's.
+//! from other readers; its streams have places of their own until they stand, and then
+//! the hub's.
 //! Calls without a token have a few places on each connection and some in all; where
 //! they are to be answered at once and the answer is not taken, the connection goes.
 
@@ -54,7 +55,11 @@ pub struct CallLimitLayer(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Readers(Arc<Places<InboxKey>>),
+    Readers {
+        calls: Arc<Places<InboxKey>>,
+        /// Streams that do not stand yet.
+        opening: Arc<Places<InboxKey>>,
+    },
     Open(Arc<Open>),
 }
 
@@ -67,10 +72,13 @@ struct Open {
 }
 
 impl CallLimitLayer {
-    /// At most so many calls of each reader. To be laid behind what puts a
-    /// [`Caller`] on the request.
-    pub fn of_readers(most: usize) -> Self {
-        Self(Kind::Readers(Places::new(most)))
+    /// At most so many calls of each reader, and streams that open. To be laid behind
+    /// what puts a [`Caller`] on the request.
+    pub fn of_readers(calls: usize, opening: usize) -> Self {
+        Self(Kind::Readers {
+            calls: Places::new(calls),
+            opening: Places::new(opening),
+        })
     }
 
     /// The calls of all who have no token.
@@ -127,9 +135,13 @@ where
         let method = Method::of(request.uri().path());
         let is_stream = method.is_stream();
         let held = match &self.kind {
-            Kind::Readers(places) => {
-                reader(request.extensions()).map(|inbox| Held::of_reader(places, inbox))
-            }
+            Kind::Readers { calls, opening } => reader(request.extensions()).map(|inbox| {
+                if is_stream {
+                    Held::of_reader(opening, inbox, ErrorReason::TooManyStreams)
+                } else {
+                    Held::of_reader(calls, inbox, ErrorReason::TooManyCalls)
+                }
+            }),
             Kind::Open(open) => Some(open.take(request.extensions(), method.is_endless())),
         };
         let held = match held {
@@ -178,13 +190,17 @@ enum Held {
 }
 
 impl Held {
-    fn of_reader(places: &Arc<Places<InboxKey>>, inbox: InboxKey) -> Result<Self, Status> {
+    fn of_reader(
+        places: &Arc<Places<InboxKey>>,
+        inbox: InboxKey,
+        reason: ErrorReason,
+    ) -> Result<Self, Status> {
         places.take(inbox).map(Self::Reader).ok_or_else(|| {
             let most = places.most;
             status::passing(
                 Code::ResourceExhausted,
-                ErrorReason::TooManyCalls,
-                format!("this user has {most} calls under way, and may have no more"),
+                reason,
+                format!("this user has {most} such calls under way, and may have no more"),
             )
         })
     }
@@ -322,7 +338,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_is_under_way_until_its_answer_is_taken() {
-        let layer = CallLimitLayer::of_readers(2);
+        let layer = CallLimitLayer::of_readers(2, 1);
         let first = call(&layer, RECENT, reader("ann")).await;
         let second = call(&layer, RECENT, reader("ann")).await;
         assert_eq!(reason(&second), None);
@@ -337,7 +353,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_is_counted_until_it_stands() {
-        let layer = CallLimitLayer::of_readers(1);
+        let layer = CallLimitLayer::of_readers(1, 1);
         let _stands = call(&layer, SUBSCRIBE, reader("ann")).await;
         let service = layer.layer(tower::service_fn(answer));
         let endless = http_body_util::StreamBody::new(futures_util::stream::pending::<
@@ -350,7 +366,8 @@ mod tests {
         let mut opening = Box::pin(service.oneshot(unfinished));
         assert!(futures_util::poll!(&mut opening).is_pending());
         let second = call(&layer, SUBSCRIBE, reader("ann")).await;
-        assert_eq!(reason(&second).as_deref(), Some("TOO_MANY_CALLS"));
+        assert_eq!(reason(&second).as_deref(), Some("TOO_MANY_STREAMS"));
+        assert_eq!(reason(&call(&layer, RECENT, reader("ann")).await), None);
         drop(opening);
         let again = call(&layer, SUBSCRIBE, reader("ann")).await;
         assert_eq!(reason(&again), None);
@@ -358,7 +375,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_asks_for_a_stream_is_short() {
-        let layer = CallLimitLayer::of_readers(1);
+        let layer = CallLimitLayer::of_readers(1, 1);
         for (bytes, refused) in [(STREAM_BYTES, None), (STREAM_BYTES + 1, Some("INTERNAL"))] {
             let request = Request::post(SUBSCRIBE)
                 .extension(reader("ann"))
