@@ -1,9 +1,8 @@
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import {
   Doorbell,
+  findings,
   Holding,
   openBrowser,
   openTab,
@@ -332,21 +331,6 @@ test("what traces the calls of a page does not stop its bell", async () => {
   await doorbell.send("alice", "traced");
   await untilBell(page, unread(1));
 });
-
-/** Serious findings of axe-core (https://github.com/dequelabs/axe-core). */
-async function findings(page: Page): Promise<unknown[]> {
-  const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
-  await page.evaluate(readFileSync(axe, "utf8"));
-  return await page.evaluate(async () => {
-    const { axe } = window as unknown as {
-      axe: { run(): Promise<{ violations: { id: string; impact: string; nodes: { html: string }[] }[] }> };
-    };
-    const { violations } = await axe.run();
-    return violations
-      .filter(({ impact }) => impact === "serious" || impact === "critical")
-      .map(({ id, nodes }) => [id, nodes.map((node) => node.html)]);
-  });
-}
 
 const LOOKS = [
   { name: "light", colorScheme: "light", viewport: { width: 1200, height: 820 } },

@@ -1,10 +1,8 @@
 // Where the bell may stand: its list is in the window and readable in every one.
 
-import { createRequire } from "node:module";
-import { readFileSync } from "node:fs";
 import type { Browser, BrowserContextOptions, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { openBrowser, Pages } from "./service.js";
+import { findings, openBrowser, Pages } from "./service.js";
 
 let browser: Browser;
 let pages: Pages;
@@ -30,33 +28,30 @@ async function opened(
   dir: "ltr" | "rtl" = "ltr",
 ): Promise<Page> {
   const page = await browser.newPage({ locale: "en-GB", ...options });
-  await page.goto(`${pages.url()}scripted.html`);
-  await page.evaluate((given) => (document.documentElement.dir = given), dir);
   page.setDefaultTimeout(5_000);
-  await page.addStyleTag({ content: `${css}\n` });
+  await page.goto(`${pages.url()}scripted.html`);
   await page.evaluate(
-    (titles) => {
+    ([direction = "", ...titles]) => {
+      document.documentElement.dir = direction;
+      document.head.append(document.createElement("style"));
       window.scripted.list(...titles);
       window.scripted.edit({ body: "A few words more, of which some are to be seen." });
     },
-    [LONG, HEBREW, UNBROKEN, "Your report is ready", "Four", "Five", "Six", "Seven"],
+    [dir, LONG, HEBREW, UNBROKEN, "Your report is ready", "Four", "Five", "Six", "Seven"],
   );
-  await page.locator(".doorbell-bell").click();
-  await page.getByRole("dialog").waitFor();
+  await stand(page, css);
   return page;
 }
 
-/** What axe finds, of any impact. */
-async function findings(page: Page): Promise<unknown[]> {
-  const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
-  await page.evaluate(readFileSync(axe, "utf8"));
-  return await page.evaluate(async () => {
-    const { axe } = window as unknown as {
-      axe: { run(): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> };
-    };
-    const { violations } = await axe.run();
-    return violations.map(({ id, nodes }) => [id, nodes.map((node) => node.html)]);
-  });
+/** Where the bell stands from now on; its list is opened there. */
+async function stand(page: Page, css: string): Promise<void> {
+  await page.keyboard.press("Escape");
+  await page.evaluate((given) => {
+    const style = document.querySelector("head > style:last-child");
+    if (style) style.textContent = given;
+  }, css);
+  await page.locator(".doorbell-bell").click();
+  await page.getByRole("dialog").waitFor();
 }
 
 /** The panel is in the window, whole, and nothing lies upon it. */
@@ -114,12 +109,13 @@ const WINDOWS: Record<string, BrowserContextOptions> = {
 for (const [name, window] of Object.entries(WINDOWS)) {
   for (const dir of ["ltr", "rtl"] as const) {
     test(`the list is whole wherever the bell stands: ${name}, ${dir}`, async () => {
+      const page = await opened(window, "", dir);
       for (const [spot, css] of Object.entries(SPOTS)) {
-        const page = await opened(window, css, dir);
+        await stand(page, css);
         await expectWhole(page);
         await page.screenshot({ path: `browser/shots/place-${name}-${dir}-${spot}.png` });
-        await page.close();
       }
+      await page.close();
     });
   }
 }

@@ -2,6 +2,7 @@
 
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { createServer, request as httpRequest, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -278,3 +279,16 @@ export async function untilStatus(page: Page, status: string): Promise<void> {
   });
 }
 
+
+/** What axe-core finds (https://github.com/dequelabs/axe-core), of any impact. */
+export async function findings(page: Page): Promise<unknown[]> {
+  const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+  await page.evaluate(readFileSync(axe, "utf8"));
+  return await page.evaluate(async () => {
+    const { axe } = window as unknown as {
+      axe: { run(): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> };
+    };
+    const { violations } = await axe.run();
+    return violations.map(({ id, nodes }) => [id, nodes.map((node) => node.html)]);
+  });
+}
