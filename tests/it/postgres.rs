@@ -335,8 +335,12 @@ async fn impatient(url: &str) -> PostgresStore {
 /// Waits until what a query counts is this many.
 async fn until(url: &str, query: &str, count: i64) {
     let deadline = Instant::now() + PATIENCE;
-    while engines::number(url, query).await != count {
-        assert!(Instant::now() < deadline, "not {count}: {query}");
+    loop {
+        let is = engines::number(url, query).await;
+        if is == count {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{is}, and not {count}: {query}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -597,14 +601,17 @@ async fn reads_that_nobody_waits_for_keep_their_connections() {
     store.commit(&filled, now()).await.unwrap();
     // All places have a connection.
     let (ann, readers) = (user(1), 0..8);
-    futures_util::future::join_all(readers.map(|_| store.recent(&ann, recent(100, None)))).await;
-    // One that writes, four that read; what opened the store has gone.
-    let all = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'doorbell%' \
-               AND datname = current_database()";
-    until(&url, all, 5).await;
-    let backends = "SELECT sum(pid)::bigint FROM pg_stat_activity \
-                    WHERE application_name LIKE 'doorbell%' AND datname = current_database()";
-    let before = engines::number(&url, backends).await;
+    let reads = readers.map(|_| store.recent(&ann, recent(100, None)));
+    for read in futures_util::future::join_all(reads).await {
+        assert_eq!(read.unwrap().rows.len(), 100);
+    }
+    let readers = "CREATE TABLE readers AS SELECT pid FROM pg_stat_activity \
+                   WHERE query LIKE '%notifications AS n%' AND datname = current_database() \
+                   AND pid <> pg_backend_pid()";
+    engines::execute(&url, readers).await;
+    let there = "SELECT count(*) FROM readers JOIN pg_stat_activity USING (pid)";
+    let before = engines::number(&url, there).await;
+    assert!(before > 0);
     for polls in 0..200 {
         let mut read = Box::pin(inboxes.recent(&ann, recent(100, None)));
         for _ in 0..=polls % 5 {
@@ -615,7 +622,7 @@ async fn reads_that_nobody_waits_for_keep_their_connections() {
         }
     }
     inboxes.recent(&ann, recent(100, None)).await.unwrap();
-    until(&url, backends, before).await;
+    assert_eq!(engines::number(&url, there).await, before);
 }
 
 /// A poll for what is new, where nothing is, reads no notification.
