@@ -692,6 +692,16 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_and_its_key_belong_together() {
+        let cert = refusal(|config| config.server.tls_cert_file = Some("cert.pem".into()));
+        let key = refusal(|config| config.server.tls_key_file = Some("key.pem".into()));
+        for refused in [cert, key] {
+            assert!(refused.starts_with("--tls-cert-file "), "{refused}");
+            assert!(refused.contains("--tls-key-file"), "{refused}");
+        }
+    }
+
+    #[test]
     fn bounds_hold_at_n_and_n_plus_1() {
         let small = number(1..=10_u32);
         assert_eq!((small("1"), small("10")), (Ok(1), Ok(10)));

@@ -938,8 +938,6 @@ fn settings_that_cannot_work_are_refused() {
         ["--idle-timeout", "366d"],
         ["--keepalive-interval", "soon"],
         ["--listen", "localhost"],
-        ["--tls-cert-file", "cert.pem"],
-        ["--tls-key-file", "key.pem"],
     ] {
         let error = parse(&refused).unwrap_err();
         assert!(error.contains("--"), "{error}");
