@@ -1,6 +1,6 @@
 //! Group commit: one transaction for all writes that wait.
 //!
-//! Writes wait in a bounded [`queue`] a lane; an inbox is always on the same one.
+//! Writes wait in a bounded queue a lane; an inbox is always on the same one.
 //! A lane takes what is there, up to a limit, commits it, publishes the events in
 //! the order of the commit, and answers each caller. While it commits, the next
 //! batch gathers: one write alone pays no wait, a thousand at once pay one sync of
