@@ -32,7 +32,9 @@ use doorbell::{
     clock::{Clock as _, SystemClock},
     config::{BusSettings, FeedSettings, StoreSettings},
     hub::Received,
-    model::{Change, InboxEvent, InboxKey, NewNotification, Notification, Revision},
+    model::{
+        Change, Head, InboxEvent, InboxKey, NewNotification, Notification, Revision, Row, RowState,
+    },
     random::SystemRandom,
     store::{Sharing, postgres::Postgres as PostgresStore},
 };
@@ -93,7 +95,7 @@ async fn store(url: &str) -> Result<PostgresStore, Failure> {
     Ok(PostgresStore::open(&settings, Sharing::Shared, &SystemRandom).await?)
 }
 
-/// Sends a second at `Inbox::send`, and how many a transaction took on average.
+/// Sends a second at `Inboxes::send`, and how many a transaction took on average.
 async fn grouped(postgres: &Postgres) -> Result<(f64, usize), Failure> {
     let url = postgres.create_database().await;
     common::grouped(store(&url).await?, AT_ONCE, ROUND, new).await
@@ -252,19 +254,28 @@ async fn hop() -> Result<(), Failure> {
     let new = common::new_notification(ann.clone());
     let (mut hops, mut bares) = (Vec::new(), Vec::new());
     for number in 1..=HOPS as u64 {
-        let row = Notification {
+        let revision = Revision::new(number);
+        let row = Row {
             id: Uuid::from_u128(u128::from(number)),
-            sequence: Revision::new(number),
-            revision: Revision::new(number),
+            sequence: revision,
+            revision,
+            ring_revision: revision,
+            state: RowState::default(),
+        };
+        let notification = Notification {
+            row,
             content: new.content.clone(),
             sender: new.sender.clone(),
             created_at: SystemClock.now(),
-            read_at: None,
-            archived_at: None,
         };
-        let event = InboxEvent::new(row.revision, 1, Change::Created(row));
+        let head = Head {
+            revision,
+            unread_count: 1,
+            ..Head::default()
+        };
+        let change = Change::Notification(notification);
         let began = Instant::now();
-        from.publish(&ann, Arc::new(vec![event]));
+        from.publish(&ann, &[InboxEvent { head, change }]);
         while !matches!(subscription.receive().await, Received::Run(_)) {}
         hops.push(began.elapsed().as_secs_f64() * 1e6);
 

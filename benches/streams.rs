@@ -337,6 +337,13 @@ mod bare {
             nothing()
         }
 
+        async fn mark_seen(
+            &self,
+            _: Request<proto::MarkSeenRequest>,
+        ) -> Result<Response<proto::MarkSeenResponse>, Status> {
+            nothing()
+        }
+
         async fn get_unread_count(
             &self,
             _: Request<proto::GetUnreadCountRequest>,

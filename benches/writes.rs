@@ -65,7 +65,7 @@ fn new(number: usize) -> Result<NewNotification, Failure> {
     Ok(common::new_notification(inbox))
 }
 
-/// Sends a second at `Inbox::send`, and how many a transaction took on average.
+/// Sends a second at `Inboxes::send`, and how many a transaction took on average.
 async fn grouped() -> Result<(f64, usize), Failure> {
     let directory = tempfile::tempdir()?;
     common::grouped(common::open(&directory, 1).await?, AT_ONCE, ROUND, new).await

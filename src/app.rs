@@ -28,7 +28,7 @@ use crate::{
         server::notification_service_server::{NotificationServiceServer, SERVICE_NAME},
         status,
     },
-    inbox::Inbox,
+    inbox::Inboxes,
     live, metrics, proto,
     random::Random,
     server::{self, Closer, ConnectionEvent, Peer, Shutdown, tls},
@@ -79,7 +79,7 @@ type Readiness = Result<Option<&'static str>, &'static str>;
 
 /// A server that is ready to run.
 pub struct App {
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inboxes>,
     router: Router,
     tls: Option<tls::Acceptor>,
     config: Config,
@@ -119,7 +119,7 @@ impl App {
                 Bus::Nats(Nats::open(&config.bus, database, hub, random.clone()).await?)
             }
         };
-        let inbox = Inbox::new(
+        let inbox = Inboxes::new(
             store,
             bus,
             clock.clone(),
@@ -251,7 +251,7 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 
 /// Asks the store now and then, and tells health and readiness.
 struct Monitor {
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inboxes>,
     verifier: Arc<auth::TokenVerifier>,
     health: HealthReporter,
     ready: watch::Sender<Readiness>,

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use crate::{
     config::FeedSettings,
     hub::{Capacity, Hub, JoinError, Subscription, Suspect},
-    model::{InboxKey, Run},
+    model::{InboxEvent, InboxKey},
+    wire::{self, LiveRun},
 };
 use nats::Nats;
 
@@ -41,11 +42,19 @@ impl Bus {
         }
     }
 
-    /// Hands `run` to the streams of `inbox`, on all nodes. Never waits.
-    pub fn publish(&self, inbox: &InboxKey, run: Arc<Run>) {
-        self.hub().publish(inbox, &run);
-        if let Self::Nats(nats) = self {
-            nats.publish(inbox, run);
+    /// Hands events to the streams of `inbox`, on all nodes: the consecutive ones of
+    /// one commit. Never waits.
+    pub fn publish(&self, inbox: &InboxKey, events: &[InboxEvent]) {
+        let encoded = || Arc::new(events.iter().map(wire::live).collect::<LiveRun>());
+        match self {
+            // Who joins meanwhile reads the store.
+            Self::Local(hub) if !hub.has_room(inbox) => {}
+            Self::Local(hub) => _ = hub.publish(inbox, &encoded()),
+            Self::Nats(nats) => {
+                let run = encoded();
+                nats.hub().publish(inbox, &run);
+                nats.publish(inbox, run);
+            }
         }
     }
 

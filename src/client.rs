@@ -35,8 +35,9 @@ pub use self::{
     watch::{Event, Update, Watch},
 };
 pub use crate::proto::{
-    GetRecentRequest, GetRecentResponse, GetUnreadCountRequest, GetUnreadCountResponse,
-    MarkReadRequest, MarkReadResponse, Notification, SendInAppRequest, SendInAppResponse,
+    About, ChangedNotification, GetRecentRequest, GetRecentResponse, GetUnreadCountRequest,
+    GetUnreadCountResponse, Head, MarkReadRequest, MarkReadResponse, MarkSeenRequest,
+    MarkSeenResponse, Notification, SendInAppRequest, SendInAppResponse, Through,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -45,6 +46,33 @@ use crate::{
     random::{Random, SystemRandom},
 };
 use token::Token;
+
+impl From<Vec<String>> for MarkReadRequest {
+    fn from(notification_ids: Vec<String>) -> Self {
+        Self {
+            notification_ids,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<About> for MarkReadRequest {
+    fn from(about: About) -> Self {
+        Self {
+            about: Some(about),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Through> for MarkReadRequest {
+    fn from(through: Through) -> Self {
+        Self {
+            through: Some(through),
+            ..Self::default()
+        }
+    }
+}
 
 /// How a client behaves. The defaults suit a service and a terminal.
 #[derive(Clone)]
@@ -233,19 +261,27 @@ impl Client {
         }
     }
 
-    /// Marks notifications of the caller's inbox as read.
+    /// Marks notifications of the caller's inbox as read: by their ids, [`About`]
+    /// a thing, or [`Through`] a position.
     pub async fn mark_read(
         &self,
-        notification_ids: Vec<String>,
+        selection: impl Into<MarkReadRequest>,
     ) -> Result<MarkReadResponse, Error> {
-        let request = MarkReadRequest { notification_ids };
-        self.call(request, async |mut service, request| {
+        self.call(selection.into(), async |mut service, request| {
             service.mark_read(request).await
         })
         .await
     }
 
-    /// Reads the unread count of the caller's inbox.
+    /// Notes that the person has looked at all up to a sequence.
+    pub async fn mark_seen(&self, request: MarkSeenRequest) -> Result<MarkSeenResponse, Error> {
+        self.call(request, async |mut service, request| {
+            service.mark_seen(request).await
+        })
+        .await
+    }
+
+    /// Reads the head of the caller's inbox: how many are unread.
     pub async fn get_unread_count(&self) -> Result<GetUnreadCountResponse, Error> {
         self.call(GetUnreadCountRequest {}, async |mut service, request| {
             service.get_unread_count(request).await

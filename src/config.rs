@@ -34,6 +34,8 @@ pub const MAX_ACTION_URL_BYTES: usize = 2048;
 pub const MAX_DATA_DEPTH: usize = 16;
 /// The most ids of one `MarkRead`.
 pub const MAX_MARK_READ_IDS: usize = 500;
+/// The most types that a selection names.
+pub const MAX_TYPES: usize = 20;
 /// The page of `GetRecent` where none is asked for.
 pub const DEFAULT_RECENT_LIMIT: usize = 20;
 /// The largest page of `GetRecent`.
@@ -59,7 +61,7 @@ pub struct WriterSettings {
     /// The most writes that wait; one more is refused with RESOURCE_EXHAUSTED
     #[arg(long, default_value_t = 4096, value_parser = number(1_usize..=1_000_000))]
     pub write_queue: usize,
-    /// The most writes of one transaction
+    /// The most sends of one transaction, and about the most notifications that it marks
     #[arg(long, default_value_t = 256, value_parser = number(1_usize..=10_000))]
     pub write_batch: usize,
     /// The most bytes of content of one transaction.

@@ -20,11 +20,16 @@ use uuid::Uuid;
 use crate::{
     auth::{Caller, Error, MAX_SUBJECT_BYTES, Right, SettingsError, TokenVerifier},
     clock::{Clock, Timestamp},
-    config::{AuthSettings, ContentLimits, MAX_RECENT_LIMIT},
+    config::{AuthSettings, ContentLimits, MAX_RECENT_LIMIT, MAX_TYPES},
     grpc::convert,
-    model::{InboxKey, InvalidId, Notification, Revision},
-    proto::{self, GetRecentRequest, MarkReadRequest, SendInAppRequest, SubscribeRequest},
+    inbox::Selection,
+    model::{InboxKey, InvalidId, Notification, Revision, Row, RowState},
+    proto::{
+        self, GetRecentRequest, MarkReadRequest, MarkSeenRequest, SendInAppRequest,
+        SubscribeRequest,
+    },
     random::SeededRandom,
+    wire,
 };
 
 /// A `SendInApp` of these bytes; what is taken comes back from the inbox as it
@@ -45,16 +50,18 @@ pub fn send(bytes: &[u8]) {
     };
     let content = Arc::new(sent.content);
     let row = Notification {
-        id: Uuid::nil(),
-        sequence: Revision::new(1),
-        revision: Revision::new(1),
+        row: Row {
+            id: Uuid::nil(),
+            sequence: Revision::new(1),
+            revision: Revision::new(1),
+            ring_revision: Revision::new(1),
+            state: RowState::default(),
+        },
         content: content.clone(),
         sender: "sender".into(),
         created_at: NOW,
-        read_at: None,
-        archived_at: None,
     };
-    let wire = convert::notification(&row).encode_to_vec();
+    let wire = wire::notification(&row).encode_to_vec();
     let read = proto::Notification::decode(&*wire).unwrap_or_default();
     let again = SendInAppRequest {
         organization_id: sent.inbox.organization_id.as_str().to_owned(),
@@ -76,7 +83,8 @@ pub fn send(bytes: &[u8]) {
     assert_eq!(again, Some(expected));
 }
 
-/// What is asked of the own inbox: a `Subscribe`, a `GetRecent`, a `MarkRead`.
+/// What is asked of the own inbox: a `Subscribe`, a `GetRecent`, a `MarkRead`, a
+/// `MarkSeen`.
 ///
 /// # Panics
 ///
@@ -97,14 +105,61 @@ pub fn subscribe_recent(bytes: &[u8]) {
         }
     }
     if let Ok(request) = MarkReadRequest::decode(bytes)
-        && let Ok(ids) = convert::mark_read(&request)
+        && let Ok(selection) = convert::mark_read(request.clone())
     {
-        assert!((1..=500).contains(&ids.len()));
-        let ids: Vec<_> = ids.iter().map(Uuid::to_string).collect();
-        let asked = request.notification_ids.iter();
-        let asked: Vec<_> = asked.map(|id| id.to_ascii_lowercase()).collect();
-        assert_eq!(ids, asked);
+        assert_eq!(asked(selection), in_lower_case(request));
     }
+    if let Ok(request) = MarkSeenRequest::decode(bytes)
+        && let Ok((through, epoch)) = convert::mark_seen(&request)
+    {
+        let again = MarkSeenRequest {
+            through_sequence: through.get(),
+            epoch: epoch.as_str().to_owned(),
+        };
+        assert_eq!(again, request);
+    }
+}
+
+/// A selection as it is asked for.
+fn asked(selection: Selection) -> MarkReadRequest {
+    let mut request = MarkReadRequest::default();
+    match selection {
+        Selection::Ids(ids) => {
+            assert!((1..=500).contains(&ids.len()));
+            request.notification_ids = ids.iter().map(Uuid::to_string).collect();
+        }
+        Selection::About {
+            entity_type,
+            entity_id,
+        } => {
+            assert!(!entity_type.is_empty() && !entity_id.is_empty());
+            request.about = Some(proto::About {
+                entity_type,
+                entity_id,
+            });
+        }
+        Selection::Through {
+            revision,
+            epoch,
+            types,
+        } => {
+            assert!(types.len() <= MAX_TYPES);
+            request.through = Some(proto::Through {
+                revision: revision.get(),
+                epoch: epoch.as_str().to_owned(),
+                types,
+            });
+        }
+    }
+    request
+}
+
+/// Ids may be written in capitals.
+fn in_lower_case(mut request: MarkReadRequest) -> MarkReadRequest {
+    for id in &mut request.notification_ids {
+        id.make_ascii_lowercase();
+    }
+    request
 }
 
 fn recent(request: &GetRecentRequest, own: &Inbox, other: &Inbox) {
@@ -116,7 +171,7 @@ fn recent(request: &GetRecentRequest, own: &Inbox, other: &Inbox) {
     };
     assert!((1..=MAX_RECENT_LIMIT).contains(&query.limit.rows));
     assert_eq!(query.unread_only, request.unread_only);
-    let since = query.since.map(convert::wire_time);
+    let since = query.since.map(wire::time);
     let asked = request
         .since
         .map(|since| (since.seconds, since.nanos / 1000 * 1000));

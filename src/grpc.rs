@@ -1,4 +1,4 @@
-//! `doorbell.v1.NotificationService`: convert, authorise, call the [`Inbox`].
+//! `doorbell.v1.NotificationService`: convert, authorise, call the [`Inboxes`].
 //!
 //! Each call takes its [`Caller`] from the request, where `auth` put it, checks
 //! its right, converts the request (all limits there), and maps the answer or
@@ -23,17 +23,18 @@ use crate::{
     clock::Clock,
     config::ContentLimits,
     inbox::{
-        Inbox,
+        Inboxes,
         feed::{Event, Feed, Message},
     },
     metrics,
-    model::{Change, InboxKey, NewNotification, Revision},
+    model::{InboxKey, NewNotification, Revision},
     proto::{
         ErrorReason, GetRecentRequest, GetRecentResponse, GetUnreadCountRequest,
-        GetUnreadCountResponse, MarkReadRequest, MarkReadResponse, SendInAppRequest,
-        SendInAppResponse, SubscribeRequest,
+        GetUnreadCountResponse, MarkReadRequest, MarkReadResponse, MarkSeenRequest,
+        MarkSeenResponse, SendInAppRequest, SendInAppResponse, SubscribeRequest,
     },
-    store::Outcome,
+    store::Edit,
+    wire,
 };
 use server::notification_service_server::NotificationService;
 
@@ -55,17 +56,17 @@ const OPENING_WAIT: Duration = Duration::from_secs(5);
 /// The service.
 pub struct Service {
     opening: Semaphore,
-    inbox: Arc<Inbox>,
+    inboxes: Arc<Inboxes>,
     clock: Arc<dyn Clock>,
     limits: ContentLimits,
 }
 
 impl Service {
-    /// The service of `inbox`.
-    pub fn new(inbox: Arc<Inbox>, clock: Arc<dyn Clock>, limits: ContentLimits) -> Self {
+    /// The service of `inboxes`.
+    pub fn new(inboxes: Arc<Inboxes>, clock: Arc<dyn Clock>, limits: ContentLimits) -> Self {
         Self {
             opening: Semaphore::new(OPENING),
-            inbox,
+            inboxes,
             clock,
             limits,
         }
@@ -129,35 +130,22 @@ impl NotificationService for Service {
                 "this token may not send into that organization",
             ));
         }
-        let outcome = self
-            .inbox
+        let sent = self
+            .inboxes
             .send(NewNotification {
                 inbox: send.inbox,
-                id: self.inbox.new_id(),
+                id: self.inboxes.new_id(),
                 content: Arc::new(send.content),
                 idempotency_key: send.idempotency_key,
                 sender: caller.subject.clone(),
             })
             .await
             .map_err(|error| status::of(&error))?;
-        match outcome {
-            Outcome::Sent {
-                notification,
-                duplicate,
-                head,
-            } => Ok(Response::new(SendInAppResponse {
-                notification: Some(convert::notification(&notification)),
-                duplicate,
-                revision: head.revision.get(),
-                unread_count: head.unread_count,
-            })),
-            Outcome::Mismatch => Err(status::new(
-                Code::AlreadyExists,
-                ErrorReason::IdempotencyMismatch,
-                "idempotency_key: was used for this inbox with another content",
-            )),
-            Outcome::MarkedRead { .. } => Err(status::internal()),
-        }
+        Ok(Response::new(SendInAppResponse {
+            notification: Some(wire::notification(&sent.notification)),
+            duplicate: sent.duplicate,
+            head: Some(wire::head(&sent.head)),
+        }))
     }
 
     async fn mark_read(
@@ -166,20 +154,33 @@ impl NotificationService for Service {
     ) -> Result<Response<MarkReadResponse>, Status> {
         let inbox = reader(&request)?;
         convert::check_size(request.get_ref(), &self.limits)?;
-        let ids = convert::mark_read(request.get_ref())?;
-        let outcome = self
-            .inbox
-            .mark_read(inbox, ids)
+        let selection = convert::mark_read(request.into_inner())?;
+        let done = self
+            .inboxes
+            .edit(&inbox, selection, Edit::Read)
             .await
             .map_err(|error| status::of(&error))?;
-        match outcome {
-            Outcome::MarkedRead { marked_count, head } => Ok(Response::new(MarkReadResponse {
-                marked_count,
-                revision: head.revision.get(),
-                unread_count: head.unread_count,
-            })),
-            Outcome::Sent { .. } | Outcome::Mismatch => Err(status::internal()),
-        }
+        Ok(Response::new(MarkReadResponse {
+            changed_count: done.changed,
+            more: done.more,
+            head: Some(wire::head(&done.head)),
+        }))
+    }
+
+    async fn mark_seen(
+        &self,
+        request: Request<MarkSeenRequest>,
+    ) -> Result<Response<MarkSeenResponse>, Status> {
+        let inbox = reader(&request)?;
+        let (through, epoch) = convert::mark_seen(request.get_ref())?;
+        let head = self
+            .inboxes
+            .see(&inbox, through, &epoch)
+            .await
+            .map_err(|error| status::of(&error))?;
+        Ok(Response::new(MarkSeenResponse {
+            head: Some(wire::head(&head)),
+        }))
     }
 
     async fn get_unread_count(
@@ -188,14 +189,13 @@ impl NotificationService for Service {
     ) -> Result<Response<GetUnreadCountResponse>, Status> {
         let inbox = reader(&request)?;
         let head = self
-            .inbox
+            .inboxes
             .head(&inbox)
             .await
             .map_err(|error| status::of(&error))?
             .head;
         Ok(Response::new(GetUnreadCountResponse {
-            revision: head.revision.get(),
-            unread_count: head.unread_count,
+            head: Some(wire::head(&head)),
         }))
     }
 
@@ -207,11 +207,11 @@ impl NotificationService for Service {
         convert::check_size(request.get_ref(), &self.limits)?;
         let query = convert::recent(request.get_ref(), &inbox)?;
         let page = self
-            .inbox
+            .inboxes
             .recent(&inbox, query)
             .await
             .map_err(|error| status::of(&error))?;
-        let notifications = convert::page(&page.rows, self.inbox.page_bytes());
+        let notifications = convert::page(&page.rows, self.inboxes.page_bytes());
         let more = page.more || notifications.len() < page.rows.len();
         let last = notifications.last().filter(|_| more);
         Ok(Response::new(GetRecentResponse {
@@ -220,8 +220,7 @@ impl NotificationService for Service {
                 .unwrap_or_default(),
             notifications,
             epoch: page.snapshot.epoch.as_str().to_owned(),
-            revision: page.snapshot.head.revision.get(),
-            unread_count: page.snapshot.head.unread_count,
+            head: Some(wire::head(&page.snapshot.head)),
         }))
     }
 
@@ -238,7 +237,7 @@ impl NotificationService for Service {
         let place = timeout(OPENING_WAIT, self.opening.acquire()).await;
         let _place = place.map_err(|_| status::busy())?;
         let feed = self
-            .inbox
+            .inboxes
             .subscribe(&inbox, resume, expires_at)
             .await
             .map_err(|error| status::of(&error))?;
@@ -271,14 +270,15 @@ impl NotificationService for Service {
 fn observe(message: &Message, clock: &dyn Clock) {
     metrics::event_delivered(match &message.event {
         Event::Connected { .. } => "connected",
-        Event::Row(_) => "notification",
-        Event::Live(live) => match &live.event().change {
-            Change::Created(created) => {
-                metrics::delivered_after(clock.now().since(created.created_at));
-                "notification"
+        Event::Notification(_) => "notification",
+        Event::Removed(_) => "changed",
+        Event::Live(live) => {
+            let event = live.event();
+            if let Some(created_at) = event.created_at {
+                metrics::delivered_after(clock.now().since(created_at));
             }
-            Change::MarkedRead { .. } => "marked_read",
-        },
+            event.kind
+        }
         Event::CaughtUp => "caught_up",
         Event::Heartbeat => "heartbeat",
         Event::Reset { .. } => "reset",

@@ -24,7 +24,10 @@ use tokio::sync::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{InboxKey, OrganizationId, Revision, Run};
+use crate::{
+    model::{InboxKey, OrganizationId, Revision},
+    wire::{self, LiveRun},
+};
 
 /// Enough that publishers and joining streams seldom meet.
 const SHARDS: usize = 64;
@@ -56,7 +59,7 @@ pub enum JoinError {
 
 #[derive(Clone)]
 enum Signal {
-    Run(Arc<Run>),
+    Run(Arc<LiveRun>),
     Head(Revision),
 }
 
@@ -162,9 +165,13 @@ impl Hub {
 
     /// Hands `run` to the streams of `inbox`, and tells how many there are. Runs
     /// of one node's commits are to be published in the order of their revisions.
-    pub fn publish(&self, inbox: &InboxKey, run: &Arc<Run>) -> usize {
-        let last = run.last().map_or(Revision::ZERO, |event| event.revision);
-        self.signal(inbox, last, || Signal::Run(run.clone()))
+    pub fn publish(&self, inbox: &InboxKey, run: &Arc<LiveRun>) -> usize {
+        self.signal(inbox, wire::last_revision(run), || Signal::Run(run.clone()))
+    }
+
+    /// Whether anybody is in the room of `inbox`.
+    pub fn has_room(&self, inbox: &InboxKey) -> bool {
+        self.shard(inbox).contains_key(inbox)
     }
 
     /// Tells the streams of `inbox` that the store's head is at `revision`, if
@@ -296,7 +303,7 @@ impl Hub {
 #[derive(Clone, Debug)]
 pub enum Received {
     /// A run of events.
-    Run(Arc<Run>),
+    Run(Arc<LiveRun>),
     /// The store's head is at this revision: what lacks of it was lost on its
     /// way, or is about to come.
     Head(Revision),
@@ -349,10 +356,7 @@ impl Drop for Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        clock::Timestamp,
-        model::{Change, InboxEvent, Revision},
-    };
+    use crate::model::{Change, Head, InboxEvent};
 
     fn hub() -> Arc<Hub> {
         Hub::new(Capacity {
@@ -366,18 +370,18 @@ mod tests {
         InboxKey::parse(organization, user).unwrap()
     }
 
-    fn run(revision: u64) -> Arc<Run> {
-        let read_at = Timestamp::from_micros(0);
-        let change = Change::MarkedRead {
-            notification_ids: vec![],
-            read_at,
+    fn run(revision: u64) -> Arc<LiveRun> {
+        let head = Head {
+            revision: Revision::new(revision),
+            ..Head::default()
         };
-        Arc::new(vec![InboxEvent::new(Revision::new(revision), 0, change)])
+        let change = Change::Seen;
+        Arc::new(vec![wire::live(&InboxEvent { head, change })])
     }
 
     async fn revision(subscription: &mut Subscription) -> u64 {
         match subscription.receive().await {
-            Received::Run(run) => run[0].revision.get(),
+            Received::Run(run) => run[0].head.revision.get(),
             other => panic!("{other:?}"),
         }
     }

@@ -8,6 +8,7 @@ mod head_reader;
 mod readers;
 mod room_check;
 mod shared_read;
+mod verbs;
 pub mod writer;
 
 use std::{
@@ -26,12 +27,13 @@ use crate::{
     hub,
     model::{InboxKey, NewNotification},
     random::Random,
-    store::{self, Mutation, Outcome, PageLimit, Recent, RecentQuery, Snapshot, Store},
+    store::{self, PageLimit, Recent, RecentQuery, Sent, Snapshot, Store},
 };
 use feed::{Feed, Resume};
 use head_reader::HeadReader;
 use readers::Readers;
 use shared_read::SharedReads;
+pub use verbs::{Done, Selection};
 use writer::Writer;
 
 /// Why a use case failed.
@@ -40,12 +42,18 @@ pub enum Error {
     /// As many writes wait as may; nothing was changed.
     #[error("too many writes are waiting; try again in a moment")]
     QueueFull,
-    /// As many marks of this inbox wait as may; nothing was changed.
-    #[error("too many calls of this inbox wait to mark notifications; try again in a moment")]
-    TooManyMarks,
+    /// As many edits of this inbox wait as may; nothing was changed.
+    #[error("too many calls of this inbox wait to change notifications; try again in a moment")]
+    TooManyEdits,
     /// The server is stopping; nothing was changed.
     #[error("the server is stopping")]
     Closed,
+    /// The idempotency key was used with another content; nothing was changed.
+    #[error("the idempotency key was used with another content")]
+    Mismatch,
+    /// The revision is of another epoch, or above the head; nothing was changed.
+    #[error("the position is of another epoch, or above the head")]
+    PositionInvalid,
     /// The room could not be joined.
     #[error(transparent)]
     Join(#[from] hub::JoinError),
@@ -61,7 +69,7 @@ impl From<store::Error> for Error {
 }
 
 /// All inboxes of the service.
-pub struct Inbox {
+pub struct Inboxes {
     store: Arc<dyn Store>,
     bus: Arc<Bus>,
     writer: Writer,
@@ -75,7 +83,7 @@ pub struct Inbox {
     _room_check: AbortOnDropHandle<()>,
 }
 
-impl Inbox {
+impl Inboxes {
     /// Starts the writer and the room check on the present tokio runtime.
     pub fn new(
         store: Arc<dyn Store>,
@@ -111,37 +119,12 @@ impl Inbox {
         self.random.uuid_v7(self.clock.now())
     }
 
-    /// Puts a notification into its inbox and rings its streams. Answers
-    /// [`Outcome::Sent`] or [`Outcome::Mismatch`], after the commit.
+    /// Puts a notification into its inbox and rings its streams; answers after the
+    /// commit.
     ///
     /// Cancel safe: what is queued is committed even if the caller goes away.
-    pub async fn send(&self, new: NewNotification) -> Result<Outcome, Error> {
-        self.writer.write(Mutation::Send(new)).await
-    }
-
-    /// Marks notifications as read. Answers [`Outcome::MarkedRead`]. What changes
-    /// nothing does not wait for the writer.
-    ///
-    /// Cancel safe, as [`Inbox::send`].
-    pub async fn mark_read(
-        &self,
-        inbox: InboxKey,
-        mut notification_ids: Vec<Uuid>,
-    ) -> Result<Outcome, Error> {
-        let (snapshot, unread) = self.store.unread_of(&inbox, &notification_ids).await?;
-        if unread.is_empty() {
-            return Ok(Outcome::MarkedRead {
-                marked_count: 0,
-                head: snapshot.head,
-            });
-        }
-        notification_ids.retain(|id| unread.contains(id));
-        self.writer
-            .write(Mutation::MarkRead {
-                inbox,
-                notification_ids,
-            })
-            .await
+    pub async fn send(&self, new: NewNotification) -> Result<Sent, Error> {
+        self.writer.send(new).await
     }
 
     /// Reads the head of an inbox.

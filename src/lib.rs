@@ -11,10 +11,10 @@
 //!    `kill -9` and after a crash of the machine.
 //! 2. **Gap-free and in order.** Every change is seen on every stream: live,
 //!    replayed, healed, or, where that is impossible, announced by `reset`.
-//! 3. **Counts are absolute and ordered.** Every message and reply carries
-//!    `revision` and `unread_count` of one head, read together.
-//! 4. **The unread count is the count** of the rows that are unread and not
-//!    archived, at every commit.
+//! 3. **Counts are absolute and ordered.** Every message and reply carries one head:
+//!    the revision and both counts, read together.
+//! 4. **The counts are the counts** of the rows that are unread, and of those that are
+//!    unseen, at every commit.
 //! 5. **Idempotent.** The same key for the same inbox answers with the first
 //!    notification, for as long as it lives.
 //! 6. **Isolated.** Organization and user of the reading calls come from the token
@@ -35,7 +35,8 @@
 //! - [`inbox`]: the use cases, with group commit and the feeds
 //! - [`store`]: where inboxes are; [`bus`]: the way to other nodes; [`hub`]: who is
 //!   listening here
-//! - [`model`]: the words; [`clock`], [`random`], [`config`], [`metrics`],
+//! - [`wire`]: a change as the bytes that streams send; [`model`]: the words
+//! - [`clock`], [`random`], [`config`], [`metrics`],
 //!   [`telemetry`], [`proto`]: leaves
 
 pub mod app;
@@ -59,3 +60,4 @@ pub mod sabotage;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+pub mod wire;

@@ -64,6 +64,7 @@ async fn execute(command: Command) -> Result<(), Failure> {
         Command::Unread(args) => Ok(inbox::unread(args).await?),
         Command::Recent(args) => Ok(inbox::recent(args).await?),
         Command::Read(args) => Ok(inbox::mark_read(args).await?),
+        Command::Seen(args) => Ok(inbox::mark_seen(args).await?),
         Command::Healthcheck(args) => healthcheck::run(&args).await,
     }
 }

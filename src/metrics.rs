@@ -46,7 +46,8 @@ pub const CODES: &[&str] = &[
 pub const EVENT_KINDS: &[&str] = &[
     "connected",
     "notification",
-    "marked_read",
+    "changed",
+    "seen",
     "caught_up",
     "heartbeat",
     "reset",
@@ -708,7 +709,7 @@ pub(crate) mod tests {
         for (number, text) in (0..).zip(reasons()).skip(1) {
             assert_eq!(ErrorReason::try_from(number).unwrap().text(), text);
         }
-        assert_eq!(reasons().len(), 20);
+        assert_eq!(reasons().len(), 21);
     }
 
     #[test]

@@ -4,12 +4,8 @@
 //! well-formed, and every row, query, room and event carries a whole
 //! [`InboxKey`]. Nothing here does I/O.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -164,19 +160,18 @@ impl Epoch {
     }
 }
 
-/// The state of an inbox that costs O(1) to read. The default is that of an
-/// inbox that never changed.
+/// The state of an inbox that costs O(1) to read, and that every reply and every
+/// message of a stream carries. The default is that of an inbox that never changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
     /// Of the last change.
     pub revision: Revision,
-    /// How many rows are unread and not archived.
+    /// How many rows are unread.
     pub unread_count: u32,
-    /// The highest last-change revision that was purged: a position below it
-    /// cannot be served.
-    pub floor: Revision,
-    /// `created_at` of the newest row ever made.
-    pub last_created_at: Timestamp,
+    /// How many of them are of a sequence above `seen_through`.
+    pub unseen_count: u32,
+    /// Up to which sequence the person has looked; only rises.
+    pub seen_through: Revision,
 }
 
 /// A JSON object in canonical text: keys sorted, no blanks. The order of the
@@ -269,83 +264,95 @@ pub struct NewNotification {
     pub sender: Arc<str>,
 }
 
-/// One notification of one inbox, as a row holds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notification {
+/// Who removed a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RemovalCause {
+    /// Its person.
+    User,
+    /// Its sender took it back.
+    Sender,
+    /// Its time was over.
+    Expired,
+    /// A later one took its place.
+    Replaced,
+}
+
+/// What can change of a row, but for its content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowState {
+    /// When it was marked as read.
+    pub read_at: Option<Timestamp>,
+    /// When it was archived.
+    pub archived_at: Option<Timestamp>,
+    /// When and why it was removed, for good.
+    pub removed: Option<(Timestamp, RemovalCause)>,
+}
+
+impl RowState {
+    /// Whether it is in the inbox: neither archived nor removed.
+    pub fn is_in_inbox(&self) -> bool {
+        self.archived_at.is_none() && self.removed.is_none()
+    }
+
+    /// Whether it counts as unread.
+    pub fn is_unread(&self) -> bool {
+        self.read_at.is_none() && self.is_in_inbox()
+    }
+}
+
+/// A row of an inbox without its content: what identifies it, and what changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
     /// UUIDv7.
     pub id: Uuid,
     /// The revision at which it was created: the order of the inbox.
     pub sequence: Revision,
     /// The revision of its last change.
     pub revision: Revision,
+    /// The last revision at which it was to be heard; 0: never.
+    pub ring_revision: Revision,
+    /// What it is like since that change.
+    pub state: RowState,
+}
+
+impl Row {
+    /// Whether it is unread and came after the person last looked.
+    pub fn is_unseen(&self, seen_through: Revision) -> bool {
+        self.state.is_unread() && self.sequence > seen_through
+    }
+}
+
+/// One notification of one inbox, as a row holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// What identifies it, and what changes.
+    pub row: Row,
     /// What it says.
     pub content: Arc<Content>,
     /// `sub` of the sender's token; stays inside.
     pub sender: Arc<str>,
     /// Strictly increases within an inbox.
     pub created_at: Timestamp,
-    /// When it was marked as read.
-    pub read_at: Option<Timestamp>,
-    /// When it was archived; then it is in no list and no count.
-    pub archived_at: Option<Timestamp>,
-}
-
-impl Notification {
-    /// Whether it counts as unread.
-    pub fn is_unread(&self) -> bool {
-        self.read_at.is_none() && self.archived_at.is_none()
-    }
 }
 
 /// What one revision changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A notification was created.
-    Created(Notification),
-    /// Notifications were marked as read.
-    MarkedRead {
-        /// Those that turned from unread to read.
-        notification_ids: Vec<Uuid>,
-        /// When.
-        read_at: Timestamp,
-    },
+    /// A notification with its content: it was sent.
+    Notification(Notification),
+    /// The state of rows, in the order of their sequences.
+    Changed(Vec<Row>),
+    /// The person has looked: the head says it all.
+    Seen,
 }
 
 /// One change of one inbox, with the head that it left.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboxEvent {
-    /// The change's revision.
-    pub revision: Revision,
-    /// The unread count at that revision.
-    pub unread_count: u32,
+    /// The inbox after the change; its revision is the change's.
+    pub head: Head,
     /// What changed.
     pub change: Change,
-    /// The live message on the wire, filled by the first feed that sends it and
-    /// shared by all others.
-    pub encoded: OnceLock<Bytes>,
-}
-
-impl InboxEvent {
-    /// An event that is not encoded yet.
-    pub fn new(revision: Revision, unread_count: u32, change: Change) -> Self {
-        Self {
-            revision,
-            unread_count,
-            change,
-            encoded: OnceLock::new(),
-        }
-    }
-
-    /// About how many bytes it holds.
-    pub fn len_bytes(&self) -> usize {
-        size_of::<Self>()
-            + match &self.change {
-                Change::Created(created) => created.content.len_bytes(),
-                Change::MarkedRead {
-                    notification_ids, ..
-                } => size_of_val(&notification_ids[..]),
-            }
-    }
 }
 
 /// The consecutive events of one inbox in one commit; never empty.

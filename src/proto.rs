@@ -3,6 +3,7 @@
 //! The server half is generated into `grpc.rs`, since its stream sends bytes
 //! that are encoded already.
 
+pub mod json;
 mod method;
 
 pub use generated::*;

@@ -17,9 +17,10 @@ pub(crate) mod memory;
 mod plan;
 pub mod postgres;
 mod rows;
+pub mod selection;
 pub mod sqlite;
 
-use std::{borrow::Cow, collections::HashSet, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -75,6 +76,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// A mutation was answered with the outcome of another kind.
+    pub fn unexpected_outcome() -> Self {
+        Self::Inconsistent {
+            table: "none",
+            column: "outcome",
+            row: "none".into(),
+            problem: "is not that of the mutation".into(),
+        }
+    }
+
     /// Its kind, as a metric's label.
     pub fn name(&self) -> &'static str {
         match self {
@@ -102,12 +113,23 @@ impl Error {
 pub enum Mutation {
     /// Create a notification.
     Send(NewNotification),
-    /// Mark notifications as read.
-    MarkRead {
+    /// Change the state of notifications, in one revision.
+    Edit {
         /// Whose they are.
         inbox: InboxKey,
-        /// Which; unknown, archived and already read ones are skipped.
-        notification_ids: Vec<Uuid>,
+        /// Which; those that are unknown or need no change are skipped.
+        ids: Vec<Uuid>,
+        /// What is done to them.
+        edit: Edit,
+        /// Those whose last change is above it are skipped.
+        through: Option<Revision>,
+    },
+    /// The person has looked at all up to a sequence.
+    Seen {
+        /// Whose inbox it is.
+        inbox: InboxKey,
+        /// The sequence.
+        through: Revision,
     },
 }
 
@@ -116,32 +138,82 @@ impl Mutation {
     pub fn inbox(&self) -> &InboxKey {
         match self {
             Self::Send(new) => &new.inbox,
-            Self::MarkRead { inbox, .. } => inbox,
+            Self::Edit { inbox, .. } | Self::Seen { inbox, .. } => inbox,
         }
     }
 }
 
-/// What became of a mutation, with the head that it left.
+/// What is done to notifications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Mark as read what is unread.
+    Read,
+}
+
+/// Which notifications of an inbox a verb is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// These.
+    Ids(Vec<Uuid>),
+    /// Those in the inbox that are about this thing.
+    About {
+        /// Its kind.
+        entity_type: String,
+        /// Its id.
+        entity_id: String,
+    },
+    /// Those in the inbox whose last change is at or below a revision.
+    Through {
+        /// The revision.
+        revision: Revision,
+        /// Only of these types; none means all.
+        types: Vec<String>,
+    },
+}
+
+/// Notifications that a verb would change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selected {
+    /// The inbox when they were selected.
+    pub snapshot: Snapshot,
+    /// They, at most [`selection::MOST_CHANGED`].
+    pub ids: Vec<Uuid>,
+    /// The sequence to go on after; `None`: there are no more.
+    pub next: Option<Revision>,
+}
+
+/// What became of a mutation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The notification is in the inbox.
-    Sent {
-        /// It; for a duplicate, the first one as it is now.
-        notification: Notification,
-        /// Whether its idempotency key had been used: nothing was changed.
-        duplicate: bool,
-        /// The inbox's head.
-        head: Head,
-    },
-    /// The idempotency key was used with another content; nothing was changed.
-    Mismatch,
-    /// Notifications are marked as read.
-    MarkedRead {
-        /// How many turned from unread to read.
-        marked_count: u32,
-        /// The inbox's head.
-        head: Head,
-    },
+    /// Of [`Mutation::Send`].
+    Sent(Result<Sent, Mismatch>),
+    /// Of any other.
+    Edited(Edited),
+}
+
+/// The notification is in the inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// It; for a duplicate, the first one as it is now.
+    pub notification: Notification,
+    /// Whether its idempotency key had been used: nothing was changed.
+    pub duplicate: bool,
+    /// The head that it left.
+    pub head: Head,
+}
+
+/// The idempotency key was used with another content; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mismatch;
+
+/// The inbox was changed, or needed no change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edited {
+    /// How many notifications were changed; for [`Mutation::Seen`], whether it
+    /// changed the head.
+    pub changed: u32,
+    /// The head that it left.
+    pub head: Head,
 }
 
 /// What a commit did.
@@ -163,6 +235,9 @@ pub struct Snapshot {
     pub epoch: Epoch,
     /// The inbox's head.
     pub head: Head,
+    /// The highest last-change revision that was purged: a position below it
+    /// cannot be served.
+    pub floor: Revision,
 }
 
 /// Where a page of changed rows begins: after the row of this sequence whose
@@ -270,12 +345,15 @@ pub trait Store: Send + Sync + 'static {
     /// Reads a page, newest first.
     async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error>;
 
-    /// Reads the head, and which of these notifications are unread, in one snapshot.
-    async fn unread_of(
+    /// Selects notifications that `edit` would change, by their sequences, from
+    /// after `after` on.
+    async fn select(
         &self,
         inbox: &InboxKey,
-        ids: &[Uuid],
-    ) -> Result<(Snapshot, HashSet<Uuid>), Error>;
+        which: &Which,
+        edit: Edit,
+        after: Revision,
+    ) -> Result<Selected, Error>;
 
     /// How many batches it can commit at once. An inbox must not be in two of
     /// them: who calls keeps each inbox in one lane.

@@ -11,7 +11,6 @@
 )]
 
 use std::{
-    collections::HashSet,
     fs,
     io::{BufRead as _, BufReader},
     net::{SocketAddr, TcpListener},
@@ -32,13 +31,13 @@ use doorbell::{
     bus::Bus,
     clock::{Clock as _, SystemClock, Timestamp},
     config::{AuthSettings, FeedSettings, WriterSettings},
-    inbox::Inbox,
+    inbox::Inboxes,
     model::{Content, Epoch, InboxKey, NewNotification, Revision},
     proto::{SendInAppRequest, notification_service_client::NotificationServiceClient},
     random::{Random, SystemRandom},
     store::{
-        self, Changes, Committed, Cursor, Mutation, PageLimit, Recent, RecentQuery, Snapshot,
-        Store, sqlite::Sqlite,
+        self, Changes, Committed, Cursor, Edit, Mutation, PageLimit, Recent, RecentQuery, Selected,
+        Snapshot, Store, Which, sqlite::Sqlite,
     },
 };
 use tempfile::TempDir;
@@ -290,12 +289,14 @@ impl<S: Store> Store for Counting<S> {
         self.inner.lanes()
     }
 
-    async fn unread_of(
+    async fn select(
         &self,
         inbox: &InboxKey,
-        ids: &[uuid::Uuid],
-    ) -> Result<(Snapshot, HashSet<uuid::Uuid>), store::Error> {
-        self.inner.unread_of(inbox, ids).await
+        which: &Which,
+        edit: Edit,
+        after: Revision,
+    ) -> Result<Selected, store::Error> {
+        self.inner.select(inbox, which, edit, after).await
     }
 
     async fn database_id(&self) -> Result<uuid::Uuid, store::Error> {
@@ -345,7 +346,7 @@ pub fn new_notification(inbox: InboxKey) -> NewNotification {
     }
 }
 
-/// Sends a second at `Inbox::send` on `store` by so many callers, and how many a
+/// Sends a second at `Inboxes::send` on `store` by so many callers, and how many a
 /// transaction took on average.
 pub async fn grouped(
     store: impl Store,
@@ -354,7 +355,7 @@ pub async fn grouped(
     new: fn(usize) -> Result<NewNotification, Failure>,
 ) -> Result<(f64, usize), Failure> {
     let counting = Arc::new(Counting::new(store));
-    let inbox = Inbox::new(
+    let inbox = Inboxes::new(
         counting.clone(),
         Bus::local(&FeedSettings::default()),
         Arc::new(SystemClock),

@@ -41,9 +41,10 @@ use crate::{
     config::{BusSettings, Error},
     hub::{Hub, Suspect},
     metrics,
-    model::{InboxEvent, InboxKey, OrganizationId, Run},
+    model::{InboxKey, OrganizationId},
     random::Random,
     sabotage::{self, Sabotage},
+    wire::{LiveEvent, LiveRun},
 };
 
 /// A stream that opens waits no longer for the bus: its room is checked later.
@@ -175,13 +176,13 @@ struct Waiting {
 /// What one commit says of an inbox.
 enum Word {
     /// These events.
-    Run(Arc<Run>),
+    Run(Arc<LiveRun>),
     /// Compare your rooms with the store.
     Recheck,
 }
 
 impl Word {
-    fn events(&self) -> &[InboxEvent] {
+    fn events(&self) -> &[LiveEvent] {
         match self {
             Self::Run(run) => run,
             Self::Recheck => &[],
@@ -189,7 +190,7 @@ impl Word {
     }
 
     fn len_bytes(&self) -> usize {
-        self.events().iter().map(InboxEvent::len_bytes).sum()
+        self.events().iter().map(LiveEvent::len_bytes).sum()
     }
 }
 
@@ -337,7 +338,7 @@ impl Nats {
     }
 
     /// Puts `run` on its way to the other nodes. Never waits.
-    pub fn publish(&self, inbox: &InboxKey, run: Arc<Run>) {
+    pub fn publish(&self, inbox: &InboxKey, run: Arc<LiveRun>) {
         if sabotage::is(Sabotage::NoPublish) {
             return;
         }
@@ -676,38 +677,20 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        clock::Timestamp,
-        model::{Change, Content, Notification, Revision},
-    };
+    use crate::model::Head;
 
     fn organization(id: &str) -> OrganizationId {
         OrganizationId::parse(id).unwrap()
     }
 
-    /// A run of one send with a title of so many bytes.
-    fn run(title: usize) -> Word {
-        let content = Content {
-            kind: "test".into(),
-            title: "x".repeat(title),
-            body: None,
-            entity_type: None,
-            entity_id: None,
-            action_url: None,
-            data: None,
-        };
-        let created = Notification {
-            id: Uuid::nil(),
-            sequence: Revision::new(1),
-            revision: Revision::new(1),
-            content: Arc::new(content),
-            sender: "backend".into(),
-            created_at: Timestamp::from_micros(0),
-            read_at: None,
-            archived_at: None,
-        };
-        let event = InboxEvent::new(Revision::new(1), 1, Change::Created(created));
-        Word::Run(Arc::new(vec![event]))
+    /// A run of one event of so many bytes.
+    fn run(bytes: usize) -> Word {
+        Word::Run(Arc::new(vec![LiveEvent {
+            head: Head::default(),
+            kind: "seen",
+            created_at: None,
+            message: vec![0; bytes].into(),
+        }]))
     }
 
     #[test]

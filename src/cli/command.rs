@@ -45,6 +45,8 @@ pub enum Command {
     Recent(super::inbox::RecentArgs),
     /// Marks notifications as read
     Read(super::inbox::MarkReadArgs),
+    /// Says that the caller has looked: at all there is, or up to a sequence
+    Seen(super::inbox::MarkSeenArgs),
     /// Asks a running service for its health: exit code 0 when it serves
     Healthcheck(HealthcheckArgs),
 }

@@ -197,6 +197,11 @@ pub fn welcome(welcome: &Welcome) -> String {
         "ID=$({} | grep -m1 '\"id\"' | cut -d'\"' -f4)",
         grpcurl("GetRecent", "ALICE", "'{\"limit\": 1}'")
     );
+    let epoch = format!(
+        "EPOCH=$({} | grep -m1 '\"epoch\"' | cut -d'\"' -f4)",
+        grpcurl("GetRecent", "ALICE", "'{\"limit\": 1}'")
+    );
+    let look = "'{\"through_sequence\": 1, \"epoch\": \"'$EPOCH'\"}'";
     let steps = [
         (
             "Watch Alice's inbox; it stays open:".to_owned(),
@@ -229,6 +234,14 @@ pub fn welcome(welcome: &Welcome) -> String {
                 first_id,
                 grpcurl("MarkRead", "ALICE", "'{\"notification_ids\": [\"'$ID'\"]}'"),
                 own("read", "ALICE", &format!(" {own_newest}")),
+            ],
+        ),
+        (
+            "Say that Alice has looked at the first, then at all:".to_owned(),
+            vec![
+                epoch,
+                grpcurl("MarkSeen", "ALICE", look),
+                own("seen", "ALICE", ""),
             ],
         ),
         (

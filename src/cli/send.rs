@@ -76,7 +76,9 @@ fn request(args: SendArgs) -> Result<SendInAppRequest, Error> {
                  send it as a string, \"{number}\""
             )));
         }
-        client::json::to_struct(&value)
+        let object = value.as_object();
+        object
+            .map(client::json::to_struct)
             .ok_or_else(|| Error::Usage("--data must be a JSON object, such as {\"n\": 1}".into()))
     });
     Ok(SendInAppRequest {
@@ -119,13 +121,13 @@ fn print(
     to: &str,
     as_json: bool,
 ) -> Result<(), Error> {
+    let head = response.head.unwrap_or_default();
     if as_json {
         let notification = response.notification.as_ref();
         let value = json!({
             "notification": notification.map(client::json::notification),
             "duplicate": response.duplicate,
-            "revision": response.revision,
-            "unread_count": response.unread_count,
+            "head": client::json::head(&head),
         });
         return Ok(write_json(out, &value)?);
     }
@@ -143,8 +145,8 @@ fn print(
         "{} to {}: {what}; revision {}, {}",
         text::line(id),
         text::line(to),
-        response.revision,
-        text::unread(response.unread_count),
+        head.revision,
+        text::unread(head.unread_count),
     )?;
     Ok(())
 }
@@ -183,7 +185,7 @@ mod tests {
     #[test]
     fn data_is_a_json_object() {
         let sent = request(parse(&["--data", r#"{"n": [1, null]}"#])).unwrap();
-        let data = client::json::from_struct(&sent.data.unwrap());
+        let data = Value::Object(crate::proto::json::object(&sent.data.unwrap()));
         assert_eq!(data, json!({"n": [1, null]}));
         for bad in ["[1]", "1", "{"] {
             let error = request(parse(&["--data", bad])).unwrap_err();
@@ -222,8 +224,11 @@ mod tests {
         let response = SendInAppResponse {
             notification: None,
             duplicate: true,
-            revision: 7,
-            unread_count: 3,
+            head: Some(client::Head {
+                revision: 7,
+                unread_count: 3,
+                ..client::Head::default()
+            }),
         };
         let shown = |as_json| {
             let mut out = Vec::new();
@@ -235,7 +240,9 @@ mod tests {
         let value: Value = serde_json::from_str(&shown(true)).unwrap();
         assert_eq!(
             value,
-            json!({"notification": null, "duplicate": true, "revision": 7, "unread_count": 3})
+            json!({"duplicate": true, "notification": null, "head": {
+                "revision": 7, "unread_count": 3, "unseen_count": 0, "seen_through": 0,
+            }})
         );
     }
 }

@@ -28,7 +28,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{ConnectionArgs, Error, text, until_the_reader_left, write_json};
-use crate::client::{self, Client, Event, Inbox, Notification, Position, Update, Watch};
+use crate::client::{
+    self, ChangedNotification, Client, Event, Inbox, Notification, Position, Update, Watch,
+};
 
 /// What to watch, and how to show it.
 #[derive(Args, Clone)]
@@ -171,7 +173,7 @@ impl View {
 
     fn complain(&mut self, error: &client::Error, out: &mut impl Write) -> io::Result<()> {
         match self {
-            // The next `marked_read`, or its absence, tells a script.
+            // The next `changed`, or its absence, tells a script.
             Self::Json => Ok(()),
             Self::Human(human) => {
                 let text = format!(
@@ -216,16 +218,11 @@ fn as_json(update: &Update, inbox: &Inbox) -> Value {
                 "ring": ring,
             }),
         ),
-        Event::MarkedRead {
-            notification_ids,
-            read_at,
-        } => (
-            "marked_read",
-            json!({
-                "notification_ids": notification_ids,
-                "read_at": read_at.map(|time| time.to_string()),
-            }),
-        ),
+        Event::Changed { notifications } => {
+            let rows: Vec<Value> = notifications.iter().map(client::json::changed).collect();
+            ("changed", json!({ "notifications": rows }))
+        }
+        Event::Seen => ("seen", json!({})),
         Event::CaughtUp => ("caught_up", json!({})),
         Event::Heartbeat => ("heartbeat", json!({})),
         Event::Reset => ("reset", json!({})),
@@ -246,9 +243,7 @@ fn as_json(update: &Update, inbox: &Inbox) -> Value {
         "event": name,
         "position": update.position,
         "epoch": update.epoch,
-        "revision": update.revision,
-        "unread_count": update.unread_count,
-        "replayed": update.replayed,
+        "head": client::json::head(&update.head),
     });
     if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
         object.extend(more);
@@ -293,20 +288,10 @@ impl Human {
                     lines.push(text::notification(notification));
                 }
             }
-            Event::MarkedRead {
-                notification_ids, ..
-            } => {
-                let title = |id: &String| {
-                    let row = inbox.notifications().iter().find(|row| row.id == *id);
-                    text::line(row.map_or(id, |row| &row.title))
-                };
-                lines.extend(
-                    notification_ids
-                        .iter()
-                        .map(|id| format!("- read: {}", title(id))),
-                );
+            Event::Changed { notifications } => {
+                lines.extend(notifications.iter().map(|row| changed(row, inbox)));
             }
-            Event::CaughtUp | Event::Heartbeat | Event::Unknown => {}
+            Event::Seen | Event::CaughtUp | Event::Heartbeat | Event::Unknown => {}
             Event::Reset => lines.push("- the service cannot resume here: loading anew".into()),
             Event::Reconnect { after } => {
                 let after = rounded(*after);
@@ -324,7 +309,7 @@ impl Human {
                 self.state = "disconnected".into();
             }
         }
-        let count = update.unread_count;
+        let count = update.head.unread_count;
         let is_known = !matches!(update.event, Event::Disconnected { .. });
         if is_known && self.unread_count.replace(count) != Some(count) && !self.is_terminal {
             lines.push(format!("- {}", text::unread(count)));
@@ -353,6 +338,22 @@ impl Human {
     }
 }
 
+/// What became of a notification, by its title where it is known.
+fn changed(row: &ChangedNotification, inbox: &Inbox) -> String {
+    let became = if row.removed_at.is_some() {
+        "removed"
+    } else if row.archived_at.is_some() {
+        "archived"
+    } else if row.read_at.is_some() {
+        "read"
+    } else {
+        "unread"
+    };
+    let held = inbox.notifications().iter().find(|held| held.id == row.id);
+    let title = held.map_or(&row.id, |held| &held.title);
+    format!("- {became}: {}", text::line(title))
+}
+
 fn rounded(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
 }
@@ -363,8 +364,15 @@ mod tests {
 
     use super::*;
     use crate::client::{
-        GetRecentResponse, MarkReadResponse, Options, TokenSource,
+        GetRecentResponse, Head, MarkReadResponse, Options, TokenSource,
         tests::{Ask, Server, connected, denied, notification as sent, page},
+    };
+
+    const HEAD: Head = Head {
+        revision: 5,
+        unread_count: 1,
+        unseen_count: 1,
+        seen_through: 0,
     };
 
     fn notification(id: &str, title: &str) -> Notification {
@@ -383,8 +391,7 @@ mod tests {
         inbox.load(GetRecentResponse {
             notifications: vec![notification("a", "Ann\x1b[2J wrote")],
             epoch: "one".into(),
-            revision: 5,
-            unread_count: 1,
+            head: Some(HEAD),
             ..GetRecentResponse::default()
         });
         inbox
@@ -395,9 +402,7 @@ mod tests {
             event,
             position: Some(5),
             epoch: Some("one".into()),
-            revision: 5,
-            unread_count: 1,
-            replayed: false,
+            head: HEAD,
             changed: true,
         }
     }
@@ -453,12 +458,21 @@ mod tests {
             new.ends_with("(b)\n") && !new.contains(['\x1b', '\x07', '\r']),
             "{new:?}"
         );
-        let read = Event::MarkedRead {
-            notification_ids: vec!["a".into(), "z\x1b".into()],
-            read_at: None,
+        let row = |id: &str| ChangedNotification {
+            id: id.into(),
+            read_at: Some(prost_types::Timestamp::default()),
+            ..ChangedNotification::default()
         };
-        let read = shown(&mut human, &update(read));
-        assert_eq!(read, "- read: Ann\u{fffd}[2J wrote\n- read: z\u{fffd}\n");
+        let archived = ChangedNotification {
+            archived_at: Some(prost_types::Timestamp::default()),
+            ..row("b")
+        };
+        let changed = Event::Changed {
+            notifications: vec![row("a"), row("z\x1b"), archived],
+        };
+        let changed = shown(&mut human, &update(changed));
+        let expected = "- read: Ann\u{fffd}[2J wrote\n- read: z\u{fffd}\n- archived: b\n";
+        assert_eq!(changed, expected);
         assert_eq!(shown(&mut human, &update(Event::Heartbeat)), "");
     }
 
@@ -466,8 +480,8 @@ mod tests {
     fn json_has_the_documented_fields() {
         let json = as_json(&rang(), &inbox());
         let expected = json!({
-            "event": "notification", "position": 5, "epoch": "one", "revision": 5,
-            "unread_count": 1, "replayed": false, "ring": true,
+            "event": "notification", "position": 5, "epoch": "one", "ring": true,
+            "head": {"revision": 5, "unread_count": 1, "unseen_count": 1, "seen_through": 0},
             "notification": client::json::notification(&notification("b", "Bob\x07\nwrote")),
         });
         assert_eq!(json, expected);

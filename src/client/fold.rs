@@ -3,13 +3,14 @@
 //! Promises: whatever is repeated, cut and resumed, the state after a message
 //! is that of the server's inbox at the position reached. The list holds the
 //! newest notifications that were loaded or came since, down to a window; the
-//! count is the one that belongs to the highest revision seen, and is never
-//! added to or subtracted from. What cannot be folded asks for a load.
+//! counts are those of the highest revision seen, and are never added to or
+//! subtracted from. What cannot be folded asks for a load.
 
 use std::time::Duration;
 
 use crate::proto::{
-    GetRecentResponse, MarkedRead, Notification, SubscribeResponse, subscribe_response::Event,
+    ChangedNotification, GetRecentResponse, Head, Notification, SubscribeResponse,
+    subscribe_response::Event,
 };
 
 /// What one user's screen shows, and where its stream resumes.
@@ -20,21 +21,21 @@ pub struct Inbox {
     window: usize,
     /// Rows of a lower sequence are older than the list and stay out of it.
     oldest_sequence: u64,
-    revision: u64,
-    unread_count: u32,
+    head: Head,
     /// `None` until it was loaded, and again when it must be.
     position: Option<u64>,
+    /// The highest position of all streams since the load. One that takes over
+    /// begins below it: what was told before comes once more, and is silent.
+    told: u64,
     epoch: Option<String>,
-    /// Rows of this sequence or a lower one were there before the stream.
-    ring_above: u64,
 }
 
 /// What a message did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effect {
-    /// The list or the count is another one now.
+    /// The list or a count is another one now.
     pub changed: bool,
-    /// The message is a notification that is new to this screen: announce it.
+    /// The message is a notification that is to be heard: announce it.
     pub ring: bool,
     /// What the owner of the stream does next.
     pub then: Then,
@@ -59,11 +60,10 @@ impl Inbox {
             notifications: Vec::new(),
             window,
             oldest_sequence: 0,
-            revision: 0,
-            unread_count: 0,
+            head: Head::default(),
             position: None,
+            told: 0,
             epoch: None,
-            ring_above: 0,
         }
     }
 
@@ -73,8 +73,8 @@ impl Inbox {
         Self {
             oldest_sequence: position.saturating_add(1),
             position: Some(position),
+            told: position,
             epoch,
-            ring_above: position,
             ..Self::new(window)
         }
     }
@@ -84,14 +84,9 @@ impl Inbox {
         &self.notifications
     }
 
-    /// How many are unread, of all there are: the badge.
-    pub fn unread_count(&self) -> u32 {
-        self.unread_count
-    }
-
-    /// The revision that the count belongs to.
-    pub fn revision(&self) -> u64 {
-        self.revision
+    /// The inbox's revision and its counts, of all there are: the badge.
+    pub fn head(&self) -> &Head {
+        &self.head
     }
 
     /// Where the stream resumes; none when it has to be loaded.
@@ -107,22 +102,25 @@ impl Inbox {
     /// Takes the first page of `GetRecent`, asked for without `since`, in place
     /// of all it has.
     pub fn load(&mut self, page: GetRecentResponse) {
+        let head = page.head.unwrap_or_default();
         let complete = page.next_page_token.is_empty();
         self.notifications = page.notifications;
-        self.notifications.retain(|row| row.archived_at.is_none());
+        self.notifications.retain(is_in_inbox);
         self.notifications
             .sort_unstable_by_key(|row| std::cmp::Reverse(row.sequence));
         self.oldest_sequence = match self.notifications.last() {
             _ if complete => 0,
             Some(oldest) => oldest.sequence,
-            None => page.revision.saturating_add(1),
+            None => head.revision.saturating_add(1),
         };
         self.trim();
-        self.revision = page.revision;
-        self.unread_count = page.unread_count;
-        self.position = Some(page.revision);
+        // An answer may be older than what came before it.
+        if head.revision >= self.head.revision || self.is_foreign(&page.epoch) {
+            self.head = head;
+        }
+        self.position = Some(head.revision);
+        self.told = head.revision;
         self.epoch = Some(page.epoch);
-        self.ring_above = page.revision;
     }
 
     /// Folds one message of the stream.
@@ -141,20 +139,27 @@ impl Inbox {
                     return self.drop_all();
                 }
                 self.epoch = Some(connected.epoch.clone());
-                // A stream that takes over from another one begins below its
-                // end: what that one delivered comes once more, and is silent.
-                self.ring_above = self
-                    .ring_above
-                    .max(self.position.unwrap_or(message.position));
                 self.position = Some(message.position);
             }
-            Some(Event::Notification(row)) => self.upsert(row, message.replayed, &mut effect),
-            Some(Event::MarkedRead(marked)) if above => {
-                effect.changed = self.mark_read(marked, message.revision);
+            Some(Event::Notification(row)) => {
+                effect.changed = self.upsert(row);
+                effect.ring = message.ring && effect.changed && row.revision > self.told;
             }
-            Some(Event::MarkedRead(_) | Event::CaughtUp(_) | Event::Heartbeat(_)) => {}
+            Some(Event::Changed(changed)) => {
+                for row in &changed.notifications {
+                    effect.changed |= match &row.notification {
+                        Some(whole) => self.upsert(whole),
+                        None => self.update(row),
+                    };
+                }
+                effect.ring = message.ring && effect.changed && message.position > self.told;
+            }
+            Some(Event::Seen(_) | Event::CaughtUp(_) | Event::Heartbeat(_)) => {}
             Some(Event::Reset(reset)) => {
-                if self.is_foreign(&reset.epoch) {
+                // A head below what was seen is of another life too, whatever it is
+                // called.
+                let revision = message.head.map_or(0, |head| head.revision);
+                if self.is_foreign(&reset.epoch) || revision < self.head.revision {
                     return self.drop_all();
                 }
                 effect.then = Then::Load;
@@ -167,15 +172,16 @@ impl Inbox {
             None if above => effect.then = Then::Load,
             None => {}
         }
-        if message.revision >= self.revision {
-            effect.changed |= self.unread_count != message.unread_count;
-            self.revision = message.revision;
-            self.unread_count = message.unread_count;
+        let head = message.head.unwrap_or_default();
+        if head.revision >= self.head.revision {
+            effect.changed |= self.head != head;
+            self.head = head;
         }
         self.position = match effect.then {
             Then::Load => None,
             _ => self.position.max(Some(message.position)),
         };
+        self.told = self.told.max(self.position.unwrap_or(0));
         effect
     }
 
@@ -193,48 +199,57 @@ impl Inbox {
         }
     }
 
-    fn upsert(&mut self, row: &Notification, replayed: bool, effect: &mut Effect) {
-        let archived = row.archived_at.is_some();
-        if let Some(index) = self.notifications.iter().position(|held| held.id == row.id) {
+    /// Whether it changed the list.
+    fn upsert(&mut self, row: &Notification) -> bool {
+        if let Some(index) = self.held(&row.id) {
             if row.revision <= self.notifications[index].revision {
-                return;
+                return false;
             }
-            effect.changed = true;
-            if archived {
-                self.notifications.remove(index);
-            } else {
+            if is_in_inbox(row) {
                 self.notifications[index].clone_from(row);
+            } else {
+                self.notifications.remove(index);
             }
-            return;
+            return true;
         }
         // Everything up to the position was delivered: a row that is not held
-        // any more was archived or is too old, and an echo does not bring it
+        // any more has left the inbox or is too old, and an echo does not bring it
         // back.
         let is_echo = self
             .position
             .is_some_and(|position| row.revision <= position);
-        if archived || is_echo || row.sequence < self.oldest_sequence {
-            return;
+        if !is_in_inbox(row) || is_echo || row.sequence < self.oldest_sequence {
+            return false;
         }
         let index = self
             .notifications
             .partition_point(|held| held.sequence > row.sequence);
         self.notifications.insert(index, row.clone());
         self.trim();
-        effect.changed = true;
-        effect.ring = !replayed && row.sequence > self.ring_above;
+        true
     }
 
-    fn mark_read(&mut self, marked: &MarkedRead, revision: u64) -> bool {
-        let mut changed = false;
-        for row in &mut self.notifications {
-            if row.revision < revision && marked.notification_ids.contains(&row.id) {
-                row.read_at = marked.read_at;
-                row.revision = revision;
-                changed = true;
-            }
+    /// Whether it changed the list.
+    fn update(&mut self, changed: &ChangedNotification) -> bool {
+        let Some(index) = self.held(&changed.id) else {
+            return false;
+        };
+        let row = &mut self.notifications[index];
+        if changed.revision <= row.revision {
+            return false;
         }
-        changed
+        row.revision = changed.revision;
+        row.read_at = changed.read_at;
+        row.archived_at = changed.archived_at;
+        row.removed_at = changed.removed_at;
+        if !is_in_inbox(row) {
+            self.notifications.remove(index);
+        }
+        true
+    }
+
+    fn held(&self, id: &str) -> Option<usize> {
+        self.notifications.iter().position(|held| held.id == id)
     }
 
     fn trim(&mut self) {
@@ -243,6 +258,10 @@ impl Inbox {
             self.notifications.truncate(self.window);
         }
     }
+}
+
+fn is_in_inbox(row: &Notification) -> bool {
+    row.archived_at.is_none() && row.removed_at.is_none()
 }
 
 #[cfg(test)]

@@ -22,8 +22,9 @@ use crate::{
         status,
     },
     proto::{
-        CaughtUp, Connected, ErrorReason, Heartbeat, MarkedRead, Reconnect, Reset,
-        SubscribeRequest, SubscribeResponse, subscribe_response::Event as Wire,
+        CaughtUp, Changed, ChangedNotification, Connected, ErrorReason, Head, Heartbeat,
+        MarkSeenRequest, MarkSeenResponse, Reconnect, Reset, SubscribeRequest, SubscribeResponse,
+        subscribe_response::Event as Wire,
     },
     random::SeededRandom,
 };
@@ -86,6 +87,13 @@ impl NotificationService for Mock {
         request: Request<MarkReadRequest>,
     ) -> Result<Response<MarkReadResponse>, Status> {
         self.ask(request, Ask::MarkRead).await.map(Response::new)
+    }
+
+    async fn mark_seen(
+        &self,
+        _: Request<MarkSeenRequest>,
+    ) -> Result<Response<MarkSeenResponse>, Status> {
+        Err(Status::unimplemented("no test marks as seen"))
     }
 
     async fn get_unread_count(
@@ -309,17 +317,23 @@ pub(crate) fn page(revision: u64, epoch: &str) -> GetRecentResponse {
         notifications: (1..=revision.min(3)).rev().map(row).collect(),
         next_page_token: String::new(),
         epoch: epoch.into(),
+        head: Some(head(revision, 3)),
+    }
+}
+
+fn head(revision: u64, unread_count: u32) -> Head {
+    Head {
         revision,
-        unread_count: 3,
+        unread_count,
+        ..Head::default()
     }
 }
 
 fn message(position: u64, event: Wire) -> SubscribeResponse {
     SubscribeResponse {
         position,
-        revision: position,
-        unread_count: u32::try_from(position).unwrap(),
-        replayed: false,
+        head: Some(head(position, u32::try_from(position).unwrap())),
+        ring: matches!(event, Wire::Notification(_)),
         event: Some(event),
     }
 }
@@ -378,9 +392,8 @@ async fn begin(server: &mut Server, tokens: TokenSource) -> (Watching, Accepted)
 #[tokio::test]
 async fn a_cut_after_any_message_resumes_without_a_gap() {
     let replayed = |position, row: Notification| SubscribeResponse {
-        revision: 6,
-        unread_count: 4,
-        replayed: true,
+        head: Some(head(6, 4)),
+        ring: false,
         ..message(position, Wire::Notification(row))
     };
     let changed = |sequence| Notification {
@@ -388,9 +401,15 @@ async fn a_cut_after_any_message_resumes_without_a_gap() {
         read_at: Some(prost_types::Timestamp::default()),
         ..row(sequence)
     };
-    let marked = MarkedRead {
-        notification_ids: vec!["id-7".into(), "id-3".into()],
+    let read = |sequence| ChangedNotification {
+        id: format!("id-{sequence}"),
+        sequence,
+        revision: 8,
         read_at: Some(prost_types::Timestamp::default()),
+        ..ChangedNotification::default()
+    };
+    let marked = Changed {
+        notifications: vec![read(3), read(7)],
     };
     // Two rows share revision 6: the first of them carries the position before.
     let messages = [
@@ -400,7 +419,7 @@ async fn a_cut_after_any_message_resumes_without_a_gap() {
         replayed(6, changed(2)),
         message(6, Wire::CaughtUp(CaughtUp {})),
         notification(7),
-        message(8, Wire::MarkedRead(marked)),
+        message(8, Wire::Changed(marked)),
         message(8, Wire::Heartbeat(Heartbeat {})),
         notification(9),
     ];
@@ -454,7 +473,7 @@ async fn a_cut_after_any_message_resumes_without_a_gap() {
             "cut after {cut}"
         );
         assert_eq!(last.position(), whole.position());
-        assert_eq!(last.unread_count(), whole.unread_count());
+        assert_eq!(last.head(), whole.head());
     }
 }
 
@@ -763,7 +782,7 @@ async fn a_watch_goes_on_from_a_position_that_was_kept() {
     );
     stream.send(connected(40));
     stream.send(SubscribeResponse {
-        replayed: true,
+        ring: false,
         ..notification(41)
     });
     watching.update().await;
@@ -823,11 +842,10 @@ async fn calls_show_a_fresh_token_once_where_one_was_refused() {
         let Ask::Count(reply) = call.ask else {
             panic!("not GetUnreadCount");
         };
-        let head = GetUnreadCountResponse {
-            revision: 9,
-            unread_count: 4,
+        let answer = GetUnreadCountResponse {
+            head: Some(head(9, 4)),
         };
-        reply.send(Ok(head)).unwrap();
+        reply.send(Ok(answer)).unwrap();
         // The same one again is not shown again.
         let call = server.call().await;
         let Ask::MarkRead(request, reply) = call.ask else {
@@ -839,7 +857,8 @@ async fn calls_show_a_fresh_token_once_where_one_was_refused() {
             .unwrap();
     };
     let calls = async {
-        assert_eq!(client.get_unread_count().await.unwrap().unread_count, 4);
+        let answer = client.get_unread_count().await.unwrap();
+        assert_eq!(answer.head, Some(head(9, 4)));
         let refused = client.mark_read(vec!["a".into(), "b".into()]).await;
         assert!(refused.unwrap_err().has_reason(ErrorReason::TokenInvalid));
     };

@@ -19,8 +19,8 @@ use super::{Backoff, Client, Error, Inbox, fold::Then, json, token::Token};
 use crate::{
     clock::Timestamp,
     proto::{
-        Connected, ErrorReason, GetRecentRequest, GetRecentResponse, Notification,
-        SubscribeRequest, SubscribeResponse, subscribe_response,
+        ChangedNotification, Connected, ErrorReason, GetRecentRequest, GetRecentResponse, Head,
+        Notification, SubscribeRequest, SubscribeResponse, subscribe_response,
     },
 };
 
@@ -34,13 +34,9 @@ pub struct Update {
     pub position: Option<u64>,
     /// The epoch of the position.
     pub epoch: Option<String>,
-    /// The revision of the count.
-    pub revision: u64,
-    /// The badge: how many are unread.
-    pub unread_count: u32,
-    /// The service repeats it, or catches up.
-    pub replayed: bool,
-    /// The list or the count is another one than before.
+    /// The inbox's revision and its counts: the badge.
+    pub head: Head,
+    /// The list or a count is another one than before.
     pub changed: bool,
 }
 
@@ -61,16 +57,16 @@ pub enum Event {
     Notification {
         /// As it is now. An archived one has left the list.
         notification: Box<Notification>,
-        /// It is new to this screen: announce it. Others only count.
+        /// It is to be heard: announce it. Others only count.
         ring: bool,
     },
-    /// Notifications were marked as read.
-    MarkedRead {
-        /// Which.
-        notification_ids: Vec<String>,
-        /// When.
-        read_at: Option<Timestamp>,
+    /// The state of notifications changed.
+    Changed {
+        /// As they are now.
+        notifications: Vec<ChangedNotification>,
     },
+    /// The person has looked, on some screen.
+    Seen,
     /// What was missed has been replayed.
     CaughtUp,
     /// Nothing happened.
@@ -177,14 +173,12 @@ impl Watch {
         StreamExt::next(self).await
     }
 
-    fn update(&self, event: Event, replayed: bool, changed: bool) -> Update {
+    fn update(&self, event: Event, changed: bool) -> Update {
         Update {
             event,
             position: self.inbox.position(),
             epoch: self.inbox.epoch().map(ToOwned::to_owned),
-            revision: self.inbox.revision(),
-            unread_count: self.inbox.unread_count(),
-            replayed,
+            head: *self.inbox.head(),
             changed,
         }
     }
@@ -288,7 +282,7 @@ impl Watch {
             }
         }
         let event = event(message.event, effect.ring);
-        self.update(event, message.replayed, effect.changed)
+        self.update(event, effect.changed)
     }
 
     /// Forgets earlier failures where the stream lived long enough.
@@ -345,7 +339,7 @@ impl Watch {
             return self.end(error);
         }
         let retry_in = self.pause(error.retry_delay(), nothing_failed);
-        Ok(self.update(Event::Disconnected { error, retry_in }, false, false))
+        Ok(self.update(Event::Disconnected { error, retry_in }, false))
     }
 
     fn end(&mut self, error: Error) -> Result<Update, Error> {
@@ -420,7 +414,7 @@ impl Stream for Watch {
                             watch.phase = Phase::Idle;
                             watch.refused = None;
                             watch.inbox.load(page);
-                            Ok(watch.update(Event::Loaded, true, true))
+                            Ok(watch.update(Event::Loaded, true))
                         }
                         Err(failure) => watch.fail(failure),
                     };
@@ -500,10 +494,10 @@ fn event(event: Option<subscribe_response::Event>, ring: bool) -> Event {
             notification: Box::new(notification),
             ring,
         },
-        Some(subscribe_response::Event::MarkedRead(marked)) => Event::MarkedRead {
-            notification_ids: marked.notification_ids,
-            read_at: marked.read_at.as_ref().map(json::timestamp),
+        Some(subscribe_response::Event::Changed(changed)) => Event::Changed {
+            notifications: changed.notifications,
         },
+        Some(subscribe_response::Event::Seen(_)) => Event::Seen,
         Some(subscribe_response::Event::CaughtUp(_)) => Event::CaughtUp,
         Some(subscribe_response::Event::Heartbeat(_)) => Event::Heartbeat,
         Some(subscribe_response::Event::Reset(_)) => Event::Reset,

@@ -3,12 +3,8 @@
 //! A request is checked as a whole: the answer names every field that is wrong,
 //! up to a bound.
 
-use std::time::Duration;
-
-use bytes::Bytes;
-use prost::Message as _;
-use prost_types::{ListValue, Struct, value::Kind};
-use serde_json::{Map, Number, Value};
+use prost_types::Struct;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 use tonic_types::FieldViolation;
@@ -18,17 +14,22 @@ use super::{encoded, status};
 use crate::{
     clock::Timestamp,
     config::{self, ContentLimits},
-    inbox::feed::{Event, Message, Resume},
-    model::{
-        Change, Content, Data, Epoch, InboxEvent, InboxKey, InvalidId, Notification,
-        OrganizationId, Revision, UserId,
+    inbox::{
+        Selection,
+        feed::{Event, Message, Resume},
     },
-    proto::{self, ErrorReason, subscribe_response},
+    model::{
+        Content, Data, Epoch, InboxKey, InvalidId, Notification, OrganizationId, Revision, UserId,
+    },
+    proto::{self, ErrorReason, json, subscribe_response},
     store::{PageLimit, RecentQuery},
+    wire,
 };
 
 /// More violations than these are not listed.
 const MAX_VIOLATIONS: usize = 20;
+/// An epoch has 32.
+const MAX_EPOCH_BYTES: usize = 64;
 
 /// Collects what is wrong with a request.
 #[derive(Default)]
@@ -67,6 +68,28 @@ impl Violations {
             problem => self.add(field, problem.to_string()),
         })
         .ok()
+    }
+
+    fn ids(&mut self, ids: &[String]) -> Vec<Uuid> {
+        let most = config::MAX_MARK_READ_IDS;
+        if ids.is_empty() || ids.len() > most {
+            let problem = format!("must have 1 to {most} ids, has {}", ids.len());
+            self.add("notification_ids", problem);
+            return Vec::new();
+        }
+        let mut parsed = Vec::with_capacity(ids.len());
+        for (index, id) in ids.iter().enumerate() {
+            // Only the hyphenated form: what `Uuid` also reads is never sent.
+            match Uuid::try_parse(id).ok().filter(|_| id.len() == 36) {
+                Some(id) => parsed.push(id),
+                None => self.add(format!("notification_ids[{index}]"), "must be a UUID"),
+            }
+        }
+        parsed
+    }
+
+    fn epoch(&mut self, field: &str, epoch: &str) -> Epoch {
+        Epoch::new(&self.text(field, epoch.to_owned(), 1, MAX_EPOCH_BYTES))
     }
 
     /// `Ok` if nothing is wrong.
@@ -135,7 +158,7 @@ pub fn send(request: proto::SendInAppRequest, limits: &ContentLimits) -> Result<
     }
     let data = request
         .data
-        .and_then(|data| match canonical(data, limits.max_data_bytes) {
+        .and_then(|data| match canonical(&data, limits.max_data_bytes) {
             Ok(data) => Some(data),
             Err(problem) => {
                 wrong.add("data", problem);
@@ -190,9 +213,11 @@ fn action_url_problem(url: &str) -> Option<&'static str> {
 }
 
 /// `data` as canonical JSON: the wire's map is sorted by key already.
-fn canonical(data: Struct, max_bytes: usize) -> Result<Data, String> {
-    let object = json_object(data, config::MAX_DATA_DEPTH)?;
-    let text = Value::Object(object).to_string();
+fn canonical(data: &Struct, max_bytes: usize) -> Result<Data, String> {
+    if let Some(problem) = json::problem(data, config::MAX_DATA_DEPTH) {
+        return Err(problem);
+    }
+    let text = Value::Object(json::object(data)).to_string();
     if text.len() > max_bytes {
         return Err(format!(
             "must have at most {max_bytes} bytes as JSON, has {}",
@@ -202,122 +227,67 @@ fn canonical(data: Struct, max_bytes: usize) -> Result<Data, String> {
     Ok(Data::from_canonical(text))
 }
 
-fn json_text(text: String) -> Result<String, String> {
-    if text.contains('\0') {
-        Err("must not contain U+0000".into())
-    } else {
-        Ok(text)
-    }
+/// Checks a `MarkRead`: exactly one selection.
+pub fn mark_read(request: proto::MarkReadRequest) -> Result<Selection, Status> {
+    let proto::MarkReadRequest {
+        notification_ids,
+        about,
+        through,
+    } = request;
+    selection(&notification_ids, about, through)
 }
 
-fn json_object(object: Struct, depth: usize) -> Result<Map<String, Value>, String> {
-    let depth = deeper(depth)?;
-    object
-        .fields
-        .into_iter()
-        .map(|(key, value)| Ok((json_text(key)?, json_value(value, depth)?)))
-        .collect()
-}
-
-fn deeper(depth: usize) -> Result<usize, String> {
-    depth
-        .checked_sub(1)
-        .ok_or_else(|| format!("must be at most {} levels deep", config::MAX_DATA_DEPTH))
-}
-
-fn json_value(value: prost_types::Value, depth: usize) -> Result<Value, String> {
-    Ok(match value.kind {
-        None => return Err("has a value without a kind".into()),
-        Some(Kind::NullValue(_)) => Value::Null,
-        Some(Kind::BoolValue(value)) => Value::Bool(value),
-        Some(Kind::NumberValue(number)) => json_number(number)?,
-        Some(Kind::StringValue(text)) => Value::String(json_text(text)?),
-        Some(Kind::StructValue(object)) => Value::Object(json_object(object, depth)?),
-        Some(Kind::ListValue(ListValue { values })) => {
-            let depth = deeper(depth)?;
-            Value::Array(
-                values
-                    .into_iter()
-                    .map(|value| json_value(value, depth))
-                    .collect::<Result<_, String>>()?,
-            )
-        }
-    })
-}
-
-fn json_number(number: f64) -> Result<Value, String> {
-    /// Up to it every whole number is itself as a double (2^53).
-    const WHOLE: f64 = 9_007_199_254_740_992.0;
-    if number.fract() == 0.0
-        && number.abs() <= WHOLE
-        && !(number == 0.0 && number.is_sign_negative())
-    {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "it is whole and within 2^53"
-        )]
-        return Ok(Value::from(number as i64));
-    }
-    Number::from_f64(number)
-        .map(Value::Number)
-        .ok_or_else(|| "must not contain NaN or an infinity".into())
-}
-
-/// The inverse of [`canonical`]. Text that is no JSON object is none of ours: a
-/// screen is better served without `data` than not at all.
-fn wire_data(data: &Data) -> Option<Struct> {
-    match serde_json::from_str(data.as_str()) {
-        Ok(Value::Object(object)) => Some(wire_object(object)),
-        _ => None,
-    }
-}
-
-fn wire_object(object: Map<String, Value>) -> Struct {
-    Struct {
-        fields: object
-            .into_iter()
-            .map(|(key, value)| (key, wire_value(value)))
-            .collect(),
-    }
-}
-
-fn wire_value(value: Value) -> prost_types::Value {
-    let kind = match value {
-        Value::Null => Kind::NullValue(0),
-        Value::Bool(value) => Kind::BoolValue(value),
-        Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
-        Value::String(text) => Kind::StringValue(text),
-        Value::Array(values) => Kind::ListValue(ListValue {
-            values: values.into_iter().map(wire_value).collect(),
-        }),
-        Value::Object(object) => Kind::StructValue(wire_object(object)),
-    };
-    prost_types::Value { kind: Some(kind) }
-}
-
-/// Checks a `MarkRead`.
-pub fn mark_read(request: &proto::MarkReadRequest) -> Result<Vec<Uuid>, Status> {
-    let ids = &request.notification_ids;
-    let most = config::MAX_MARK_READ_IDS;
-    if ids.is_empty() || ids.len() > most {
-        let problem = format!("must have 1 to {most} ids, has {}", ids.len());
-        return Err(invalid("notification_ids", &problem));
-    }
+/// Checks what a verb selects.
+fn selection(
+    ids: &[String],
+    about: Option<proto::About>,
+    through: Option<proto::Through>,
+) -> Result<Selection, Status> {
     let mut wrong = Violations::default();
-    let parsed = ids
-        .iter()
-        .enumerate()
-        .filter_map(|(index, id)| {
-            // Only the hyphenated form: what `Uuid` also reads is never sent.
-            let id = Uuid::try_parse(id).ok().filter(|_| id.len() == 36);
-            if id.is_none() {
-                wrong.add(format!("notification_ids[{index}]"), "must be a UUID");
+    let selection = match (ids, about, through) {
+        ([], None, None) => {
+            let problem = "is required: 1 to 500 ids; or about, or through";
+            return Err(invalid("notification_ids", problem));
+        }
+        (ids, None, None) => Selection::Ids(wrong.ids(ids)),
+        ([], Some(about), None) => {
+            let most = config::MAX_ENTITY_BYTES;
+            Selection::About {
+                entity_type: wrong.text("about.entity_type", about.entity_type, 1, most),
+                entity_id: wrong.text("about.entity_id", about.entity_id, 1, most),
             }
-            id
-        })
-        .collect();
+        }
+        ([], None, Some(through)) => {
+            if through.types.len() > config::MAX_TYPES {
+                let problem = format!("must have at most {} types", config::MAX_TYPES);
+                wrong.add("through.types", problem);
+            }
+            let types = (0..).zip(through.types).map(|(index, kind)| {
+                let field = format!("through.types[{index}]");
+                wrong.text(&field, kind, 1, config::MAX_TYPE_BYTES)
+            });
+            let types = types.collect();
+            Selection::Through {
+                revision: Revision::new(through.revision),
+                epoch: wrong.epoch("through.epoch", &through.epoch),
+                types,
+            }
+        }
+        _ => {
+            let problem = "is one of three ways to select: give notification_ids, about or through";
+            return Err(invalid("notification_ids", problem));
+        }
+    };
     wrong.none()?;
-    Ok(parsed)
+    Ok(selection)
+}
+
+/// Checks a `MarkSeen`: the sequence, and the epoch that it was learned in.
+pub fn mark_seen(request: &proto::MarkSeenRequest) -> Result<(Revision, Epoch), Status> {
+    let mut wrong = Violations::default();
+    let epoch = wrong.epoch("epoch", &request.epoch);
+    wrong.none()?;
+    Ok((Revision::new(request.through_sequence), epoch))
 }
 
 /// Checks a `GetRecent`.
@@ -393,24 +363,13 @@ fn inbox_tag(inbox: &InboxKey) -> u64 {
 /// Checks a `Subscribe`.
 pub fn resume(request: &proto::SubscribeRequest) -> Result<Resume, Status> {
     let mut wrong = Violations::default();
-    let epoch = request.epoch.as_deref().map(|epoch| {
-        wrong.text("epoch", epoch.to_owned(), 1, 64);
-        Epoch::new(epoch)
-    });
+    let epoch = request.epoch.as_deref();
+    let epoch = epoch.map(|epoch| wrong.epoch("epoch", epoch));
     wrong.none()?;
     Ok(Resume {
         after_revision: request.after_revision.map(Revision::new),
         epoch,
     })
-}
-
-/// A moment on the wire.
-pub fn wire_time(time: Timestamp) -> prost_types::Timestamp {
-    let micros = time.as_micros();
-    prost_types::Timestamp {
-        seconds: micros.div_euclid(1_000_000),
-        nanos: i32::try_from(micros.rem_euclid(1_000_000)).unwrap_or(0) * 1000,
-    }
 }
 
 /// A moment of the wire, rounded down to microseconds: what was created after
@@ -423,34 +382,6 @@ fn model_time(time: &prost_types::Timestamp) -> Option<Timestamp> {
         .then(|| Timestamp::from_micros(time.seconds * 1_000_000 + i64::from(time.nanos / 1000)))
 }
 
-/// A length of time on the wire.
-fn wire_duration(duration: Duration) -> prost_types::Duration {
-    prost_types::Duration {
-        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0),
-    }
-}
-
-/// A notification on the wire.
-pub fn notification(notification: &Notification) -> proto::Notification {
-    let content = &notification.content;
-    proto::Notification {
-        id: notification.id.to_string(),
-        sequence: notification.sequence.get(),
-        revision: notification.revision.get(),
-        r#type: content.kind.clone(),
-        title: content.title.clone(),
-        body: content.body.clone(),
-        entity_type: content.entity_type.clone(),
-        entity_id: content.entity_id.clone(),
-        action_url: content.action_url.clone(),
-        data: content.data.as_ref().and_then(wire_data),
-        created_at: Some(wire_time(notification.created_at)),
-        read_at: notification.read_at.map(wire_time),
-        archived_at: notification.archived_at.map(wire_time),
-    }
-}
-
 /// As many of `rows` as fit into a page of so many bytes, at least one. The store
 /// counts the bytes of what it keeps; `data` takes more on the wire, where a
 /// number has eleven.
@@ -459,7 +390,7 @@ pub fn page(rows: &[Notification], most_bytes: usize) -> Vec<proto::Notification
     const REST_BYTES: usize = 256;
     let mut bytes = REST_BYTES;
     let mut page = Vec::with_capacity(rows.len());
-    for row in rows.iter().map(notification) {
+    for row in rows.iter().map(wire::notification) {
         bytes += prost::encoding::message::encoded_len(1, &row);
         if bytes > most_bytes && !page.is_empty() {
             break;
@@ -469,16 +400,11 @@ pub fn page(rows: &[Notification], most_bytes: usize) -> Vec<proto::Notification
     page
 }
 
-/// A message of a feed, encoded. A live event is encoded by the first feed that
-/// sends it, and shared by the others.
+/// A message of a feed, encoded. A live event was, when it was committed.
 pub fn message(message: &Message) -> encoded::SubscribeResponse {
     let event = match &message.event {
         Event::Live(live) => {
-            let bytes = live
-                .event()
-                .encoded
-                .get_or_init(|| live_bytes(live.event()));
-            return encoded::SubscribeResponse::from_bytes(bytes.clone());
+            return encoded::SubscribeResponse::from_bytes(live.event().message.clone());
         }
         Event::Connected {
             epoch,
@@ -486,45 +412,28 @@ pub fn message(message: &Message) -> encoded::SubscribeResponse {
             token_expires_at,
         } => subscribe_response::Event::Connected(proto::Connected {
             epoch: epoch.as_str().to_owned(),
-            heartbeat_interval: Some(wire_duration(*heartbeat_interval)),
-            token_expires_at: Some(wire_time(*token_expires_at)),
+            heartbeat_interval: Some(wire::duration(*heartbeat_interval)),
+            token_expires_at: Some(wire::time(*token_expires_at)),
         }),
-        Event::Row(row) => subscribe_response::Event::Notification(notification(row)),
+        Event::Notification(row) => {
+            subscribe_response::Event::Notification(wire::notification(row))
+        }
+        Event::Removed(row) => {
+            subscribe_response::Event::Changed(wire::changed(std::slice::from_ref(row)))
+        }
         Event::CaughtUp => subscribe_response::Event::CaughtUp(proto::CaughtUp {}),
         Event::Heartbeat => subscribe_response::Event::Heartbeat(proto::Heartbeat {}),
         Event::Reset { epoch } => subscribe_response::Event::Reset(proto::Reset {
             epoch: epoch.as_str().to_owned(),
         }),
         Event::Reconnect { after } => subscribe_response::Event::Reconnect(proto::Reconnect {
-            after: Some(wire_duration(*after)),
+            after: Some(wire::duration(*after)),
         }),
     };
     encoded::SubscribeResponse::new(&proto::SubscribeResponse {
         position: message.position.get(),
-        revision: message.revision.get(),
-        unread_count: message.unread_count,
-        replayed: message.replayed,
+        head: Some(wire::head(&message.head)),
+        ring: message.ring,
         event: Some(event),
     })
-}
-
-fn live_bytes(event: &InboxEvent) -> Bytes {
-    let change = match &event.change {
-        Change::Created(created) => subscribe_response::Event::Notification(notification(created)),
-        Change::MarkedRead {
-            notification_ids,
-            read_at,
-        } => subscribe_response::Event::MarkedRead(proto::MarkedRead {
-            notification_ids: notification_ids.iter().map(Uuid::to_string).collect(),
-            read_at: Some(wire_time(*read_at)),
-        }),
-    };
-    let response = proto::SubscribeResponse {
-        position: event.revision.get(),
-        revision: event.revision.get(),
-        unread_count: event.unread_count,
-        replayed: false,
-        event: Some(change),
-    };
-    response.encode_to_vec().into()
 }

@@ -128,7 +128,7 @@ pub fn of(error: &inbox::Error) -> Status {
             ErrorReason::QueueFull,
             error.to_string(),
         ),
-        inbox::Error::TooManyMarks => passing(
+        inbox::Error::TooManyEdits => passing(
             Code::ResourceExhausted,
             ErrorReason::TooManyCalls,
             error.to_string(),
@@ -138,6 +138,16 @@ pub fn of(error: &inbox::Error) -> Status {
             Code::ResourceExhausted,
             ErrorReason::TooManyStreams,
             error.to_string(),
+        ),
+        inbox::Error::Mismatch => new(
+            Code::AlreadyExists,
+            ErrorReason::IdempotencyMismatch,
+            "idempotency_key: was used for this inbox with another content",
+        ),
+        inbox::Error::PositionInvalid => new(
+            Code::FailedPrecondition,
+            ErrorReason::PositionInvalid,
+            "the position is of another epoch, or above the head: load anew",
         ),
         inbox::Error::Store(error) => of_store(error),
     }

@@ -21,14 +21,15 @@ use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Error, Inbox};
+use super::{Error, Inboxes};
 use crate::{
     clock::Timestamp,
     hub::{Received, Subscription},
     metrics,
-    model::{Epoch, InboxEvent, InboxKey, Notification, Revision, Run},
+    model::{Epoch, Head, InboxKey, Notification, Revision, Row},
     sabotage::{self, Sabotage},
     store::{self, Changes, Cursor, Snapshot},
+    wire::{self, LiveEvent, LiveRun},
 };
 
 /// How long a run that is ahead waits for the one between. Runs of one inbox are
@@ -52,12 +53,10 @@ pub struct Resume {
 pub struct Message {
     /// What was delivered with this message: where to resume.
     pub position: Revision,
-    /// The revision of the head that the count belongs to.
-    pub revision: Revision,
-    /// The unread count at that revision.
-    pub unread_count: u32,
-    /// Whether the client has it already or catches up on it: badge yes, ring no.
-    pub replayed: bool,
+    /// The inbox.
+    pub head: Head,
+    /// Whether it is new and to be heard.
+    pub ring: bool,
     /// What happened.
     pub event: Event,
 }
@@ -75,9 +74,11 @@ pub enum Event {
         token_expires_at: Timestamp,
     },
     /// A row of a replay or a heal, in its present state.
-    Row(Notification),
+    Notification(Notification),
+    /// A row of a replay or a heal that was removed.
+    Removed(Row),
     /// A live event; the run is shared by all feeds of the room.
-    Live(LiveEvent),
+    Live(Live),
     /// The end of a replay or a heal.
     CaughtUp,
     /// Nothing happened.
@@ -96,14 +97,14 @@ pub enum Event {
 
 /// One event of a run that is shared by all feeds of a room.
 #[derive(Clone, Debug)]
-pub struct LiveEvent {
-    run: Arc<Run>,
+pub struct Live {
+    run: Arc<LiveRun>,
     index: usize,
 }
 
-impl LiveEvent {
+impl Live {
     /// The event.
-    pub fn event(&self) -> &InboxEvent {
+    pub fn event(&self) -> &LiveEvent {
         &self.run[self.index]
     }
 }
@@ -150,10 +151,11 @@ impl CatchUp {
     /// Whether the client has this row, or catches up on it: what is new to a
     /// stream that was live rings, once. A row that changed between two pages comes
     /// again, unless it was still to come.
-    fn repeats(&self, row: &Notification) -> bool {
-        let came_before = |head| row.revision > head && row.sequence <= self.cursor.revision;
+    fn repeats(&self, row: &Row) -> bool {
+        let rings_at = row.ring_revision;
+        let came_before = |head| row.revision > head && rings_at <= self.cursor.revision;
         self.healed_from
-            .is_none_or(|former| row.sequence <= former || self.first_head.is_some_and(came_before))
+            .is_none_or(|former| rings_at <= former || self.first_head.is_some_and(came_before))
     }
 }
 
@@ -168,23 +170,23 @@ struct Away {
 
 /// The feed of one stream. Dropping it leaves the room.
 pub struct Feed {
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inboxes>,
     subscription: Subscription,
     /// Whether a message was taken: the first is `connected`.
     is_connected: bool,
     /// What the last message said.
     position: Revision,
-    /// The head that the last message carried: revision and unread count.
-    said: (Revision, u32),
+    /// The head that the last message carried.
+    said: Head,
     epoch: Epoch,
     expires_at: Timestamp,
     phase: Phase,
     /// Messages that are ready, at most a page.
     ready: VecDeque<Message>,
     /// A live run of which messages from this index on are ready.
-    run: Option<(Arc<Run>, usize)>,
+    run: Option<(Arc<LiveRun>, usize)>,
     /// Runs that are ahead of the position.
-    ahead: Vec<Arc<Run>>,
+    ahead: Vec<Arc<LiveRun>>,
     /// The highest revision that is known to be committed, if it is above the
     /// position, and since when.
     known: Revision,
@@ -200,7 +202,7 @@ pub struct Feed {
 impl Feed {
     /// Joins the room of `key`, then reads its head.
     pub(super) async fn open(
-        inbox: Arc<Inbox>,
+        inbox: Arc<Inboxes>,
         key: &InboxKey,
         resume: Resume,
         expires_at: Timestamp,
@@ -225,7 +227,7 @@ impl Feed {
             subscription,
             is_connected: false,
             position: after_revision.unwrap_or(snapshot.head.revision),
-            said: (snapshot.head.revision, snapshot.head.unread_count),
+            said: snapshot.head,
             epoch: epoch.unwrap_or_else(|| snapshot.epoch.clone()),
             expires_at,
             phase: Phase::Live,
@@ -260,7 +262,7 @@ impl Feed {
             return;
         }
         if self.position == snapshot.head.revision {
-            self.say(self.position, snapshot, true, Event::CaughtUp);
+            self.say(self.position, snapshot, false, Event::CaughtUp);
         } else {
             self.catch_up(None, snapshot.head.revision);
         }
@@ -315,16 +317,16 @@ impl Feed {
         }
         let (run, index) = self.run.take()?;
         let event = &run[index];
-        let (position, unread_count) = (event.revision, event.unread_count);
+        let head = event.head;
+        let ring = event.created_at.is_some();
         if index + 1 < run.len() {
             self.run = Some((run.clone(), index + 1));
         }
         Some(Message {
-            position,
-            revision: position,
-            unread_count,
-            replayed: false,
-            event: Event::Live(LiveEvent { run, index }),
+            position: head.revision,
+            head,
+            ring,
+            event: Event::Live(Live { run, index }),
         })
     }
 
@@ -332,18 +334,16 @@ impl Feed {
     fn delivered(&mut self, message: Message) -> Message {
         self.is_connected = true;
         self.position = message.position;
-        self.said = (message.revision, message.unread_count);
+        self.said = message.head;
         self.last_message = Instant::now();
         message
     }
 
-    fn say(&mut self, position: Revision, snapshot: &Snapshot, replayed: bool, event: Event) {
-        let (revision, unread_count) = (snapshot.head.revision, snapshot.head.unread_count);
+    fn say(&mut self, position: Revision, snapshot: &Snapshot, ring: bool, event: Event) {
         self.ready.push_back(Message {
             position,
-            revision,
-            unread_count,
-            replayed,
+            head: snapshot.head,
+            ring,
             event,
         });
     }
@@ -362,9 +362,8 @@ impl Feed {
         let delay = self.inbox.drain_delay.get().copied().unwrap_or_default();
         Message {
             position: self.position,
-            revision: self.said.0,
-            unread_count: self.said.1,
-            replayed: false,
+            head: self.said,
+            ring: false,
             event: Event::Reconnect {
                 after: delay + self.inbox.random.up_to(spread),
             },
@@ -378,7 +377,7 @@ impl Feed {
             "epoch"
         } else if self.position > snapshot.head.revision {
             "above_head"
-        } else if self.position < snapshot.head.floor {
+        } else if self.position < snapshot.floor {
             "below_floor"
         } else {
             return false;
@@ -530,8 +529,8 @@ impl Feed {
         match page.rows.last() {
             Some(last) if page.next.is_some() => {
                 let cursor = Cursor {
-                    revision: last.revision,
-                    sequence: last.sequence,
+                    revision: last.row.revision,
+                    sequence: last.row.sequence,
                 };
                 let head = first_head.unwrap_or(page.snapshot.head.revision);
                 self.phase = Phase::CatchUp(CatchUp {
@@ -548,7 +547,7 @@ impl Feed {
                 {
                     snapshot = later;
                 }
-                self.say(snapshot.head.revision, &snapshot, true, Event::CaughtUp);
+                self.say(snapshot.head.revision, &snapshot, false, Event::CaughtUp);
                 self.phase = Phase::Live;
             }
         }
@@ -559,14 +558,21 @@ impl Feed {
             metrics::lag_healed(page.rows.len());
         }
         let mut position = self.position;
+        let seen_through = page.snapshot.head.seen_through;
         let mut rows = page.rows.iter().peekable();
-        while let Some(row) = rows.next() {
-            let next = rows.peek().map(|row| row.revision).or(page.next);
+        while let Some(notification) = rows.next() {
+            let row = notification.row;
+            let next = rows.peek().map(|next| next.row.revision).or(page.next);
             if next != Some(row.revision) {
                 position = row.revision;
             }
-            let replayed = catch_up.repeats(row);
-            self.say(position, &page.snapshot, replayed, Event::Row(row.clone()));
+            let is_new = !catch_up.repeats(&row);
+            let event = match row.state.removed {
+                Some(_) => Event::Removed(row),
+                None => Event::Notification(notification.clone()),
+            };
+            let ring = is_new && row.is_unseen(seen_through);
+            self.say(position, &page.snapshot, ring, event);
         }
     }
 
@@ -614,8 +620,8 @@ impl Feed {
         self.known = self.known.max(revision);
     }
 
-    fn receive(&mut self, run: Arc<Run>) {
-        self.learn(run.last().map_or(Revision::ZERO, |last| last.revision));
+    fn receive(&mut self, run: Arc<LiveRun>) {
+        self.learn(wire::last_revision(&run));
         self.ahead.push(run);
         if self.ahead.len() > self.inbox.feeds.room_capacity {
             self.heal(self.known);
@@ -626,16 +632,15 @@ impl Feed {
     /// forgets those that are behind it.
     fn follow(&mut self) {
         let position = self.position;
-        self.ahead
-            .retain(|run| run.last().is_some_and(|last| last.revision > position));
+        self.ahead.retain(|run| wire::last_revision(run) > position);
         let next = position.next();
-        let follows = |run: &Arc<Run>| {
+        let follows = |run: &Arc<LiveRun>| {
             sabotage::is(Sabotage::IgnoreLag)
-                || run.first().is_some_and(|first| first.revision <= next)
+                || run.first().is_some_and(|first| first.head.revision <= next)
         };
         if let Some(at) = self.ahead.iter().position(follows) {
             let run = self.ahead.swap_remove(at);
-            let index = run.partition_point(|event| event.revision <= position);
+            let index = run.partition_point(|event| event.head.revision <= position);
             self.run = Some((run, index));
         }
         if self.ahead.is_empty() {

@@ -28,9 +28,9 @@ use crate::{
     clock::{Clock, Timestamp},
     config::WriterSettings,
     metrics,
-    model::{InboxKey, Run},
+    model::{InboxKey, NewNotification, Run},
     sabotage::{self, Sabotage},
-    store::{self, Committed, Mutation, Outcome, Store},
+    store::{self, Committed, Edited, Mismatch, Mutation, Outcome, Sent, Store},
 };
 use queue::{Answer, Queue};
 
@@ -87,11 +87,27 @@ impl Writer {
         &self.queues[lane]
     }
 
+    /// Sends; see `write`.
+    pub async fn send(&self, new: NewNotification) -> Result<Sent, Error> {
+        match self.write(Mutation::Send(new)).await? {
+            Outcome::Sent(sent) => sent.map_err(|Mismatch| Error::Mismatch),
+            Outcome::Edited(_) => Err(store::Error::unexpected_outcome().into()),
+        }
+    }
+
+    /// Changes what is there; see `write`.
+    pub async fn edit(&self, mutation: Mutation) -> Result<Edited, Error> {
+        match self.write(mutation).await? {
+            Outcome::Edited(edited) => Ok(edited),
+            Outcome::Sent(_) => Err(store::Error::unexpected_outcome().into()),
+        }
+    }
+
     /// Queues `mutation`, and answers when it is committed and published.
     ///
     /// Where too many wait it is refused at once: [`Error::QueueFull`],
-    /// [`Error::TooManyMarks`]. Cancel safe: once it is queued it is committed.
-    pub async fn write(&self, mutation: Mutation) -> Result<Outcome, Error> {
+    /// [`Error::TooManyEdits`]. Cancel safe: once it is queued it is committed.
+    async fn write(&self, mutation: Mutation) -> Result<Outcome, Error> {
         let (answer, answered) = oneshot::channel();
         self.queue(mutation.inbox()).put(mutation, answer)?;
         Ok(answered.await.map_err(|_| Error::Closed)??)
@@ -200,8 +216,8 @@ impl Lane {
             .outcomes
             .iter()
             .filter_map(|outcome| match outcome {
-                Outcome::Sent { head, .. } => Some(head.last_created_at),
-                Outcome::MarkedRead { .. } | Outcome::Mismatch => None,
+                Outcome::Sent(Ok(sent)) => Some(sent.notification.created_at),
+                Outcome::Sent(Err(Mismatch)) | Outcome::Edited(_) => None,
             });
         let ahead = newest.max().map_or(Duration::ZERO, |time| time.since(now));
         if ahead > AHEAD && self.warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
@@ -240,7 +256,7 @@ impl Lane {
     fn publish(&self, runs: Vec<(InboxKey, Run)>) {
         for (inbox, run) in runs {
             metrics::published(run.len());
-            self.bus.publish(&inbox, Arc::new(run));
+            self.bus.publish(&inbox, &run);
         }
     }
 }

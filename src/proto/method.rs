@@ -31,6 +31,7 @@ macro_rules! methods {
 methods![
     SendInApp,
     MarkRead,
+    MarkSeen,
     GetUnreadCount,
     GetRecent,
     Subscribe,

@@ -2,7 +2,7 @@
 //! is slow or away when it is told.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -14,17 +14,19 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Snapshot, Store,
-    plan::{self, Before, Fingerprint, Keyed},
+    Changes, Committed, Cursor, Edit, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
+    Snapshot, Store, Which,
+    plan::{self, Before, Fingerprint, Keyed, RowWrite, StoredHead},
+    selection::Walk,
 };
 use crate::{
     clock::Timestamp,
-    model::{Epoch, Head, InboxKey, Notification, Revision},
+    model::{Epoch, InboxKey, Notification, Revision},
 };
 
 #[derive(Default)]
 struct Inbox {
-    head: Head,
+    stored: StoredHead,
     /// By their sequences.
     rows: BTreeMap<Revision, Row>,
 }
@@ -85,7 +87,8 @@ impl Memory {
     fn snapshot(&self, inbox: Option<&Inbox>) -> Snapshot {
         Snapshot {
             epoch: self.epoch.lock().unwrap().clone(),
-            head: inbox.map(|inbox| inbox.head).unwrap_or_default(),
+            head: inbox.map(|inbox| inbox.stored.head).unwrap_or_default(),
+            floor: Revision::ZERO,
         }
     }
 }
@@ -108,7 +111,7 @@ fn page<'a>(
 
 fn changed_after(inbox: Option<&Inbox>, cursor: Cursor) -> Vec<&Notification> {
     let rows = inbox.into_iter().flat_map(|inbox| inbox.rows.values());
-    let at = |row: &Notification| (row.revision, row.sequence);
+    let at = |row: &Notification| (row.row.revision, row.row.sequence);
     let mut changed: Vec<_> = rows
         .map(|row| &row.notification)
         .filter(|row| at(row) > (cursor.revision, cursor.sequence))
@@ -126,13 +129,10 @@ impl Store for Memory {
             let Some(inbox) = inboxes.get(key) else {
                 continue;
             };
-            before.heads.insert(key.clone(), inbox.head);
-            let unread = inbox.rows.values().map(|row| &row.notification);
-            let unread: HashSet<_> = unread
-                .filter(|row| row.is_unread())
-                .map(|row| row.id)
-                .collect();
-            before.unread.insert(key.clone(), unread);
+            before.heads.insert(key.clone(), inbox.stored);
+            let rows = inbox.rows.values().map(|row| row.notification.row);
+            let rows = rows.map(|row| (row.id, row));
+            before.rows.insert(key.clone(), rows.collect());
             let keyed = inbox.rows.values().filter_map(|row| {
                 let (key, fingerprint) = row.keyed.clone()?;
                 let notification = row.notification.clone();
@@ -144,24 +144,38 @@ impl Store for Memory {
             });
             before.keyed.insert(key.clone(), keyed.collect());
         }
-        let plan = plan::plan(batch, before, now);
-        for insert in plan.inserts {
-            let row = Row {
-                notification: insert.notification,
-                keyed: insert.keyed,
-            };
-            let inbox = inboxes.entry(insert.inbox).or_default();
-            inbox.rows.insert(row.notification.sequence, row);
+        for (key, through) in plan::seen(batch) {
+            let rows = inboxes
+                .get(key)
+                .into_iter()
+                .flat_map(|inbox| inbox.rows.values());
+            let unseen = rows.filter(|row| row.notification.row.is_unseen(through));
+            let unseen = u32::try_from(unseen.count()).unwrap_or(u32::MAX);
+            before.unread_above.insert((key.clone(), through), unseen);
         }
-        for mark in plan.marks {
-            let rows = inboxes.entry(mark.inbox).or_default().rows.values_mut();
-            for row in rows.filter(|row| row.notification.id == mark.id) {
-                row.notification.revision = mark.revision;
-                row.notification.read_at = Some(mark.read_at);
+        let plan = plan::plan(batch, before, now);
+        for ((key, sequence), write) in plan.rows {
+            let rows = &mut inboxes.entry(key).or_default().rows;
+            match write {
+                RowWrite::Insert {
+                    notification,
+                    keyed,
+                } => {
+                    let row = Row {
+                        notification,
+                        keyed,
+                    };
+                    rows.insert(sequence, row);
+                }
+                RowWrite::Update { row, .. } => {
+                    let held = rows.get_mut(&sequence);
+                    held.into_iter()
+                        .for_each(|held| held.notification.row = row);
+                }
             }
         }
-        for (key, head) in plan.heads {
-            inboxes.entry(key).or_default().head = head;
+        for (key, stored) in plan.heads {
+            inboxes.entry(key).or_default().stored = stored;
         }
         Ok(plan.committed)
     }
@@ -188,7 +202,7 @@ impl Store for Memory {
         Ok(Changes {
             snapshot: self.snapshot(inbox),
             rows,
-            next: next.map(|row| row.revision),
+            next: next.map(|next| next.row.revision),
         })
     }
 
@@ -212,10 +226,10 @@ impl Store for Memory {
             .into_iter()
             .flat_map(|inbox| inbox.rows.values().rev());
         let rows = rows.map(|row| &row.notification).filter(|row| {
-            row.archived_at.is_none()
+            row.row.state.is_in_inbox()
                 && query.since.is_none_or(|since| row.created_at > since)
-                && query.before.is_none_or(|before| row.sequence < before)
-                && (row.read_at.is_none() || !query.unread_only)
+                && query.before.is_none_or(|before| row.row.sequence < before)
+                && (row.row.state.read_at.is_none() || !query.unread_only)
         });
         let (rows, next) = page(rows, query.limit);
         Ok(Recent {
@@ -225,18 +239,36 @@ impl Store for Memory {
         })
     }
 
-    async fn unread_of(
+    async fn select(
         &self,
         key: &InboxKey,
-        ids: &[Uuid],
-    ) -> Result<(Snapshot, HashSet<Uuid>), Error> {
+        which: &Which,
+        edit: Edit,
+        after: Revision,
+    ) -> Result<Selected, Error> {
         self.read().await;
         let inboxes = self.inboxes()?;
         let inbox = inboxes.get(key);
+        let mut walk = Walk::new(which, edit);
         let rows = inbox.into_iter().flat_map(|inbox| inbox.rows.values());
-        let unread = rows.map(|row| &row.notification);
-        let unread = unread.filter(|row| row.is_unread() && ids.contains(&row.id));
-        Ok((self.snapshot(inbox), unread.map(|row| row.id).collect()))
+        for Row { notification, .. } in rows {
+            let Notification { row, content, .. } = notification;
+            let is_candidate = match which {
+                Which::Ids(ids) => ids.contains(&row.id),
+                Which::About {
+                    entity_type,
+                    entity_id,
+                } => {
+                    content.entity_type.as_ref() == Some(entity_type)
+                        && content.entity_id.as_ref() == Some(entity_id)
+                }
+                Which::Through { .. } => true,
+            };
+            if is_candidate && row.sequence > after && walk.look(row, &content.kind).is_break() {
+                break;
+            }
+        }
+        Ok(walk.selected(self.snapshot(inbox)))
     }
 
     async fn database_id(&self) -> Result<Uuid, Error> {

@@ -8,7 +8,7 @@ mod connections;
 mod statements;
 mod url;
 
-use std::{collections::HashSet, sync::atomic::AtomicUsize, time::Duration};
+use std::{sync::atomic::AtomicUsize, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
@@ -22,9 +22,10 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
-    Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Sharing, Snapshot,
-    Store,
-    rows::{self, columns, integer},
+    Changes, Committed, Cursor, Edit, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
+    Sharing, Snapshot, Store, Which,
+    rows::{self, columns, head_columns, integer, row_columns},
+    selection::{MOST_WALKED, Walk},
 };
 use crate::{
     clock::Timestamp,
@@ -54,20 +55,27 @@ const MIGRATE_TIMEOUT: Duration = Duration::from_secs(300);
 
 type PgQuery = Query<'static, Engine, PgArguments>;
 
-const SNAPSHOTS: &str = "SELECT d.epoch, i.revision AS head_revision, i.unread_count, i.floor, \
-     i.last_created_at FROM unnest($1::text[], $2::text[]) WITH ORDINALITY \
+const SNAPSHOTS: &str = concat!(
+    "SELECT d.epoch, ",
+    head_columns!(),
+    " FROM unnest($1::text[], $2::text[]) WITH ORDINALITY \
      AS w (organization_id, user_id, place) JOIN doorbell AS d ON d.id = 1 \
      LEFT JOIN inboxes AS i \
-     ON i.organization_id = w.organization_id AND i.user_id = w.user_id ORDER BY w.place";
+     ON i.organization_id = w.organization_id AND i.user_id = w.user_id ORDER BY w.place"
+);
 
 /// A page with its head and epoch in one statement, so in one snapshot. An inbox
 /// without a head row, and a page without rows, are nulls.
 macro_rules! page {
     ($filter:expr, $order:literal, $limit:literal) => {
+        page!(columns!(), $filter, $order, $limit)
+    };
+    ($columns:expr, $filter:expr, $order:literal, $limit:literal) => {
         concat!(
-            "SELECT d.epoch, i.revision AS head_revision, i.unread_count, i.floor, \
-             i.last_created_at, ",
-            columns!(),
+            "SELECT d.epoch, ",
+            head_columns!(),
+            ", ",
+            $columns,
             " FROM doorbell AS d LEFT JOIN inboxes AS i \
              ON i.organization_id = $1 AND i.user_id = $2 \
              LEFT JOIN (SELECT * FROM notifications AS n \
@@ -93,7 +101,7 @@ macro_rules! recent {
     ($filter:literal) => {
         page!(
             concat!(
-                "sequence < $3 AND archived_at IS NULL AND (SELECT last_created_at FROM inboxes \
+                "sequence < $3 AND archived_at IS NULL AND removed_at IS NULL AND (SELECT last_created_at FROM inboxes \
                  WHERE organization_id = $1 AND user_id = $2) > $5",
                 $filter
             ),
@@ -108,11 +116,28 @@ const RECENT_UNREAD: &str = recent!(" AND read_at IS NULL");
 const COUNT_CHANGES: &str = "SELECT count(*) FROM (SELECT 1 FROM notifications \
      WHERE organization_id = $1 AND user_id = $2 AND revision > $3 LIMIT $4) AS n";
 
-const UNREAD_OF: &str = "SELECT d.epoch, i.revision AS head_revision, i.unread_count, i.floor, \
-     i.last_created_at, n.id FROM doorbell AS d \
-     LEFT JOIN inboxes AS i ON i.organization_id = $1 AND i.user_id = $2 \
-     LEFT JOIN notifications AS n ON n.organization_id = $1 AND n.user_id = $2 \
-     AND n.id = ANY($3) AND n.read_at IS NULL AND n.archived_at IS NULL WHERE d.id = 1";
+/// Rows without their contents, by their sequence: those of ids, those about a thing,
+/// and unread ones.
+macro_rules! walk {
+    ($filter:literal, $limit:literal) => {
+        page!(
+            concat!(row_columns!(), ", n.type"),
+            concat!("sequence > $3 AND ", $filter),
+            "n.sequence",
+            $limit
+        )
+    };
+}
+
+const OF_IDS: &str = walk!("id = ANY($5)", "$4");
+const ABOUT: &str = walk!(
+    "entity_type = $5 AND entity_id = $6 AND archived_at IS NULL AND removed_at IS NULL",
+    "$4"
+);
+const UNREAD: &str = walk!(
+    "read_at IS NULL AND archived_at IS NULL AND removed_at IS NULL",
+    "$4"
+);
 
 const CHECK: &str = "SELECT pg_is_in_recovery() \
      OR current_setting('default_transaction_read_only')::boolean AS is_read_only \
@@ -431,6 +456,10 @@ fn migrator() -> Migrator {
             "commits",
             include_str!("../../migrations/postgres/0003_commits.sql"),
         ),
+        (
+            "state and heads",
+            include_str!("../../migrations/postgres/0004_state_and_heads.sql"),
+        ),
     ]);
     // A newer version may have migrated already, see `oldest_schema`.
     migrator.set_ignore_missing(true);
@@ -571,7 +600,7 @@ impl Store for Postgres {
         Ok(Changes {
             snapshot,
             rows,
-            next: next.map(|row| row.revision),
+            next: next.map(|next| next.row.revision),
         })
     }
 
@@ -620,18 +649,35 @@ impl Store for Postgres {
         })
     }
 
-    async fn unread_of(
+    async fn select(
         &self,
         inbox: &InboxKey,
-        ids: &[Uuid],
-    ) -> Result<(Snapshot, HashSet<Uuid>), Error> {
-        self.read(|connection| {
-            let query = self
-                .query(UNREAD_OF)
+        which: &Which,
+        edit: Edit,
+        after: Revision,
+    ) -> Result<Selected, Error> {
+        let most = i64::try_from(MOST_WALKED).unwrap_or(i64::MAX);
+        let walk = |statement| {
+            self.query(statement)
                 .bind(inbox.organization_id.as_str())
                 .bind(inbox.user_id.as_str())
-                .bind(ids.to_vec());
-            async move { rows::unread(&query.fetch_all(connection).await.map_err(failed)?) }.boxed()
+                .bind(integer(after))
+                .bind(most)
+        };
+        self.read(|connection| {
+            let query = match which {
+                Which::Ids(ids) => walk(OF_IDS).bind(ids.clone()),
+                Which::About {
+                    entity_type,
+                    entity_id,
+                } => walk(ABOUT)
+                    .bind(entity_type.clone())
+                    .bind(entity_id.clone()),
+                Which::Through { .. } => walk(UNREAD),
+            };
+            let rows = query.fetch(connection).map_err(failed);
+            let which = which.clone();
+            async move { rows::walk(rows, Walk::new(&which, edit)).await }.boxed()
         })
         .await
     }

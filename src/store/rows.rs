@@ -3,33 +3,54 @@
 //! Both schemas name and type their columns so that one reading serves them: text
 //! is text, a number 64 bits wide, a time a number of microseconds.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use futures_util::{Stream, TryStreamExt as _};
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;
 
 use super::{
-    Error, PageLimit, Snapshot,
-    plan::{Fingerprint, Keyed},
+    Error, PageLimit, Selected, Snapshot,
+    plan::{Fingerprint, Keyed, StoredHead},
+    selection::Walk,
 };
 use crate::{
     clock::Timestamp,
-    model::{Content, Data, Epoch, Head, InboxKey, Notification, Revision},
+    model::{
+        Content, Data, Epoch, Head, InboxKey, Notification, RemovalCause, Revision,
+        Row as InboxRow, RowState,
+    },
 };
+
+/// The columns of a row without its content, of the table `n`; for `concat!`.
+macro_rules! row_columns {
+    () => {
+        "n.organization_id, n.user_id, n.sequence, n.id, n.revision, n.ring_revision, n.read_at, \
+         n.archived_at, n.removed_at, n.removal_cause"
+    };
+}
+pub(super) use row_columns;
 
 /// The columns of a notification, of the table `n`; for `concat!`.
 macro_rules! columns {
     () => {
-        "n.organization_id, n.user_id, n.sequence, n.id, n.revision, n.type, n.title, n.body, \
-         n.entity_type, n.entity_id, n.action_url, n.data, n.sender, n.idempotency_key, \
-         n.fingerprint, n.created_at, n.read_at, n.archived_at"
+        concat!(
+            $crate::store::rows::row_columns!(),
+            ", n.type, n.title, n.body, n.entity_type, n.entity_id, n.action_url, n.data, \
+             n.sender, n.idempotency_key, n.fingerprint, n.created_at"
+        )
     };
 }
 pub(super) use columns;
 
-/// The columns of a notification, of the table `n`.
-pub(super) const COLUMNS: &str = columns!();
+/// The columns of a head, of the table `i`; for `concat!`.
+macro_rules! head_columns {
+    () => {
+        "i.revision AS head_revision, i.unread_count, i.unseen_count, i.seen_through, i.floor, \
+         i.last_created_at"
+    };
+}
+pub(super) use head_columns;
 
 /// A row of an engine, by the names of its columns; `None` is SQL's NULL.
 pub(super) trait Fields {
@@ -125,10 +146,25 @@ impl<'r> Columns<'r> {
             .map_err(|error| self.inconsistent(column, error))
     }
 
-    fn revision(&self, column: &'static str) -> Result<Revision, Error> {
+    pub(super) fn revision(&self, column: &'static str) -> Result<Revision, Error> {
         u64::try_from(self.number(column)?)
             .map(Revision::new)
             .map_err(|_| self.inconsistent(column, "must not be negative"))
+    }
+
+    pub(super) fn count(&self, column: &'static str) -> Result<u32, Error> {
+        u32::try_from(self.number(column)?)
+            .map_err(|_| self.inconsistent(column, "must have 32 bits"))
+    }
+
+    fn removal_cause(&self) -> Result<RemovalCause, Error> {
+        match self.number("removal_cause")? {
+            1 => Ok(RemovalCause::User),
+            2 => Ok(RemovalCause::Sender),
+            3 => Ok(RemovalCause::Expired),
+            4 => Ok(RemovalCause::Replaced),
+            other => Err(self.inconsistent("removal_cause", format!("{other} is none"))),
+        }
     }
 
     pub(super) fn id(&self) -> Result<Uuid, Error> {
@@ -147,15 +183,16 @@ impl<'r> Columns<'r> {
     }
 }
 
-/// The head of a row whose revision is in the column `revision`.
-pub(super) fn head(row: &dyn Fields, revision: &'static str) -> Result<Head, Error> {
+/// The head of a row.
+pub(super) fn head(row: &dyn Fields) -> Result<StoredHead, Error> {
     let columns = Columns::of(row, "inboxes");
-    let unread_count = u32::try_from(columns.number("unread_count")?)
-        .map_err(|_| columns.inconsistent("unread_count", "must have 32 bits"))?;
-    Ok(Head {
-        revision: columns.revision(revision)?,
-        unread_count,
-        floor: columns.revision("floor")?,
+    Ok(StoredHead {
+        head: Head {
+            revision: columns.revision("head_revision")?,
+            unread_count: columns.count("unread_count")?,
+            unseen_count: columns.count("unseen_count")?,
+            seen_through: columns.revision("seen_through")?,
+        },
         last_created_at: columns.time("last_created_at")?.unwrap_or_default(),
     })
 }
@@ -168,37 +205,47 @@ pub(super) fn snapshot(row: &dyn Fields) -> Result<Snapshot, Error> {
         .number("head_revision")
         .map_err(|error| columns.inconsistent("head_revision", error))?
         .is_some();
+    let epoch = Epoch::new(columns.text("epoch")?);
+    if !has_head {
+        return Ok(Snapshot {
+            epoch,
+            head: Head::default(),
+            floor: Revision::ZERO,
+        });
+    }
     Ok(Snapshot {
-        epoch: Epoch::new(columns.text("epoch")?),
-        head: if has_head {
-            head(row, "head_revision")?
-        } else {
-            Head::default()
+        epoch,
+        head: head(row)?.head,
+        floor: columns.revision("floor")?,
+    })
+}
+
+/// A row without its content.
+pub(super) fn row(row: &dyn Fields) -> Result<InboxRow, Error> {
+    let columns = Columns::of(row, "notifications");
+    let removed_at = columns.time("removed_at")?;
+    let removed = match removed_at {
+        Some(at) => Some((at, columns.removal_cause()?)),
+        None => None,
+    };
+    Ok(InboxRow {
+        id: columns.id()?,
+        sequence: columns.revision("sequence")?,
+        revision: columns.revision("revision")?,
+        ring_revision: columns.revision("ring_revision")?,
+        state: RowState {
+            read_at: columns.time("read_at")?,
+            archived_at: columns.time("archived_at")?,
+            removed,
         },
     })
 }
 
-/// The snapshot and the ids of rows, each with the snapshot beside it; an inbox
-/// without such a row has one without an id.
-pub(super) fn unread(rows: &[impl Fields]) -> Result<(Snapshot, HashSet<Uuid>), Error> {
-    let snapshot = snapshot(rows.first().ok_or_else(no_epoch)?)?;
-    let ids = rows.iter().map(|row| {
-        let columns = Columns::of(row, "notifications");
-        let id = row.uuid("id");
-        id.map_err(|error| columns.inconsistent("id", error))
-    });
-    let ids = ids
-        .filter_map(Result::transpose)
-        .collect::<Result<_, _>>()?;
-    Ok((snapshot, ids))
-}
-
-pub(super) fn notification(row: &dyn Fields) -> Result<Notification, Error> {
-    let columns = Columns::of(row, "notifications");
+/// A row with its content.
+pub(super) fn notification(fields: &dyn Fields) -> Result<Notification, Error> {
+    let columns = Columns::of(fields, "notifications");
     Ok(Notification {
-        id: columns.id()?,
-        sequence: columns.revision("sequence")?,
-        revision: columns.revision("revision")?,
+        row: row(fields)?,
         content: Arc::new(Content {
             kind: columns.text("type")?.to_owned(),
             title: columns.text("title")?.to_owned(),
@@ -210,9 +257,17 @@ pub(super) fn notification(row: &dyn Fields) -> Result<Notification, Error> {
         }),
         sender: columns.text("sender")?.into(),
         created_at: Timestamp::from_micros(columns.number("created_at")?),
-        read_at: columns.time("read_at")?,
-        archived_at: columns.time("archived_at")?,
     })
+}
+
+/// As the schema numbers it.
+pub(super) fn cause_number(cause: RemovalCause) -> i64 {
+    match cause {
+        RemovalCause::User => 1,
+        RemovalCause::Sender => 2,
+        RemovalCause::Expired => 3,
+        RemovalCause::Replaced => 4,
+    }
 }
 
 /// A row that was sent with an idempotency key: whose, the key, and the rest.
@@ -273,6 +328,35 @@ pub(super) async fn page<R: Fields>(
             None => return Ok((snapshot, page, None)),
         }
     }
+}
+
+/// Walks over rows without their contents, each with its type and the snapshot
+/// beside it.
+pub(super) async fn walk<R: Fields>(
+    mut rows: impl Stream<Item = Result<R, Error>> + Unpin,
+    mut walk: Walk<'_>,
+) -> Result<Selected, Error> {
+    let Some(mut fields) = rows.try_next().await? else {
+        return Err(no_epoch());
+    };
+    let snapshot = snapshot(&fields)?;
+    let is_empty = fields
+        .number("sequence")
+        .is_ok_and(|number| number.is_none());
+    if is_empty {
+        return Ok(walk.selected(snapshot));
+    }
+    loop {
+        let kind = Columns::of(&fields, "notifications").text("type")?;
+        if walk.look(&row(&fields)?, kind).is_break() {
+            break;
+        }
+        match rows.try_next().await? {
+            Some(next) => fields = next,
+            None => break,
+        }
+    }
+    Ok(walk.selected(snapshot))
 }
 
 /// How many rows to ask for: one more than fits tells whether the page ends

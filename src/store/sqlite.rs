@@ -12,7 +12,7 @@
 
 mod files;
 
-use std::{collections::HashSet, str::FromStr as _, sync::Arc, time::Duration};
+use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
@@ -29,13 +29,15 @@ use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::{
-    Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Snapshot, Store,
-    plan::{self, Before, Insert, Mark, Plan},
-    rows::{self, COLUMNS, Columns, integer},
+    Changes, Committed, Cursor, Edit, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
+    Snapshot, Store, Which,
+    plan::{self, Before, Changed, Made, Plan, StoredHead},
+    rows::{self, Columns, columns, head_columns, integer, row_columns},
+    selection::{MOST_WALKED, Walk},
 };
 use crate::{
     clock::Timestamp,
-    model::{Data, Epoch, Head, InboxKey, Notification, Revision},
+    model::{Data, Epoch, InboxKey, Notification, Revision, Row as InboxRow, RowState},
     random::Random,
     sabotage::{self, Sabotage},
 };
@@ -202,17 +204,24 @@ fn parse_version(version: &str) -> Option<[u32; 3]> {
 }
 
 fn migrator() -> Migrator {
-    super::migrator(&[
-        (
-            "inboxes",
-            include_str!("../../migrations/sqlite/0001_inboxes.sql"),
-        ),
-        (
-            "database id",
-            include_str!("../../migrations/sqlite/0002_database_id.sql"),
-        ),
-    ])
+    super::migrator(MIGRATIONS)
 }
+
+/// Names and texts, in their order.
+const MIGRATIONS: &[(&str, &str)] = &[
+    (
+        "inboxes",
+        include_str!("../../migrations/sqlite/0001_inboxes.sql"),
+    ),
+    (
+        "database id",
+        include_str!("../../migrations/sqlite/0002_database_id.sql"),
+    ),
+    (
+        "state and heads",
+        include_str!("../../migrations/sqlite/0003_state_and_heads.sql"),
+    ),
+];
 
 /// The texts of all statements. Those that take a number of rows have one for
 /// each power of two up to [`CHUNK`].
@@ -222,14 +231,19 @@ struct Statements {
     count_changes: Arc<str>,
     recent: Arc<str>,
     recent_unread: Arc<str>,
-    unread_of: Arc<str>,
     /// Begins a transaction and reads heads.
     begin: Vec<Arc<str>>,
     heads: Vec<Arc<str>>,
     keyed: Vec<Arc<str>>,
-    unread: Vec<Arc<str>>,
+    rows: Vec<Arc<str>>,
+    unread_above: Arc<str>,
+    /// Rows without their contents, by their sequence: those of ids, those about a
+    /// thing, and unread ones.
+    of_ids: Arc<str>,
+    about: Arc<str>,
+    unread: Arc<str>,
     insert: Vec<Arc<str>>,
-    mark: Vec<Arc<str>>,
+    update: Vec<Arc<str>>,
     write_heads: Vec<Arc<str>>,
     /// Writes heads and commits.
     commit: Vec<Arc<str>>,
@@ -253,48 +267,60 @@ impl Statements {
         };
         // A page with its head and epoch in one statement, so in one snapshot. An
         // inbox without a head row, and a page without rows, are nulls.
-        let page = |filter: &str, order: &str, limit: &str| {
+        let page_of = |columns: &str, filter: &str, order: &str, limit: &str| {
             Arc::from(format!(
-                "SELECT d.epoch, i.revision AS head_revision, i.unread_count, i.floor, \
-                 i.last_created_at, {COLUMNS} FROM doorbell AS d \
+                "SELECT d.epoch, {}, {columns} FROM doorbell AS d \
                  LEFT JOIN inboxes AS i ON i.organization_id = ?1 AND i.user_id = ?2 \
                  LEFT JOIN (SELECT * FROM notifications AS n \
                  WHERE organization_id = ?1 AND user_id = ?2 AND {filter} \
-                 ORDER BY {order} LIMIT {limit}) AS n ON TRUE ORDER BY {order}"
+                 ORDER BY {order} LIMIT {limit}) AS n ON TRUE ORDER BY {order}",
+                head_columns!()
             ))
+        };
+        let page =
+            |filter: &str, order: &str, limit: &str| page_of(columns!(), filter, order, limit);
+        let walk = |filter: &str| {
+            let columns = concat!(row_columns!(), ", n.type");
+            let limit = MOST_WALKED.to_string();
+            page_of(columns, filter, "n.sequence", &limit)
         };
         // No row is read where none is newer than `since`: that is asked of the head,
         // once, and leaves no sequence to look for.
         let recent = |filter: &str| {
             let newer = "sequence < (SELECT CASE WHEN last_created_at > ?5 THEN ?3 END \
                          FROM inboxes WHERE organization_id = ?1 AND user_id = ?2)";
-            let filter = format!("{newer} AND archived_at IS NULL {filter}");
+            let filter = format!("{newer} AND archived_at IS NULL AND removed_at IS NULL {filter}");
             page(&filter, "n.sequence DESC", "?4")
         };
         let heads = each_size(
             "WITH wanted (organization_id, user_id) AS (VALUES ",
             "(?, ?)",
-            ") SELECT organization_id, user_id, revision, unread_count, floor, \
-             last_created_at FROM wanted CROSS JOIN inboxes USING (organization_id, user_id)",
+            concat!(
+                ") SELECT i.organization_id, i.user_id, ",
+                head_columns!(),
+                " FROM wanted CROSS JOIN inboxes AS i USING (organization_id, user_id)"
+            ),
         );
         let insert = each_size(
             "WITH made (organization_id, user_id, sequence, id, revision, type, title, body, \
              entity_type, entity_id, action_url, data, sender, idempotency_key, fingerprint, \
-             created_at) AS (VALUES ",
-            "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             created_at, ring_revision) AS (VALUES ",
+            "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             ") INSERT INTO notifications (organization_id, user_id, sequence, id, revision, \
              type, title, body, entity_type, entity_id, action_url, data, sender, \
-             idempotency_key, fingerprint, created_at) \
+             idempotency_key, fingerprint, created_at, ring_revision) \
              SELECT * FROM made WHERE organization_id IS NOT NULL",
         );
         let write_heads = each_size(
-            "WITH head (organization_id, user_id, revision, unread_count, last_created_at) \
-             AS (VALUES ",
-            "(?, ?, ?, ?, ?)",
+            "WITH head (organization_id, user_id, revision, unread_count, unseen_count, \
+             seen_through, last_created_at) AS (VALUES ",
+            "(?, ?, ?, ?, ?, ?, ?)",
             ") INSERT INTO inboxes (organization_id, user_id, revision, unread_count, \
-             last_created_at) SELECT * FROM head WHERE organization_id IS NOT NULL \
+             unseen_count, seen_through, last_created_at) \
+             SELECT * FROM head WHERE organization_id IS NOT NULL \
              ON CONFLICT (organization_id, user_id) DO UPDATE SET \
              revision = excluded.revision, unread_count = excluded.unread_count, \
+             unseen_count = excluded.unseen_count, seen_through = excluded.seen_through, \
              last_created_at = excluded.last_created_at",
         );
         let commit = around("", &write_heads, "; COMMIT");
@@ -312,11 +338,13 @@ impl Statements {
             snapshots: each_size(
                 "WITH wanted (place, organization_id, user_id) AS (VALUES ",
                 "(?, ?, ?)",
-                ") SELECT w.place, d.epoch, i.revision AS head_revision, i.unread_count, \
-                 i.floor, i.last_created_at FROM wanted AS w CROSS JOIN doorbell AS d \
-                 LEFT JOIN inboxes AS i \
-                 ON i.organization_id = w.organization_id AND i.user_id = w.user_id \
-                 WHERE w.place IS NOT NULL",
+                concat!(
+                    ") SELECT w.place, d.epoch, ",
+                    head_columns!(),
+                    " FROM wanted AS w CROSS JOIN doorbell AS d LEFT JOIN inboxes AS i \
+                     ON i.organization_id = w.organization_id AND i.user_id = w.user_id \
+                     WHERE w.place IS NOT NULL"
+                ),
             ),
             changes: page(
                 "(revision, sequence) > (?3, ?4)",
@@ -329,36 +357,49 @@ impl Statements {
                 .into(),
             recent: recent(""),
             recent_unread: recent("AND read_at IS NULL"),
-            unread_of: "SELECT d.epoch, i.revision AS head_revision, i.unread_count, i.floor, \
-                        i.last_created_at, n.id FROM doorbell AS d LEFT JOIN inboxes AS i \
-                        ON i.organization_id = ?1 AND i.user_id = ?2 \
-                        LEFT JOIN notifications AS n \
-                        ON n.organization_id = ?1 AND n.user_id = ?2 \
-                        AND n.id IN (SELECT unhex(value) FROM json_each(?3)) \
-                        AND n.read_at IS NULL AND n.archived_at IS NULL"
-                .into(),
             keyed: each_size(
                 "WITH wanted (organization_id, user_id, idempotency_key) AS (VALUES ",
                 "(?, ?, ?)",
-                &format!(
-                    ") SELECT {COLUMNS} FROM wanted CROSS JOIN notifications AS n \
+                concat!(
+                    ") SELECT ",
+                    columns!(),
+                    " FROM wanted CROSS JOIN notifications AS n \
                      USING (organization_id, user_id, idempotency_key)"
                 ),
             ),
-            unread: each_size(
+            rows: each_size(
                 "WITH wanted (organization_id, user_id, id) AS (VALUES ",
                 "(?, ?, ?)",
-                ") SELECT organization_id, user_id, id FROM wanted \
-                 CROSS JOIN notifications USING (organization_id, user_id, id) \
-                 WHERE read_at IS NULL AND archived_at IS NULL",
+                concat!(
+                    ") SELECT ",
+                    row_columns!(),
+                    " FROM wanted CROSS JOIN notifications AS n \
+                     USING (organization_id, user_id, id)"
+                ),
             ),
-            mark: each_size(
-                "WITH marked (organization_id, user_id, id, revision, read_at) AS (VALUES ",
-                "(?, ?, ?, ?, ?)",
-                ") UPDATE notifications AS n \
-                 SET revision = marked.revision, read_at = marked.read_at FROM marked \
-                 WHERE n.organization_id = marked.organization_id \
-                 AND n.user_id = marked.user_id AND n.id = marked.id",
+            unread_above: "SELECT count(*) FROM notifications \
+                           WHERE organization_id = ?1 AND user_id = ?2 AND sequence > ?3 \
+                           AND read_at IS NULL AND archived_at IS NULL AND removed_at IS NULL"
+                .into(),
+            of_ids: walk("sequence > ?3 AND id IN (SELECT unhex(value) FROM json_each(?4))"),
+            about: walk(
+                "sequence > ?3 AND entity_type = ?4 AND entity_id = ?5 \
+                 AND archived_at IS NULL AND removed_at IS NULL",
+            ),
+            unread: walk(
+                "sequence > ?3 AND read_at IS NULL AND archived_at IS NULL \
+                 AND removed_at IS NULL",
+            ),
+            update: each_size(
+                "WITH image (organization_id, user_id, sequence, revision, ring_revision, \
+                 read_at, archived_at, removed_at, removal_cause) AS (VALUES ",
+                "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ") UPDATE notifications AS n SET revision = image.revision, \
+                 ring_revision = image.ring_revision, read_at = image.read_at, \
+                 archived_at = image.archived_at, removed_at = image.removed_at, \
+                 removal_cause = image.removal_cause FROM image \
+                 WHERE n.organization_id = image.organization_id \
+                 AND n.user_id = image.user_id AND n.sequence = image.sequence",
             ),
         }
     }
@@ -438,7 +479,7 @@ impl Statements {
             });
             for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
                 let inbox = Columns::of(&row, "inboxes").inbox()?;
-                before.heads.insert(inbox, rows::head(&row, "revision")?);
+                before.heads.insert(inbox, rows::head(&row)?);
             }
         }
 
@@ -452,18 +493,38 @@ impl Statements {
         }
 
         let ids = plan::ids(batch);
-        let bind = |query, (inbox, id): &(&InboxKey, Uuid)| bind_inbox(query, inbox).bind(*id);
-        for query in chunked(&self.unread, 3, &ids, bind) {
-            for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
-                let columns = Columns::of(&row, "notifications");
-                before
-                    .unread
-                    .entry(columns.inbox()?)
-                    .or_default()
-                    .insert(columns.id()?);
-            }
+        for (inbox, row) in self.rows(connection, &ids).await? {
+            before.rows.entry(inbox).or_default().insert(row.id, row);
+        }
+
+        for (inbox, through) in plan::seen(batch) {
+            let count: i64 = bind_inbox(query(&self.unread_above), inbox)
+                .bind(integer(through))
+                .fetch_one(&mut *connection)
+                .await
+                .and_then(|row| row.try_get(0))
+                .map_err(failed)?;
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            before.unread_above.insert((inbox.clone(), through), count);
         }
         Ok(before)
+    }
+
+    /// Reads rows by their ids, without their contents.
+    async fn rows(
+        &self,
+        connection: &mut SqliteConnection,
+        ids: &[(&InboxKey, Uuid)],
+    ) -> Result<Vec<(InboxKey, InboxRow)>, Error> {
+        let bind = |query, (inbox, id): &(&InboxKey, Uuid)| bind_inbox(query, inbox).bind(*id);
+        let mut found = Vec::new();
+        for query in chunked(&self.rows, 3, ids, bind) {
+            for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
+                let inbox = Columns::of(&row, "notifications").inbox()?;
+                found.push((inbox, rows::row(&row)?));
+            }
+        }
+        Ok(found)
     }
 
     /// Writes what the plan says, but for the last rows and heads: what does that and
@@ -474,14 +535,22 @@ impl Statements {
         plan: &Plan,
     ) -> Result<Option<SqliteQuery>, Error> {
         let heads: Vec<_> = plan.heads.iter().collect();
-        let mut inserts: Vec<_> = chunks(&plan.inserts, 16).collect();
-        let mut heads: Vec<_> = chunks(&heads, 5).collect();
-        let (last_insert, last_heads) = (inserts.pop(), heads.pop());
+        let mut heads: Vec<_> = chunks(&heads, 7).collect();
+        let (made, changed) = plan.split();
+        let mut inserts: Vec<_> = chunks(&made, 17).collect();
+        // What is changed may be made by this batch: then it is made before.
+        let last_insert = inserts.pop().filter(|_| changed.is_empty());
+        let inserts = if changed.is_empty() {
+            inserts
+        } else {
+            chunks(&made, 17).collect()
+        };
+        let last_heads = heads.pop();
         for chunk in inserts {
             let query = chunk.bind(query(&self.insert[chunk.size()]), bind_insert);
             query.execute(&mut *connection).await.map_err(failed)?;
         }
-        for query in chunked(&self.mark, 5, &plan.marks, bind_mark) {
+        for query in chunked(&self.update, 9, &changed, bind_update) {
             query.execute(&mut *connection).await.map_err(failed)?;
         }
         for chunk in heads {
@@ -502,18 +571,13 @@ impl Statements {
     }
 }
 
-fn bind_insert(query: SqliteQuery, insert: &Insert) -> SqliteQuery {
-    let notification = &insert.notification;
-    let content = &notification.content;
-    let (key, fingerprint) = insert
-        .keyed
-        .as_ref()
-        .map(|(key, print)| (key, print))
-        .unzip();
-    bind_inbox(query, &insert.inbox)
-        .bind(integer(notification.sequence))
-        .bind(notification.id)
-        .bind(integer(notification.revision))
+fn bind_insert(query: SqliteQuery, (inbox, notification, keyed): &Made<'_>) -> SqliteQuery {
+    let Notification { row, content, .. } = notification;
+    let (key, fingerprint) = keyed.as_ref().map(|(key, print)| (key, print)).unzip();
+    bind_inbox(query, inbox)
+        .bind(integer(row.sequence))
+        .bind(row.id)
+        .bind(integer(row.revision))
         .bind(content.kind.as_str())
         .bind(content.title.as_str())
         .bind(content.body.as_deref())
@@ -525,20 +589,33 @@ fn bind_insert(query: SqliteQuery, insert: &Insert) -> SqliteQuery {
         .bind(key.map(String::as_str))
         .bind(fingerprint.map(|print| print.to_vec()))
         .bind(notification.created_at.as_micros())
+        .bind(integer(row.ring_revision))
 }
 
-fn bind_mark(query: SqliteQuery, mark: &Mark) -> SqliteQuery {
-    bind_inbox(query, &mark.inbox)
-        .bind(mark.id)
-        .bind(integer(mark.revision))
-        .bind(mark.read_at.as_micros())
+fn bind_update(query: SqliteQuery, (inbox, row): &Changed<'_>) -> SqliteQuery {
+    let RowState {
+        read_at,
+        archived_at,
+        removed,
+    } = row.state;
+    bind_inbox(query, inbox)
+        .bind(integer(row.sequence))
+        .bind(integer(row.revision))
+        .bind(integer(row.ring_revision))
+        .bind(read_at.map(Timestamp::as_micros))
+        .bind(archived_at.map(Timestamp::as_micros))
+        .bind(removed.map(|(at, _)| at.as_micros()))
+        .bind(removed.map(|(_, cause)| rows::cause_number(cause)))
 }
 
-fn bind_head(query: SqliteQuery, (inbox, head): &(&InboxKey, &Head)) -> SqliteQuery {
+fn bind_head(query: SqliteQuery, (inbox, stored): &(&InboxKey, &StoredHead)) -> SqliteQuery {
+    let head = &stored.head;
     bind_inbox(query, inbox)
         .bind(integer(head.revision))
         .bind(head.unread_count)
-        .bind(head.last_created_at.as_micros())
+        .bind(head.unseen_count)
+        .bind(integer(head.seen_through))
+        .bind(stored.last_created_at.as_micros())
 }
 
 /// What a failed statement means. A constraint is broken by one member of a
@@ -678,7 +755,7 @@ impl Store for Sqlite {
         Ok(Changes {
             snapshot,
             rows,
-            next: next.map(|row| row.revision),
+            next: next.map(|next| next.row.revision),
         })
     }
 
@@ -720,15 +797,35 @@ impl Store for Sqlite {
         })
     }
 
-    async fn unread_of(
+    async fn select(
         &self,
         inbox: &InboxKey,
-        ids: &[Uuid],
-    ) -> Result<(Snapshot, HashSet<Uuid>), Error> {
-        let ids: Vec<String> = ids.iter().map(|id| id.simple().to_string()).collect();
-        let query = bind_inbox(query(&self.statements.unread_of), inbox);
-        let query = query.bind(serde_json::json!(ids).to_string());
-        rows::unread(&query.fetch_all(&self.readers).await.map_err(failed)?)
+        which: &Which,
+        edit: Edit,
+        after: Revision,
+    ) -> Result<Selected, Error> {
+        let walk = Walk::new(which, edit);
+        let walked = match which {
+            Which::Ids(ids) => {
+                let ids: Vec<String> = ids.iter().map(|id| id.simple().to_string()).collect();
+                bind_inbox(query(&self.statements.of_ids), inbox)
+                    .bind(integer(after))
+                    .bind(serde_json::json!(ids).to_string())
+            }
+            Which::About {
+                entity_type,
+                entity_id,
+            } => bind_inbox(query(&self.statements.about), inbox)
+                .bind(integer(after))
+                .bind(entity_type.clone())
+                .bind(entity_id.clone()),
+            Which::Through { .. } => {
+                bind_inbox(query(&self.statements.unread), inbox).bind(integer(after))
+            }
+        };
+        let mut connection = self.readers.acquire().await.map_err(failed)?;
+        let rows = walked.fetch(&mut *connection).map_err(failed);
+        rows::walk(rows, walk).await
     }
 
     async fn check(&self, by_writing: bool) -> Result<(), Error> {
@@ -810,11 +907,7 @@ mod tests {
     #[tokio::test]
     async fn a_poll_that_finds_nothing_reads_the_head_alone() {
         use std::sync::atomic::{AtomicUsize, Ordering};
-        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
-        sqlx::raw_sql(include_str!("../../migrations/sqlite/0001_inboxes.sql"))
-            .execute(&mut connection)
-            .await
-            .unwrap();
+        let mut connection = migrated().await;
         sqlx::raw_sql(
             "INSERT INTO doorbell (id, epoch) VALUES (1, 'e'); \
              INSERT INTO inboxes (organization_id, user_id, revision, unread_count, \
@@ -855,30 +948,47 @@ mod tests {
         }
     }
 
+    async fn migrated() -> SqliteConnection {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        for (_, migration) in MIGRATIONS {
+            let migrated = sqlx::raw_sql(*migration).execute(&mut connection).await;
+            migrated.unwrap();
+        }
+        connection
+    }
+
     /// No statement scans a table: each finds its rows by the whole inbox key.
     #[tokio::test]
     async fn every_statement_searches_by_organization_first() {
-        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
-        sqlx::raw_sql(include_str!("../../migrations/sqlite/0001_inboxes.sql"))
-            .execute(&mut connection)
-            .await
-            .unwrap();
+        let mut connection = migrated().await;
         let statements = Statements::new();
         let Statements {
             changes,
             count_changes,
             recent,
             recent_unread,
-            unread_of,
+            of_ids,
+            about,
+            unread,
+            unread_above,
             ..
         } = &statements;
-        let mut all = vec![changes, count_changes, recent, recent_unread, unread_of];
+        let mut all = vec![
+            changes,
+            count_changes,
+            recent,
+            recent_unread,
+            of_ids,
+            about,
+            unread,
+            unread_above,
+        ];
         for sized in [
             &statements.snapshots,
             &statements.heads,
             &statements.keyed,
-            &statements.unread,
-            &statements.mark,
+            &statements.rows,
+            &statements.update,
         ] {
             all.extend(sized);
         }

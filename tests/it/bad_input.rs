@@ -359,7 +359,7 @@ async fn another_content_type_is_not_served(#[case] way: Way) {
     }
     let mut witness = server.user("acme", "witness").await;
     let head = witness.get_unread_count(GetUnreadCountRequest {}).await;
-    assert_eq!(head.unwrap().into_inner().revision, 0);
+    assert_eq!(head.unwrap().into_inner().head.unwrap().revision, 0);
     assert_unharmed(&server).await;
 }
 

@@ -7,7 +7,7 @@ use bytes::{BufMut as _, Bytes};
 use doorbell::{
     clock::{Clock as _, SystemClock, Timestamp},
     proto::{
-        MarkReadRequest, Notification, SendInAppRequest, SubscribeRequest, SubscribeResponse,
+        self, MarkReadRequest, Notification, SendInAppRequest, SubscribeRequest, SubscribeResponse,
         subscribe_response::Event,
     },
 };
@@ -26,7 +26,7 @@ use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use crate::{
-    history::{Entry, History},
+    history::{Entry, Head, History},
     process::PATIENCE,
     server::{Client, SECRET, Server},
 };
@@ -50,6 +50,7 @@ pub fn send(organization: &str, user: &str, title: &str) -> SendInAppRequest {
 pub fn mark(ids: impl IntoIterator<Item = String>) -> MarkReadRequest {
     MarkReadRequest {
         notification_ids: ids.into_iter().collect(),
+        ..MarkReadRequest::default()
     }
 }
 
@@ -86,15 +87,13 @@ impl Inbox {
     pub async fn send(&mut self, title: &str) -> Notification {
         let request = send(&self.organization, &self.user, title);
         let answer = self.sender.send_in_app(request).await.unwrap().into_inner();
-        self.sent(answer.notification.unwrap(), answer.unread_count)
+        self.sent(answer.notification.unwrap(), answer.head.into())
     }
 
     /// Notes a send that somebody else made.
-    pub fn sent(&mut self, sent: Notification, unread_count: u32) -> Notification {
+    pub fn sent(&mut self, sent: Notification, head: Head) -> Notification {
         let id = Uuid::parse_str(&sent.id).unwrap();
-        self.history
-            .add(sent.sequence, Entry::Created(id), unread_count)
-            .unwrap();
+        self.history.add(Entry::Created(id), head).unwrap();
         self.ids.push(id);
         sent
     }
@@ -103,12 +102,10 @@ impl Inbox {
     pub async fn mark(&mut self, ids: &[Uuid]) -> u64 {
         let request = mark(ids.iter().map(Uuid::to_string));
         let answer = self.reader.mark_read(request).await.unwrap().into_inner();
-        assert_eq!(answer.marked_count as usize, ids.len());
-        let entry = Entry::Marked(ids.to_vec());
-        self.history
-            .add(answer.revision, entry, answer.unread_count)
-            .unwrap();
-        answer.revision
+        assert_eq!(answer.changed_count as usize, ids.len());
+        let (entry, head) = (Entry::Marked(ids.to_vec()), Head::from(answer.head));
+        self.history.add(entry, head).unwrap();
+        head.revision
     }
 
     /// A stream whose first message is still to be taken.
@@ -154,14 +151,16 @@ pub async fn until_caught_up(stream: &mut Messages) -> Vec<SubscribeResponse> {
     }
 }
 
-/// Position, revision, unread count and whether it is replayed.
+/// Revision and unread count.
+pub fn counts(head: Option<proto::Head>) -> (u64, u32) {
+    let head = Head::from(head);
+    (head.revision, head.unread_count)
+}
+
+/// Position, revision, unread count and whether it rings.
 pub fn head(message: &SubscribeResponse) -> (u64, u64, u32, bool) {
-    (
-        message.position,
-        message.revision,
-        message.unread_count,
-        message.replayed,
-    )
+    let (revision, unread_count) = counts(message.head);
+    (message.position, revision, unread_count, message.ring)
 }
 
 /// What a client learns of an error.

@@ -13,13 +13,13 @@ use doorbell::{
     config::{BusSettings, FeedSettings, WriterSettings},
     hub::Received,
     inbox::{
-        Inbox,
+        Inboxes,
         feed::{Event as FeedEvent, Resume},
     },
-    model::{Change, Content, InboxEvent, InboxKey, NewNotification, Revision},
+    model::{Change, Content, Head, InboxEvent, InboxKey, NewNotification, Revision, Run},
     proto::{
-        GetUnreadCountRequest, MarkReadRequest, SendInAppRequest, SubscribeRequest,
-        SubscribeResponse, subscribe_response::Event,
+        GetUnreadCountRequest, SendInAppRequest, SubscribeRequest, SubscribeResponse,
+        subscribe_response::Event,
     },
     random::SeededRandom,
 };
@@ -35,7 +35,7 @@ use tonic::Streaming;
 use uuid::Uuid;
 
 use crate::{
-    calls::page,
+    calls::{counts, mark, page},
     engines::{self, Break, Nats, PgBouncer, Postgres, Proxy},
     history::Check,
     load::{Load, Survived},
@@ -380,8 +380,8 @@ pub async fn rings_elsewhere(bug: &str) -> Check {
             .await
             .unwrap()
             .into_inner();
-        if head.revision < came.revision {
-            let (shown, there) = (came.revision, head.revision);
+        let (shown, there) = (counts(came.head).0, counts(head.head).0);
+        if there < shown {
             return Err(format!(
                 "a stream shows revision {shown}, and the head is {there}"
             ));
@@ -389,8 +389,8 @@ pub async fn rings_elsewhere(bug: &str) -> Check {
         let Some(Event::Notification(notification)) = came.event else {
             return Err(format!("{:?}", came.event));
         };
-        if came.revision != number || notification.id != sent.id {
-            return Err(format!("revision {} for number {number}", came.revision));
+        if shown != number || notification.id != sent.id {
+            return Err(format!("revision {shown} for number {number}"));
         }
     }
     // While its commit waits nobody may see it.
@@ -457,25 +457,19 @@ pub async fn commits_once(bug: &str) -> Check {
         let came = rung(&mut stream).await?;
         let query = format!("SELECT count(*) FROM notifications WHERE title = '{title}'");
         let rows = engines::number(&cluster.database, &query).await;
-        if (rows, sent.revision, came.as_str()) != (1, revision, title.as_str()) {
-            return Err(format!(
-                "{how:?}: {rows} rows, revision {}, {came:?}",
-                sent.revision
-            ));
+        let said = counts(sent.head).0;
+        if (rows, said, came.as_str()) != (1, revision, title.as_str()) {
+            return Err(format!("{how:?}: {rows} rows, revision {said}, {came:?}"));
         }
         // A mark has no row of its own to look for.
         cluster.to_postgres[0].break_commits(&[how]);
         let mut ann = cluster.nodes[0].user("acme", "ann").await;
-        let marked = ann.mark_read(MarkReadRequest {
-            notification_ids: vec![sent.notification.unwrap().id],
-        });
-        let marked = marked
-            .await
-            .map_err(|status| status.to_string())?
-            .into_inner();
+        let marked = ann.mark_read(mark([sent.notification.unwrap().id])).await;
+        let marked = marked.map_err(|status| status.to_string())?.into_inner();
         revision += 1;
         let came = next(&mut stream).await?;
-        if (marked.marked_count, marked.revision, came.revision) != (1, revision, revision) {
+        let said = (counts(marked.head).0, counts(came.head).0);
+        if (marked.changed_count, said) != (1, (revision, revision)) {
             return Err(format!("{how:?}: {marked:?}, {came:?}"));
         }
     }
@@ -516,7 +510,7 @@ async fn what_stays_in_doubt_is_unavailable_and_a_repeat_tells() {
     assert_eq!(rung(&mut stream).await.unwrap(), "doubtful");
     let repeated = sender.send_in_app(doubtful).await.unwrap().into_inner();
     assert!(repeated.duplicate);
-    assert_eq!(repeated.revision, 2);
+    assert_eq!(counts(repeated.head).0, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -537,7 +531,7 @@ async fn one_key_sent_at_once_through_all_nodes_is_one_notification() {
     let mut ids = std::collections::HashSet::new();
     while let Some(sent) = sends.join_next().await {
         let sent = sent.unwrap().unwrap().into_inner();
-        assert_eq!((sent.revision, sent.unread_count), (1, 1));
+        assert_eq!(counts(sent.head), (1, 1));
         ids.insert(sent.notification.unwrap().id);
         first.extend((!sent.duplicate).then_some(()));
     }
@@ -736,7 +730,7 @@ async fn without_nats_sends_go_on_and_streams_heal_within_a_heartbeat() {
         .get_unread_count(GetUnreadCountRequest {})
         .await
         .unwrap();
-    assert_eq!(head.into_inner().unread_count, 2);
+    assert_eq!(counts(head.into_inner().head), (2, 2));
 }
 
 /// A failover is no reason for all streams to come back at once.
@@ -913,7 +907,7 @@ async fn two_nodes_with_clocks_an_hour_apart_keep_order_and_counts() {
         let store = Arc::new(support::postgres(&database).await);
         let writer = WriterSettings::default();
         let clock = Arc::new(clock);
-        nodes.push(Inbox::new(
+        nodes.push(Inboxes::new(
             store,
             Bus::Nats(bus),
             clock,
@@ -959,14 +953,12 @@ async fn two_nodes_with_clocks_an_hour_apart_keep_order_and_counts() {
             let message = timeout(PROMPT, feed.next()).await.unwrap();
             let message = message.unwrap().unwrap();
             // None is read: each count is the number of its revision.
-            assert_eq!(u64::from(message.unread_count), message.revision.get());
+            let head = message.head;
+            assert_eq!(u64::from(head.unread_count), head.revision.get());
             let created_at = match &message.event {
-                FeedEvent::Live(live) => match &live.event().change {
-                    Change::Created(row) => row.created_at,
-                    other => panic!("{other:?}"),
-                },
+                FeedEvent::Live(live) => live.event().created_at.expect("it rings"),
                 // The bus may have been late for the first of them.
-                FeedEvent::Row(row) => row.created_at,
+                FeedEvent::Notification(row) => row.created_at,
                 _ => continue,
             };
             seen += 1;
@@ -974,6 +966,16 @@ async fn two_nodes_with_clocks_an_hour_apart_keep_order_and_counts() {
             last = created_at;
         }
     }
+}
+
+/// One event, of this revision.
+fn run_at(revision: u64) -> Run {
+    let head = Head {
+        revision: Revision::new(revision),
+        ..Head::default()
+    };
+    let change = Change::Seen;
+    vec![InboxEvent { head, change }]
 }
 
 /// Whether a run that one node publishes comes to a room of another.
@@ -987,12 +989,7 @@ async fn reaches(one: &Bus, other: &Bus) -> bool {
         sleep(Duration::from_millis(20)).await;
     }
     let mut subscription = other.join(&ann).await.unwrap();
-    let change = Change::MarkedRead {
-        notification_ids: vec![],
-        read_at: Timestamp::default(),
-    };
-    let event = InboxEvent::new(Revision::new(1), 0, change);
-    one.publish(&ann, Arc::new(vec![event]));
+    one.publish(&ann, &run_at(1));
     let came = timeout(PROMPT, async {
         while !matches!(subscription.receive().await, Received::Run(_)) {}
     });
@@ -1024,22 +1021,15 @@ async fn nodes_of_another_database_are_not_heard() {
     let beside = on_nats(&settings, 3).await;
     let ann = InboxKey::parse("acme", "ann").unwrap();
     let mut subscription = ours.join(&ann).await.unwrap();
-    let run = |revision| {
-        let change = Change::MarkedRead {
-            notification_ids: vec![],
-            read_at: Timestamp::default(),
-        };
-        Arc::new(vec![InboxEvent::new(Revision::new(revision), 0, change)])
-    };
-    theirs.publish(&ann, run(7));
+    theirs.publish(&ann, &run_at(7));
     theirs.close().await;
     // On the same subject, so it comes behind.
-    beside.publish(&ann, run(1));
+    beside.publish(&ann, &run_at(1));
     let received = timeout(PROMPT, subscription.receive()).await.unwrap();
     let Received::Run(run) = received else {
         panic!("{received:?}");
     };
-    assert_eq!(run[0].revision, Revision::new(1));
+    assert_eq!(run[0].head.revision, Revision::new(1));
 }
 
 /// A NATS that lets this user in and forbids the subjects is no way to other nodes,

@@ -684,7 +684,8 @@ async fn watch_survives_a_kill_misses_nothing_and_ends_well() {
     let read = [&["read"], &ids[..2]].concat();
     done(against(&server, &user_token("acme", "ann"), &read));
     watch.wait_for("badge", |out| {
-        let is_right = |last: Value| last["unread_count"] == 3 && last["revision"] == 6;
+        let is_right =
+            |last: Value| last["head"]["unread_count"] == 3 && last["head"]["revision"] == 6;
         events(out).pop().is_some_and(is_right)
     });
 

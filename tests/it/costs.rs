@@ -1,7 +1,6 @@
 //! What streams may ask of the store, counted.
 
 use std::{
-    collections::HashSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -15,14 +14,14 @@ use doorbell::{
     clock::{SystemClock, Timestamp},
     config::{FeedSettings, WriterSettings},
     inbox::{
-        Inbox,
+        Inboxes,
         feed::{Event, Feed, Resume},
     },
     model::{Content, Epoch, InboxKey, NewNotification, Revision},
     random::SeededRandom,
     store::{
-        Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Snapshot,
-        Store,
+        Changes, Committed, Cursor, Edit, Error, Mutation, PageLimit, Recent, RecentQuery,
+        Selected, Snapshot, Store, Which,
     },
 };
 use tokio::sync::Semaphore;
@@ -43,7 +42,7 @@ impl Store for CountedStore {
     async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
         let bytes = batch.iter().map(|mutation| match mutation {
             Mutation::Send(new) => new.content.len_bytes(),
-            Mutation::MarkRead { .. } => 0,
+            Mutation::Edit { .. } | Mutation::Seen { .. } => 0,
         });
         self.batches
             .lock()
@@ -78,17 +77,19 @@ impl Store for CountedStore {
         self.inner.count_changes(inbox, position, at_most).await
     }
 
+    async fn select(
+        &self,
+        inbox: &InboxKey,
+        which: &Which,
+        edit: Edit,
+        after: Revision,
+    ) -> Result<Selected, Error> {
+        self.inner.select(inbox, which, edit, after).await
+    }
+
     async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error> {
         self.pages.fetch_add(1, Ordering::SeqCst);
         self.inner.recent(inbox, query).await
-    }
-
-    async fn unread_of(
-        &self,
-        inbox: &InboxKey,
-        ids: &[Uuid],
-    ) -> Result<(Snapshot, HashSet<Uuid>), Error> {
-        self.inner.unread_of(inbox, ids).await
     }
 
     async fn database_id(&self) -> Result<Uuid, Error> {
@@ -109,7 +110,7 @@ impl Store for CountedStore {
 }
 
 struct Harness {
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inboxes>,
     store: Arc<CountedStore>,
     _directory: tempfile::TempDir,
 }
@@ -134,7 +135,7 @@ impl Harness {
             room_capacity: 4,
             ..FeedSettings::default()
         };
-        let inbox = Inbox::new(
+        let inbox = Inboxes::new(
             store.clone(),
             Bus::local(&settings),
             Arc::new(SystemClock),

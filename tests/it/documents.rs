@@ -416,6 +416,7 @@ fn the_limits_are_those_of_the_program() {
         ("levels deep", config::MAX_DATA_DEPTH),
         ("a whole request", defaults.content.max_request_bytes),
         ("`MarkRead`", config::MAX_MARK_READ_IDS),
+        ("`through`", config::MAX_TYPES),
         ("on a page", config::MAX_RECENT_LIMIT),
         ("replays", defaults.feed.replay_limit),
         ("streams of one user", defaults.feed.max_streams_per_user),
@@ -590,7 +591,8 @@ async fn a_store_is_backed_up_and_restored_as_the_guide_says() {
     let mut alice = server.user("acme", "alice").await;
     let seen = alice.get_recent(doorbell::proto::GetRecentRequest::default());
     let seen = seen.await.unwrap().into_inner();
-    assert_eq!((seen.revision, seen.notifications.len()), (2, 2));
+    let revision = seen.head.unwrap().revision;
+    assert_eq!((revision, seen.notifications.len()), (2, 2));
     // The store was lost, and its process with it.
     let setup = server.kill();
     run(restore, &setup);
@@ -605,7 +607,7 @@ async fn a_store_is_backed_up_and_restored_as_the_guide_says() {
         .unwrap();
     let mut alice = server.user("acme", "alice").await;
     let resume = SubscribeRequest {
-        after_revision: Some(seen.revision),
+        after_revision: Some(revision),
         epoch: Some(seen.epoch.clone()),
     };
     let mut stream = alice.subscribe(resume).await.unwrap().into_inner();

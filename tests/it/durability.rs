@@ -161,14 +161,19 @@ mod foreign {
                 "",
             ),
             (
-                "each revision from 1 to the head is the making or the reading of a row",
-                "SELECT organization_id, user_id, i.revision, count(*), min(c.revision), \
-                 max(c.revision) FROM inboxes AS i JOIN (SELECT organization_id, user_id, revision \
-                 FROM notifications UNION SELECT organization_id, user_id, sequence \
-                 FROM notifications) AS c USING (organization_id, user_id) \
+                "each unseen count is a count of the unread rows that came after the last look",
+                "SELECT * FROM inboxes AS i WHERE unseen_count <> (SELECT count(*) \
+                 FROM notifications AS n WHERE (n.organization_id, n.user_id) = \
+                 (i.organization_id, i.user_id) AND read_at IS NULL AND archived_at IS NULL \
+                 AND sequence > i.seen_through)",
+                "",
+            ),
+            (
+                "the first revision makes a row, and none is above the head",
+                "SELECT organization_id, user_id, i.revision, min(n.sequence), max(n.revision) \
+                 FROM inboxes AS i JOIN notifications AS n USING (organization_id, user_id) \
                  GROUP BY organization_id, user_id \
-                 HAVING count(*) <> i.revision OR min(c.revision) <> 1 \
-                 OR max(c.revision) <> i.revision",
+                 HAVING min(n.sequence) <> 1 OR max(n.revision) > i.revision",
                 "",
             ),
             (

@@ -20,12 +20,12 @@ use doorbell::{
     clock::{Clock as _, Timestamp},
     config::{FeedSettings, WriterSettings},
     inbox::{
-        Inbox,
+        Inboxes, Selection,
         feed::{End, Event, Feed, Resume},
     },
-    model::{Content, Epoch, InboxKey, NewNotification, Revision},
+    model::{Content, Epoch, InboxKey, NewNotification, Notification, Revision},
     random::SeededRandom,
-    store::{Outcome, PageLimit, RecentQuery, Store},
+    store::{Edit, PageLimit, RecentQuery, Store},
 };
 use proptest::{
     prelude::*,
@@ -39,7 +39,7 @@ use uuid::Uuid;
 
 use crate::{
     engines::{self, Postgres},
-    history::{Entry, History, Screen, Seen, SeenEvent},
+    history::{Entry, Head, History, Screen, Told, ToldEvent},
     support::{self, Hold, SlowStore, WildClock},
 };
 
@@ -73,6 +73,16 @@ enum Step {
     Mark {
         inbox: usize,
         picks: Vec<prop::sample::Index>,
+    },
+    /// Marks all that is there, or was a while ago.
+    MarkAll {
+        inbox: usize,
+        back: u64,
+    },
+    /// Looks at what is there, or was a while ago.
+    Look {
+        inbox: usize,
+        back: u64,
     },
     Connect {
         stream: usize,
@@ -115,8 +125,10 @@ fn case() -> impl Strategy<Value = Case> {
             .prop_map(|(inbox, count)| Step::Send { inbox, count }),
         1 => (inbox.clone(), any::<u8>())
             .prop_map(|(inbox, key)| Step::SendTwice { inbox, key: key % 4 }),
-        3 => (inbox, prop::collection::vec(any::<prop::sample::Index>(), 1..8))
+        3 => (inbox.clone(), prop::collection::vec(any::<prop::sample::Index>(), 1..8))
             .prop_map(|(inbox, picks)| Step::Mark { inbox, picks }),
+        1 => (inbox.clone(), 0..6u64).prop_map(|(inbox, back)| Step::MarkAll { inbox, back }),
+        2 => (inbox, 0..6u64).prop_map(|(inbox, back)| Step::Look { inbox, back }),
         5 => (stream.clone(), start).prop_map(|(stream, start)| Step::Connect { stream, start }),
         5 => (stream.clone(), 1..30usize).prop_map(|(stream, most)| Step::Read { stream, most }),
         2 => stream.prop_map(|stream| Step::Cut { stream }),
@@ -148,16 +160,26 @@ fn key(inbox: usize) -> InboxKey {
     InboxKey::parse(organization, user).unwrap()
 }
 
+/// An answered write.
+#[derive(Clone, Debug)]
+enum Write {
+    Created(Uuid),
+    /// Of these, those that were unread then.
+    Marked(Vec<Uuid>),
+    /// Of all up to this revision, those that were unread then.
+    MarkedThrough(u64),
+    Looked(u64),
+}
+
 /// What the answered writes were, by inbox.
 #[derive(Default)]
 struct Answers {
-    /// (revision, entry, unread count)
-    writes: Vec<(u64, Entry, u32)>,
+    writes: Vec<(Write, Head)>,
     ids: Vec<Uuid>,
 }
 
 struct Run {
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inboxes>,
     case: Case,
     clock: Arc<WildClock>,
     answers: Arc<[Mutex<Answers>; INBOXES]>,
@@ -187,6 +209,8 @@ impl Run {
                 self.send(inbox, Some(key));
             }
             Step::Mark { inbox, picks } => self.mark(inbox, &picks),
+            Step::MarkAll { inbox, back } => self.mark_all(inbox, back),
+            Step::Look { inbox, back } => self.look(inbox, back),
             Step::Connect { stream, start } => self.connect(stream, start).await?,
             Step::Read { stream, most } => {
                 for _ in 0..most {
@@ -229,29 +253,19 @@ impl Run {
                 idempotency_key: idempotency_key.map(|key| key.to_string()),
                 sender: "backend".into(),
             };
-            let outcome = inbox.send(new).await.map_err(|error| error.to_string())?;
-            let Outcome::Sent {
-                notification,
-                duplicate,
-                head,
-            } = outcome
-            else {
-                return Err(format!("a send was answered {outcome:?}"));
-            };
+            let sent = inbox.send(new).await.map_err(|error| error.to_string())?;
+            let id = sent.notification.row.id;
             let mut answers = answers[at].lock().unwrap();
-            if duplicate {
+            if sent.duplicate {
                 return answers
                     .ids
-                    .contains(&notification.id)
+                    .contains(&id)
                     .then_some(())
                     .or_else(|| idempotency_key.map(|_| ()))
                     .ok_or("a duplicate without a key".into());
             }
-            let entry = Entry::Created(notification.id);
-            answers
-                .writes
-                .push((head.revision.get(), entry, head.unread_count));
-            answers.ids.push(notification.id);
+            answers.writes.push((Write::Created(id), sent.head.into()));
+            answers.ids.push(id);
             Ok(())
         });
     }
@@ -270,18 +284,56 @@ impl Run {
             .collect();
         let (inbox, answers) = (self.inbox.clone(), self.answers.clone());
         self.writes.spawn(async move {
-            let outcome = inbox
-                .mark_read(key(at), ids.clone())
+            let done = inbox
+                .edit(&key(at), Selection::Ids(ids.clone()), Edit::Read)
                 .await
                 .map_err(|error| error.to_string())?;
-            let Outcome::MarkedRead { marked_count, head } = outcome else {
-                return Err(format!("a mark was answered {outcome:?}"));
-            };
-            if marked_count > 0 {
-                let entry = Entry::Marked(ids);
-                let write = (head.revision.get(), entry, head.unread_count);
+            if done.changed > 0 {
+                let write = (Write::Marked(ids), done.head.into());
                 answers[at].lock().unwrap().writes.push(write);
             }
+            Ok(())
+        });
+    }
+
+    fn mark_all(&mut self, at: usize, back: u64) {
+        let (inbox, answers) = (self.inbox.clone(), self.answers.clone());
+        self.writes.spawn(async move {
+            let failed = |error: doorbell::inbox::Error| error.to_string();
+            let shown = inbox.head(&key(at)).await.map_err(failed)?;
+            let revision = shown.head.revision.get().saturating_sub(back);
+            let all = Selection::Through {
+                revision: Revision::new(revision),
+                epoch: shown.epoch,
+                types: vec![],
+            };
+            let done = inbox
+                .edit(&key(at), all, Edit::Read)
+                .await
+                .map_err(failed)?;
+            if done.changed > 0 {
+                let write = (Write::MarkedThrough(revision), done.head.into());
+                answers[at].lock().unwrap().writes.push(write);
+            }
+            Ok(())
+        });
+    }
+
+    fn look(&mut self, at: usize, back: u64) {
+        let (inbox, answers) = (self.inbox.clone(), self.answers.clone());
+        self.writes.spawn(async move {
+            let failed = |error: doorbell::inbox::Error| error.to_string();
+            let shown = inbox.head(&key(at)).await.map_err(failed)?;
+            let through = shown.head.revision.get().saturating_sub(back);
+            let revision = Revision::new(through);
+            let head = inbox.see(&key(at), revision, &shown.epoch).await;
+            let head = Head::from(head.map_err(failed)?);
+            // Where it changed nothing, the head is another write's.
+            answers[at]
+                .lock()
+                .unwrap()
+                .writes
+                .push((Write::Looked(through), head));
             Ok(())
         });
     }
@@ -341,12 +393,14 @@ impl Run {
         let mut rows = Vec::new();
         let mut page = first;
         loop {
-            rows.extend(
-                page.rows
-                    .iter()
-                    .map(|row| (row.id, row.revision.get(), row.read_at.is_some())),
-            );
-            query.before = page.rows.last().map(|row| row.sequence);
+            rows.extend(page.rows.iter().map(|found| {
+                (
+                    found.row.id,
+                    found.row.revision.get(),
+                    found.row.state.read_at.is_some(),
+                )
+            }));
+            query.before = page.rows.last().map(|last| last.row.sequence);
             if !page.more {
                 break;
             }
@@ -358,9 +412,7 @@ impl Run {
         }
         let stream = &mut self.streams[at];
         stream.epoch = Some(epoch);
-        stream
-            .screen
-            .load(rows, head.revision.get(), head.unread_count);
+        stream.screen.load(rows, head.into());
         Ok(head.revision.get())
     }
 
@@ -378,9 +430,9 @@ impl Run {
         if let Event::Connected { epoch, .. } = &message.event {
             stream.epoch = Some(epoch.clone());
         }
-        let seen = Seen::from(&message);
+        let seen = Told::from(&message);
         stream.screen.see(&seen, stream.resumed)?;
-        if seen.event == SeenEvent::Reset {
+        if seen.event == ToldEvent::Reset {
             if self.case.replay_limit == 5000 {
                 return Err("a reset, and nothing made the position unservable".into());
             }
@@ -408,13 +460,13 @@ impl Run {
         for at in 0..self.streams.len() {
             let history = &histories[self.streams[at].inbox];
             while self.streams[at].feed.is_some()
-                && self.streams[at].screen.position != Some(history.head())
+                && self.streams[at].screen.position != Some(history.head().revision)
             {
                 let remaining = deadline.saturating_duration_since(Instant::now());
                 let read = timeout(remaining.min(Duration::from_secs(2)), self.read(at)).await;
                 read.map_err(|_| {
                     let (position, head) = (self.streams[at].screen.position, history.head());
-                    format!("stream {at} stays at {position:?}, the head is {head}")
+                    format!("stream {at} stays at {position:?}, the head is {head:?}")
                 })??;
             }
             self.streams[at].screen.check(history).map_err(|problem| {
@@ -428,11 +480,7 @@ impl Run {
                 .head(&key(at))
                 .await
                 .map_err(|error| error.to_string())?;
-            let head = (
-                snapshot.head.revision.get(),
-                snapshot.head.unread_count as usize,
-            );
-            let expected = (history.head(), history.unread().len());
+            let (head, expected) = (Head::from(snapshot.head), history.head());
             if head != expected {
                 return Err(format!(
                     "inbox {at}: the head is {head:?}, not {expected:?}"
@@ -445,22 +493,35 @@ impl Run {
 
 /// The history of one inbox: which of the ids of a mark were unread is known
 /// once all writes before it are.
-fn history(writes: &[(u64, Entry, u32)]) -> Result<History, String> {
-    let mut by_revision: Vec<_> = writes.to_vec();
-    by_revision.sort_by_key(|(revision, _, _)| *revision);
+fn history(writes: &[(Write, Head)]) -> Result<History, String> {
+    let mut by_revision = writes.to_vec();
+    by_revision.sort_by_key(|(_, head)| head.revision);
     let mut history = History::default();
-    for (revision, entry, unread_count) in by_revision {
-        let entry = match entry {
-            Entry::Marked(mut ids) => {
+    for (write, head) in by_revision {
+        let entry = match write {
+            Write::Created(id) => Entry::Created(id),
+            Write::Marked(mut ids) => {
                 let unread = history.unread();
                 ids.sort_unstable();
                 ids.dedup();
                 ids.retain(|id| unread.contains(id));
                 Entry::Marked(ids)
             }
-            created @ Entry::Created(_) => created,
+            Write::MarkedThrough(revision) => {
+                let mut ids: Vec<_> = history.unread().into_iter().collect();
+                ids.retain(|id| history.last_change(id) <= revision);
+                ids.sort_unstable();
+                Entry::Marked(ids)
+            }
+            // Where it changed nothing, the head is another write's, or was there.
+            Write::Looked(through)
+                if head.seen_through != through || history.head().seen_through >= through =>
+            {
+                continue;
+            }
+            Write::Looked(through) => Entry::Looked(through),
         };
-        history.add(revision, entry, unread_count)?;
+        history.add(entry, head)?;
     }
     history.check()?;
     Ok(history)
@@ -491,7 +552,7 @@ async fn run(case: Case, settings: FeedSettings, postgres: Option<&str>) -> Resu
         room_capacity: 4,
         ..settings
     };
-    let inbox = Inbox::new(
+    let inbox = Inboxes::new(
         Arc::new(store),
         Bus::local(&settings),
         clock.clone(),
@@ -533,12 +594,12 @@ async fn run(case: Case, settings: FeedSettings, postgres: Option<&str>) -> Resu
 }
 
 /// The inboxes of a store, at a quiet pace.
-fn inbox(store: Arc<dyn Store>, settings: FeedSettings) -> Arc<Inbox> {
+fn inbox(store: Arc<dyn Store>, settings: FeedSettings) -> Arc<Inboxes> {
     inbox_at(Arc::default(), store, settings)
 }
 
-fn inbox_at(clock: Arc<WildClock>, store: Arc<dyn Store>, settings: FeedSettings) -> Arc<Inbox> {
-    Inbox::new(
+fn inbox_at(clock: Arc<WildClock>, store: Arc<dyn Store>, settings: FeedSettings) -> Arc<Inboxes> {
+    Inboxes::new(
         store,
         Bus::local(&settings),
         clock,
@@ -570,24 +631,29 @@ async fn a_row_that_changes_during_a_heal_rings_once() {
     let mut rows = Vec::new();
     loop {
         let message = feed.next().await.unwrap().unwrap();
-        let Event::Row(row) = &message.event else {
+        let Event::Notification(Notification { row, .. }) = &message.event else {
             match message.event {
                 Event::CaughtUp => break,
                 _ => continue,
             }
         };
         let at = ids.iter().position(|id| *id == row.id).unwrap();
-        rows.push((at, message.replayed));
+        rows.push((at, message.ring));
         if rows.len() == 2 {
-            inbox.mark_read(key(0), vec![ids[0], ids[3]]).await.unwrap();
+            let marked = Selection::Ids(vec![ids[0], ids[3]]);
+            inbox.edit(&key(0), marked, Edit::Read).await.unwrap();
         }
     }
-    // The fourth is shown for the first time, and was read before: either will do.
-    rows.retain(|(at, _)| *at != 3);
-    assert_eq!(
-        rows,
-        [(0, false), (1, false), (2, false), (4, false), (0, true)]
-    );
+    // The fourth is shown for the first time, and was read before.
+    let expected = [
+        (0, true),
+        (1, true),
+        (2, true),
+        (4, true),
+        (0, false),
+        (3, false),
+    ];
+    assert_eq!(rows, expected);
 }
 
 /// A change that is committed just when a head was read, at the beginning of a
@@ -626,8 +692,8 @@ pub async fn misses_nothing_beside_a_read() -> Result<(), String> {
                 }
                 loop {
                     match feed.next().await.unwrap().unwrap().event {
-                        Event::Live(live) if live.event().revision.get() == 2 => return,
-                        Event::Row(row) if row.sequence.get() == 2 => return,
+                        Event::Live(live) if live.event().head.revision.get() == 2 => return,
+                        Event::Notification(found) if found.row.sequence.get() == 2 => return,
                         _ => {}
                     }
                 }
@@ -728,11 +794,11 @@ async fn a_feed_that_nobody_polls_keeps_no_reader_from_others() {
     inbox.head(&key(0)).await.unwrap();
     for feed in feeds {
         let row = feed.await.unwrap().unwrap();
-        assert!(matches!(row.event, Event::Row(_)));
+        assert!(matches!(row.event, Event::Notification(_)));
     }
 }
 
-async fn send(inbox: &Inbox, title: &str) -> Uuid {
+async fn send(inbox: &Inboxes, title: &str) -> Uuid {
     let id = inbox.new_id();
     let content = Content {
         kind: "test".into(),

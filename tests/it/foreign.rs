@@ -5,7 +5,7 @@ use std::{io::Read as _, net::SocketAddr, path::Path, process::Command};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use doorbell::proto::{GetUnreadCountRequest, GetUnreadCountResponse};
+use doorbell::proto::{GetUnreadCountRequest, GetUnreadCountResponse, Head};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -78,6 +78,7 @@ fn grpcurl_lists_and_describes_by_reflection_with_the_comments() {
             "doorbell.v1.NotificationService.GetRecent",
             "doorbell.v1.NotificationService.GetUnreadCount",
             "doorbell.v1.NotificationService.MarkRead",
+            "doorbell.v1.NotificationService.MarkSeen",
             "doorbell.v1.NotificationService.SendInApp",
             "doorbell.v1.NotificationService.Subscribe",
         ]
@@ -111,10 +112,8 @@ fn grpcurl_sends_counts_lists_and_marks() {
 
     let sent = call(&server, &sender, &hello(), "SendInApp").json();
     let notification = sent["notification"].clone();
-    assert_eq!(
-        (&sent["revision"], &sent["unreadCount"]),
-        (&json!("1"), &json!(1))
-    );
+    let head = json!({"revision": "1", "unreadCount": 1, "unseenCount": 1});
+    assert_eq!(sent["head"], head);
     for (field, name) in [
         ("type", "type"),
         ("title", "title"),
@@ -131,7 +130,7 @@ fn grpcurl_sends_counts_lists_and_marks() {
     assert_eq!(again["notification"], notification);
 
     let count = call(&server, &alice, &Value::Null, "GetUnreadCount").json();
-    assert_eq!(count, json!({"revision": "1", "unreadCount": 1}));
+    assert_eq!(count, json!({ "head": head }));
 
     let page = call(&server, &alice, &json!({"limit": 10}), "GetRecent").json();
     assert_eq!(page["notifications"], json!([notification]));
@@ -140,9 +139,15 @@ fn grpcurl_sends_counts_lists_and_marks() {
 
     let ids = json!({"notification_ids": [notification["id"]]});
     let marked = call(&server, &alice, &ids, "MarkRead").json();
-    assert_eq!(marked, json!({"markedCount": 1, "revision": "2"}));
+    assert_eq!(
+        marked,
+        json!({"changedCount": 1, "head": {"revision": "2"}})
+    );
     let unread = call(&server, &alice, &json!({"unread_only": true}), "GetRecent").json();
-    assert_eq!(unread, json!({"epoch": epoch, "revision": "2"}));
+    assert_eq!(unread, json!({"epoch": epoch, "head": {"revision": "2"}}));
+    let seen = json!({"through_sequence": 1, "epoch": epoch});
+    let seen = call(&server, &alice, &seen, "MarkSeen").json();
+    assert_eq!(seen, json!({"head": {"revision": "3", "seenThrough": "1"}}));
 }
 
 #[test]
@@ -162,7 +167,7 @@ fn grpcurl_sees_a_live_event_and_resumes() {
     assert_eq!(
         rung,
         json!({
-            "position": "1", "revision": "1", "unreadCount": 1,
+            "position": "1", "head": sent["head"], "ring": true,
             "notification": sent["notification"],
         })
     );
@@ -177,8 +182,8 @@ fn grpcurl_sees_a_live_event_and_resumes() {
     assert_eq!(messages[0]["position"], "1");
     assert_eq!(messages[1]["notification"], second["notification"]);
     assert_eq!(
-        (&messages[1]["position"], &messages[1]["replayed"]),
-        (&json!("2"), &json!(true))
+        (&messages[1]["position"], messages[1].get("ring")),
+        (&json!("2"), None)
     );
     assert_eq!(messages[2]["caughtUp"], json!({}));
     assert_eq!(messages[2]["position"], "2");
@@ -315,7 +320,7 @@ fn the_lines_that_dev_prints_can_be_pasted() {
     let listen = free_port();
     let started = dev(directory.path(), listen);
     let welcome = &started.welcome;
-    assert_eq!(welcome.steps.len(), 6);
+    assert_eq!(welcome.steps.len(), 7);
 
     // `exec`, so that the shell is the program, and ends with the test.
     let screens: Vec<_> = welcome
@@ -355,9 +360,14 @@ fn the_lines_that_dev_prints_can_be_pasted() {
 
     // These lines are of one shell: the first says what ID is.
     let marked = run(&mut welcome.paste(&welcome.step("Mark").join("\n"))).ok();
-    assert!(marked.contains("\"markedCount\": 1"), "{marked}");
+    assert!(marked.contains("\"changedCount\": 1"), "{marked}");
     assert!(marked.ends_with("0 marked; 1 unread\n"), "{marked}");
-    assert!(grpcurl.messages(4)[3].get("markedRead").is_some());
+    assert!(grpcurl.messages(4)[3].get("changed").is_some());
+
+    let seen = run(&mut welcome.paste(&welcome.step("looked").join("\n"))).ok();
+    assert!(seen.contains("\"seenThrough\": \"1\""), "{seen}");
+    assert!(seen.ends_with("0 unseen; 1 unread\n"), "{seen}");
+    assert!(grpcurl.messages(6)[5].get("seen").is_some());
 
     let bob = each("Bob");
     assert!(!bob[0].contains("Hello"), "{}", bob[0]);
@@ -599,7 +609,7 @@ async fn a_page_reads_the_answer_and_the_status_in_binary_and_in_text() {
                 panic!("{} messages", messages.len())
             };
             let answer = GetUnreadCountResponse::decode(&message[..]).unwrap();
-            assert_eq!(answer, GetUnreadCountResponse::default());
+            assert_eq!(answer.head, Some(Head::default()));
             assert!(trailers.contains("grpc-status:0"), "{trailers}");
         }
     }

@@ -7,7 +7,10 @@ use doorbell::{
     fuzz,
     grpc::convert,
     model::{InboxKey, Revision},
-    proto::{GetRecentRequest, MarkReadRequest, SendInAppRequest, SubscribeRequest},
+    proto::{
+        About, GetRecentRequest, MarkReadRequest, MarkSeenRequest, SendInAppRequest,
+        SubscribeRequest, Through,
+    },
 };
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 use prost::Message as _;
@@ -120,6 +123,48 @@ fn page_token() -> impl Strategy<Value = String> {
     ]
 }
 
+/// What to mark: one of three, or more of them.
+fn selection() -> impl Strategy<Value = MarkReadRequest> {
+    let id = prop_oneof![
+        any::<u128>().prop_map(|id| Uuid::from_u128(id).to_string()),
+        any::<u128>().prop_map(|id| Uuid::from_u128(id).to_string().to_uppercase()),
+        any::<u128>().prop_map(|id| Uuid::from_u128(id).simple().to_string()),
+        text(),
+    ];
+    let some_ids = vec(id, 0..4);
+    let many_ids = (498..503_usize).prop_map(|count| vec![Uuid::nil().to_string(); count]);
+    let about = (text(), text())
+        .prop_map(|(entity_type, entity_id)| About {
+            entity_type,
+            entity_id,
+        })
+        .boxed();
+    let types = prop_oneof![4 => vec(text(), 0..3), 1 => vec("[a-z]{1,8}", 19..22)];
+    let through = (any::<u64>(), text(), types)
+        .prop_map(|(revision, epoch, types)| Through {
+            revision,
+            epoch,
+            types,
+        })
+        .boxed();
+    prop_oneof![
+        4 => prop_oneof![some_ids, many_ids].prop_map(MarkReadRequest::from),
+        4 => about.clone().prop_map(|about| MarkReadRequest {
+            about: Some(about),
+            ..MarkReadRequest::default()
+        }),
+        4 => through.clone().prop_map(|through| MarkReadRequest {
+            through: Some(through),
+            ..MarkReadRequest::default()
+        }),
+        1 => (option::of(about), option::of(through)).prop_map(|(about, through)| MarkReadRequest {
+            about,
+            through,
+            ..MarkReadRequest::default()
+        }),
+    ]
+}
+
 /// A request of the own inbox, as bytes.
 fn read() -> impl Strategy<Value = Vec<u8>> {
     let since = (any::<i64>(), any::<i32>());
@@ -129,14 +174,6 @@ fn read() -> impl Strategy<Value = Vec<u8>> {
     ];
     let since = since.prop_map(|(seconds, nanos)| Timestamp { seconds, nanos });
     let recent = (any::<i32>(), option::of(since), page_token(), any::<bool>());
-    let id = prop_oneof![
-        any::<u128>().prop_map(|id| Uuid::from_u128(id).to_string()),
-        any::<u128>().prop_map(|id| Uuid::from_u128(id).to_string().to_uppercase()),
-        any::<u128>().prop_map(|id| Uuid::from_u128(id).simple().to_string()),
-        text(),
-    ];
-    let some_ids = vec(id, 0..4);
-    let many_ids = (498..503_usize).prop_map(|count| vec![Uuid::nil().to_string(); count]);
     prop_oneof![
         (option::of(any::<u64>()), option::of(text())).prop_map(|(after_revision, epoch)| {
             SubscribeRequest {
@@ -154,8 +191,14 @@ fn read() -> impl Strategy<Value = Vec<u8>> {
             }
             .encode_to_vec()
         }),
-        prop_oneof![some_ids, many_ids]
-            .prop_map(|notification_ids| MarkReadRequest { notification_ids }.encode_to_vec()),
+        selection().prop_map(|request| request.encode_to_vec()),
+        (any::<u64>(), text()).prop_map(|(through_sequence, epoch)| {
+            MarkSeenRequest {
+                through_sequence,
+                epoch,
+            }
+            .encode_to_vec()
+        }),
     ]
 }
 
@@ -293,10 +336,12 @@ fn what_is_nearly_right_is_often_right() {
     let mut runner = TestRunner::deterministic();
     let limits = doorbell::config::ContentLimits::default();
     let inbox = InboxKey::parse("acme", "ann").unwrap();
-    let (mut sends, mut pages) = (0, 0);
+    let (mut sends, mut pages, mut marks) = (0, 0, 0);
     for _ in 0..2000 {
         let request = send().new_tree(&mut runner).unwrap().current();
         sends += usize::from(convert::send(request, &limits).is_ok());
+        let request = selection().new_tree(&mut runner).unwrap().current();
+        marks += usize::from(convert::mark_read(request).is_ok());
         let page_token = page_token().new_tree(&mut runner).unwrap().current();
         let request = GetRecentRequest {
             page_token,
@@ -306,4 +351,5 @@ fn what_is_nearly_right_is_often_right() {
     }
     assert!(sends > 20, "{sends} sends are taken");
     assert!(pages > 100, "{pages} page tokens are taken");
+    assert!(marks > 400, "{marks} selections are taken");
 }

@@ -13,9 +13,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use doorbell::{
     inbox::feed::{Event, Message},
-    model::{Change, Notification},
-    proto::{self, subscribe_response},
+    model,
+    proto::{self, SubscribeResponse, subscribe_response},
 };
+use prost::Message as _;
 use uuid::Uuid;
 
 /// One change of an inbox.
@@ -24,6 +25,8 @@ pub enum Entry {
     Created(Uuid),
     /// Marked as read out of these: those that were unread then.
     Marked(Vec<Uuid>),
+    /// Looked at up to this sequence.
+    Looked(u64),
 }
 
 impl Entry {
@@ -31,16 +34,41 @@ impl Entry {
         match self {
             Self::Created(id) => std::slice::from_ref(id),
             Self::Marked(ids) => ids,
+            Self::Looked(_) => &[],
         }
     }
 }
 
-/// All changes of one inbox, by revision, with the unread count after each.
-#[derive(Clone, Debug, Default)]
-pub struct History {
-    entries: BTreeMap<u64, (Entry, u32)>,
-    /// The revisions that touched a notification; the least made it.
-    changes: HashMap<Uuid, BTreeSet<u64>>,
+/// A head as any reply or message says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    pub revision: u64,
+    pub unread_count: u32,
+    pub unseen_count: u32,
+    pub seen_through: u64,
+}
+
+impl From<model::Head> for Head {
+    fn from(head: model::Head) -> Self {
+        Self {
+            revision: head.revision.get(),
+            unread_count: head.unread_count,
+            unseen_count: head.unseen_count,
+            seen_through: head.seen_through.get(),
+        }
+    }
+}
+
+impl From<Option<proto::Head>> for Head {
+    fn from(head: Option<proto::Head>) -> Self {
+        let head = head.expect("everything has a head");
+        Self {
+            revision: head.revision,
+            unread_count: head.unread_count,
+            unseen_count: head.unseen_count,
+            seen_through: head.seen_through,
+        }
+    }
 }
 
 pub type Check = Result<(), String>;
@@ -53,13 +81,64 @@ macro_rules! ensure {
     };
 }
 
+/// What is unread, by its sequence, and what of it was looked at.
+#[derive(Clone, Debug, Default)]
+struct State {
+    unread: HashMap<Uuid, u64>,
+    seen_through: u64,
+}
+
+impl State {
+    fn apply(&mut self, revision: u64, entry: &Entry) -> Check {
+        match entry {
+            Entry::Created(id) => ensure!(
+                self.unread.insert(*id, revision).is_none(),
+                "{id} was created twice"
+            ),
+            Entry::Marked(ids) => {
+                ensure!(!ids.is_empty(), "revision {revision} changes nothing");
+                for id in ids {
+                    ensure!(
+                        self.unread.remove(id).is_some(),
+                        "revision {revision} marks {id}, not unread"
+                    );
+                }
+            }
+            Entry::Looked(through) => self.seen_through = *through,
+        }
+        Ok(())
+    }
+
+    fn head(&self, revision: u64) -> Head {
+        let count = |least: u64| {
+            let above = self.unread.values().filter(|sequence| **sequence > least);
+            u32::try_from(above.count()).unwrap()
+        };
+        Head {
+            revision,
+            unread_count: count(0),
+            unseen_count: count(self.seen_through),
+            seen_through: self.seen_through,
+        }
+    }
+}
+
+/// All changes of one inbox, by revision, with the head after each.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    entries: BTreeMap<u64, (Entry, Head)>,
+    /// The revisions that touched a notification; the least made it.
+    changes: HashMap<Uuid, BTreeSet<u64>>,
+}
+
 impl History {
     /// Notes an answered write. Two that were given one revision are a fault.
-    pub fn add(&mut self, revision: u64, entry: Entry, unread_count: u32) -> Check {
+    pub fn add(&mut self, entry: Entry, head: Head) -> Check {
+        let revision = head.revision;
         for id in entry.ids() {
             self.changes.entry(*id).or_default().insert(revision);
         }
-        let change = (entry, unread_count);
+        let change = (entry, head);
         match self.entries.insert(revision, change.clone()) {
             Some(former) if former != change => Err(format!(
                 "revision {revision} was given twice: {former:?} and {change:?}"
@@ -68,40 +147,36 @@ impl History {
         }
     }
 
-    pub fn head(&self) -> u64 {
+    pub fn head(&self) -> Head {
         self.entries
             .last_key_value()
-            .map_or(0, |(revision, _)| *revision)
+            .map_or(Head::default(), |(_, (_, head))| *head)
     }
 
-    pub fn unread_at(&self, revision: u64) -> Option<u32> {
+    pub fn head_at(&self, revision: u64) -> Option<Head> {
         if revision == 0 {
-            return Some(0);
+            return Some(Head::default());
         }
-        self.entries.get(&revision).map(|(_, unread)| *unread)
+        self.entries.get(&revision).map(|(_, head)| *head)
     }
 
     /// Revisions without a gap, and counts that are those of the rows.
     pub fn check(&self) -> Check {
-        let mut unread = HashSet::new();
-        for (expected, (revision, (entry, count))) in (1..).zip(&self.entries) {
+        let mut state = State::default();
+        for (expected, (revision, (entry, head))) in (1..).zip(&self.entries) {
             ensure!(*revision == expected, "revision {expected} is missing");
-            match entry {
-                Entry::Created(id) => ensure!(unread.insert(*id), "{id} was created twice"),
-                Entry::Marked(ids) => {
-                    for id in ids {
-                        ensure!(
-                            unread.remove(id),
-                            "revision {revision} marks {id}, not unread"
-                        );
-                    }
-                    ensure!(!ids.is_empty(), "revision {revision} changes nothing");
-                }
+            if let Entry::Looked(through) = entry {
+                ensure!(
+                    *through > state.seen_through && *through < *revision,
+                    "revision {revision} looks up to {through}, after {}",
+                    state.seen_through
+                );
             }
+            state.apply(*revision, entry)?;
+            let counted = state.head(*revision);
             ensure!(
-                *count as usize == unread.len(),
-                "at revision {revision} the count is {count}, and {} are unread",
-                unread.len()
+                *head == counted,
+                "at revision {revision} the head is {head:?}, and what there is is {counted:?}"
             );
         }
         Ok(())
@@ -109,8 +184,10 @@ impl History {
 
     /// What the rows of a store at rest tell. Nothing archives here: a row was
     /// made at its sequence and, if it is read, read at its revision. So the rows
-    /// hold every change that there was.
-    pub fn of_rows(rows: &[Row]) -> Result<Self, String> {
+    /// hold every change that there was, but for the looks: these are the revisions
+    /// that lack, and `heads`, which replies and streams said, tell how far each
+    /// went. Where nobody was told before the next one, it does not matter.
+    pub fn of_rows(rows: &[Row], heads: &[Head]) -> Result<Self, String> {
         let mut entries: BTreeMap<u64, Entry> = BTreeMap::new();
         for row in rows {
             let made = entries.insert(row.sequence, Entry::Created(row.id));
@@ -123,23 +200,55 @@ impl History {
         for row in rows.iter().filter(|row| row.read) {
             match entries.entry(row.revision).or_insert(Entry::Marked(vec![])) {
                 Entry::Marked(ids) => ids.push(row.id),
-                made @ Entry::Created(_) => {
-                    return Err(format!("{made:?} and a read share a revision: {row:?}"));
-                }
+                made => return Err(format!("{made:?} and a read share a revision: {row:?}")),
             }
         }
+        let seen: BTreeMap<u64, u64> = heads
+            .iter()
+            .map(|head| (head.revision, head.seen_through))
+            .collect();
+        let last = seen.last_key_value().map_or(0, |(revision, _)| *revision);
+        let looks: Vec<u64> = (1..=last)
+            .filter(|revision| !entries.contains_key(revision))
+            .collect();
+        for (at, revision) in looks.iter().enumerate() {
+            let next = looks.get(at + 1).copied().unwrap_or(u64::MAX);
+            let through = seen.range(revision..&next).next().map(|(_, seen)| *seen);
+            // One more than before: what cannot be told apart from the truth.
+            let before = seen
+                .range(..revision)
+                .next_back()
+                .map_or(0, |(_, seen)| *seen);
+            entries.insert(*revision, Entry::Looked(through.unwrap_or(before + 1)));
+        }
         let mut history = Self::default();
-        let mut unread = 0;
+        let mut state = State::default();
         for (revision, entry) in entries {
-            match &entry {
-                Entry::Created(_) => unread += 1,
-                Entry::Marked(ids) => unread -= i64::try_from(ids.len()).unwrap_or(i64::MAX),
-            }
-            let unread = u32::try_from(unread).map_err(|_| "more are read than made")?;
-            history.add(revision, entry, unread)?;
+            state.apply(revision, &entry)?;
+            history.add(entry, state.head(revision))?;
         }
         history.check()?;
         Ok(history)
+    }
+
+    /// The revision of the last change of a notification.
+    pub fn last_change(&self, id: &Uuid) -> u64 {
+        let changes = self.changes.get(id);
+        changes
+            .and_then(|changes| changes.last())
+            .copied()
+            .unwrap_or(0)
+    }
+
+    fn check_heads(&self, heads: &[Head]) -> Check {
+        for head in heads {
+            let expected = self.head_at(head.revision);
+            ensure!(
+                expected == Some(*head),
+                "{head:?} was said, and the head was {expected:?}"
+            );
+        }
+        Ok(())
     }
 
     /// Which ids were marked at this revision; `None` where something else was
@@ -153,18 +262,11 @@ impl History {
 
     /// What is unread at the head.
     pub fn unread(&self) -> HashSet<Uuid> {
-        let mut unread = HashSet::new();
-        for (entry, _) in self.entries.values() {
-            match entry {
-                Entry::Created(id) => {
-                    unread.insert(*id);
-                }
-                Entry::Marked(ids) => ids.iter().for_each(|id| {
-                    unread.remove(id);
-                }),
-            }
+        let mut state = State::default();
+        for (revision, (entry, _)) in &self.entries {
+            state.apply(*revision, entry).expect("it was checked");
         }
-        unread
+        state.unread.into_keys().collect()
     }
 }
 
@@ -192,8 +294,8 @@ pub struct Sent {
 pub struct Ledger {
     sends: BTreeMap<String, Tried>,
     marks: Vec<Mark>,
-    /// The (revision, count) of every reply.
-    heads: Vec<(u64, u32)>,
+    /// The head of every reply.
+    heads: Vec<Head>,
 }
 
 /// One send, which is tried until it is answered, and at times once more.
@@ -205,9 +307,17 @@ struct Tried {
 
 #[derive(Debug)]
 struct Mark {
-    asked: Vec<Uuid>,
+    asked: Asked,
     /// The revision of the reply, and how many it says were marked.
     answer: Option<(u64, u32)>,
+}
+
+/// What a mark selects.
+#[derive(Debug)]
+pub enum Asked {
+    Ids(Vec<Uuid>),
+    /// Those whose last change is at or below this revision.
+    Through(u64),
 }
 
 impl Ledger {
@@ -218,7 +328,7 @@ impl Ledger {
 
     /// It was answered. All answers to it must tell of one notification, and one
     /// of them at most that it is new.
-    pub fn sent(&mut self, title: &str, sent: Sent, head: (u64, u32)) -> Check {
+    pub fn sent(&mut self, title: &str, sent: Sent, head: Head) -> Check {
         self.heads.push(head);
         let answers = &mut self.sends.entry(title.to_owned()).or_default().answers;
         if let Some(first) = answers.first() {
@@ -233,7 +343,7 @@ impl Ledger {
         }
         // Above it where the commit was in doubt, and others came before it was settled.
         ensure!(
-            head.0 >= sent.sequence,
+            head.revision >= sent.sequence,
             "`{title}` was answered with a head before it, {head:?}: {sent:?}"
         );
         answers.push(sent);
@@ -242,15 +352,20 @@ impl Ledger {
 
     /// A mark was tried; `answer` is the head of its reply and the count, if
     /// there was a reply.
-    pub fn marked(&mut self, asked: Vec<Uuid>, answer: Option<((u64, u32), u32)>) {
+    pub fn marked(&mut self, asked: Asked, answer: Option<(Head, u32)>) {
         self.heads.extend(answer.map(|(head, _)| head));
-        let answer = answer.map(|((revision, _), count)| (revision, count));
+        let answer = answer.map(|(head, count)| (head.revision, count));
         self.marks.push(Mark { asked, answer });
     }
 
     /// A reply said this head.
-    pub fn head(&mut self, revision: u64, unread_count: u32) {
-        self.heads.push((revision, unread_count));
+    pub fn head(&mut self, head: Head) {
+        self.heads.push(head);
+    }
+
+    /// All that replies said.
+    pub fn heads(&self) -> &[Head] {
+        &self.heads
     }
 
     /// How many sends were asked for, and how many were never answered.
@@ -286,13 +401,7 @@ impl Ledger {
                 "`{title}` was answered with {answer:?}, and what is there is {row:?}"
             );
         }
-        for (revision, count) in &self.heads {
-            let expected = history.unread_at(*revision);
-            ensure!(
-                expected == Some(*count),
-                "revision {revision} has the count {expected:?}, and a reply said {count}"
-            );
-        }
+        history.check_heads(&self.heads)?;
         self.check_marks(history)
     }
 
@@ -304,7 +413,9 @@ impl Ledger {
             };
             let marked = history.marked_at(revision);
             ensure!(
-                marked.is_some_and(|ids| ids.len() == count as usize && mark.may_be(ids)),
+                marked.is_some_and(|ids| {
+                    ids.len() == count as usize && mark.may_be(revision, ids, history)
+                }),
                 "{mark:?} was answered, and revision {revision} marked {marked:?}"
             );
             ensure!(
@@ -324,8 +435,17 @@ impl Ledger {
             if let Entry::Marked(ids) = entry
                 && !answered.contains(revision)
             {
+                let may_be =
+                    |mark: &Mark, (revision, ids): Marked<'_>| mark.may_be(revision, ids, history);
+                let marked = (*revision, ids.as_slice());
                 ensure!(
-                    assign(ids, &unanswered, &mut taken, &mut HashSet::new()),
+                    assign(
+                        marked,
+                        &unanswered,
+                        &mut taken,
+                        &may_be,
+                        &mut HashSet::new()
+                    ),
                     "nobody asked for the marks of revision {revision}: {ids:?}"
                 );
             }
@@ -335,28 +455,41 @@ impl Ledger {
 }
 
 impl Mark {
-    fn may_be(&self, ids: &[Uuid]) -> bool {
-        ids.iter().all(|id| self.asked.contains(id))
+    /// Whether it may have marked these at that revision.
+    fn may_be(&self, revision: u64, ids: &[Uuid], history: &History) -> bool {
+        ids.iter().all(|id| match &self.asked {
+            Asked::Ids(asked) => asked.contains(id),
+            Asked::Through(through) => {
+                let changes = &history.changes[id];
+                let before = changes.range(..revision).next_back();
+                before.is_some_and(|before| before <= through)
+            }
+        })
     }
 }
 
-/// Finds a mark for `ids`, moving others to another mark where they have one.
+/// A revision, and what was marked at it.
+type Marked<'a> = (u64, &'a [Uuid]);
+
+/// Finds a mark for what was marked, moving others to another mark where they have
+/// one.
 fn assign<'a>(
-    ids: &'a [Uuid],
+    marked: Marked<'a>,
     marks: &[&Mark],
-    taken: &mut Vec<Option<&'a [Uuid]>>,
+    taken: &mut Vec<Option<Marked<'a>>>,
+    may_be: &impl Fn(&Mark, Marked<'_>) -> bool,
     tried: &mut HashSet<usize>,
 ) -> bool {
     for at in 0..marks.len() {
-        if !marks[at].may_be(ids) || !tried.insert(at) {
+        if !may_be(marks[at], marked) || !tried.insert(at) {
             continue;
         }
         let is_free = match taken[at] {
             None => true,
-            Some(other) => assign(other, marks, taken, tried),
+            Some(other) => assign(other, marks, taken, may_be, tried),
         };
         if is_free {
-            taken[at] = Some(ids);
+            taken[at] = Some(marked);
             return true;
         }
     }
@@ -365,90 +498,102 @@ fn assign<'a>(
 
 /// A message of a stream, wherever it was taken from.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct Told {
     pub position: u64,
-    pub revision: u64,
-    pub unread_count: u32,
-    pub replayed: bool,
-    pub event: SeenEvent,
+    pub head: Head,
+    pub ring: bool,
+    pub event: ToldEvent,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SeenEvent {
+pub enum ToldEvent {
     Connected,
-    Notification {
-        id: Uuid,
-        sequence: u64,
-        revision: u64,
-        read: bool,
-    },
-    MarkedRead(Vec<Uuid>),
+    Notification(ToldRow),
+    Changed(Vec<ToldRow>),
+    Looked,
     CaughtUp,
     Heartbeat,
     Reset,
     Reconnect,
 }
 
-fn row(notification: &Notification) -> SeenEvent {
-    SeenEvent::Notification {
-        id: notification.id,
-        sequence: notification.sequence.get(),
-        revision: notification.revision.get(),
-        read: notification.read_at.is_some(),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToldRow {
+    pub id: Uuid,
+    pub sequence: u64,
+    pub revision: u64,
+    pub read: bool,
+}
+
+impl From<&model::Row> for ToldRow {
+    fn from(row: &model::Row) -> Self {
+        Self {
+            id: row.id,
+            sequence: row.sequence.get(),
+            revision: row.revision.get(),
+            read: row.state.read_at.is_some(),
+        }
     }
 }
 
-impl From<&Message> for Seen {
+impl From<&Message> for Told {
     fn from(message: &Message) -> Self {
         let event = match &message.event {
-            Event::Connected { .. } => SeenEvent::Connected,
-            Event::Row(notification) => row(notification),
-            Event::Live(live) => match &live.event().change {
-                Change::Created(notification) => row(notification),
-                Change::MarkedRead {
-                    notification_ids, ..
-                } => SeenEvent::MarkedRead(notification_ids.clone()),
-            },
-            Event::CaughtUp => SeenEvent::CaughtUp,
-            Event::Heartbeat => SeenEvent::Heartbeat,
-            Event::Reset { .. } => SeenEvent::Reset,
-            Event::Reconnect { .. } => SeenEvent::Reconnect,
+            // What goes over the wire is what counts.
+            Event::Live(live) => {
+                let bytes = live.event().message.clone();
+                return Self::from(&SubscribeResponse::decode(bytes).expect("it is one"));
+            }
+            Event::Connected { .. } => ToldEvent::Connected,
+            Event::Notification(notification) => {
+                ToldEvent::Notification((&notification.row).into())
+            }
+            Event::Removed(row) => ToldEvent::Changed(vec![row.into()]),
+            Event::CaughtUp => ToldEvent::CaughtUp,
+            Event::Heartbeat => ToldEvent::Heartbeat,
+            Event::Reset { .. } => ToldEvent::Reset,
+            Event::Reconnect { .. } => ToldEvent::Reconnect,
         };
         Self {
             position: message.position.get(),
-            revision: message.revision.get(),
-            unread_count: message.unread_count,
-            replayed: message.replayed,
+            head: message.head.into(),
+            ring: message.ring,
             event,
         }
     }
 }
 
-impl From<&proto::SubscribeResponse> for Seen {
-    fn from(message: &proto::SubscribeResponse) -> Self {
+impl From<&SubscribeResponse> for Told {
+    fn from(message: &SubscribeResponse) -> Self {
         use subscribe_response::Event;
         let id = |id: &String| Uuid::parse_str(id).expect("the service sends UUIDs");
         let event = match message.event.as_ref().expect("every message has an event") {
-            Event::Connected(_) => SeenEvent::Connected,
-            Event::Notification(row) => SeenEvent::Notification {
+            Event::Connected(_) => ToldEvent::Connected,
+            Event::Notification(row) => ToldEvent::Notification(ToldRow {
                 id: id(&row.id),
                 sequence: row.sequence,
                 revision: row.revision,
                 read: row.read_at.is_some(),
-            },
-            Event::MarkedRead(marked) => {
-                SeenEvent::MarkedRead(marked.notification_ids.iter().map(id).collect())
+            }),
+            Event::Changed(changed) => {
+                let rows = changed.notifications.iter().map(|row| ToldRow {
+                    id: id(&row.id),
+                    sequence: row.sequence,
+                    revision: row.revision,
+                    read: row.read_at.is_some(),
+                });
+                ToldEvent::Changed(rows.collect())
             }
-            Event::CaughtUp(_) => SeenEvent::CaughtUp,
-            Event::Heartbeat(_) => SeenEvent::Heartbeat,
-            Event::Reset(_) => SeenEvent::Reset,
-            Event::Reconnect(_) => SeenEvent::Reconnect,
+            Event::Seen(_) => ToldEvent::Looked,
+            Event::CaughtUp(_) => ToldEvent::CaughtUp,
+            Event::Heartbeat(_) => ToldEvent::Heartbeat,
+            Event::Reset(_) => ToldEvent::Reset,
+            Event::Reconnect(_) => ToldEvent::Reconnect,
         };
         Self {
             position: message.position,
-            revision: message.revision,
-            unread_count: message.unread_count,
-            replayed: message.replayed,
+            head: message.head.into(),
+            ring: message.ring,
             event,
         }
     }
@@ -469,8 +614,8 @@ pub struct Screen {
     folds: Vec<Fold>,
     /// Where to resume; `None` before the first message.
     pub position: Option<u64>,
-    /// The (revision, count) of every message and reply.
-    heads: Vec<(u64, u32)>,
+    /// The head of every message and reply.
+    pub heads: Vec<Head>,
     /// Whether the stream has caught up.
     pub live: bool,
     connected: bool,
@@ -494,6 +639,17 @@ struct Fold {
 impl Fold {
     fn copy(&self, id: &Uuid) -> Option<Copy> {
         self.copies.get(id)?.last().map(|(_, copy)| *copy)
+    }
+
+    /// Takes a row that is later than the copy.
+    fn apply(&mut self, row: &ToldRow) {
+        let ToldRow {
+            id, revision, read, ..
+        } = *row;
+        let copy = self.copy(&id);
+        if copy.is_none_or(|copy| copy.revision < revision) {
+            self.set(id, Copy { revision, read });
+        }
     }
 
     fn set(&mut self, id: Uuid, copy: Copy) {
@@ -560,12 +716,8 @@ impl Fold {
 
 impl Screen {
     /// A client that loaded the whole inbox at `revision`.
-    pub fn load(
-        &mut self,
-        rows: impl IntoIterator<Item = (Uuid, u64, bool)>,
-        revision: u64,
-        unread_count: u32,
-    ) {
+    pub fn load(&mut self, rows: impl IntoIterator<Item = (Uuid, u64, bool)>, head: Head) {
+        let revision = head.revision;
         self.transcript.push(format!("loaded at {revision}"));
         let mut fold = Fold::default();
         for (id, revision, read) in rows {
@@ -574,7 +726,7 @@ impl Screen {
         fold.claims.push((revision, revision));
         self.folds.push(fold);
         self.position = Some(revision);
-        self.heads.push((revision, unread_count));
+        self.heads.push(head);
     }
 
     /// The stream was cut; its next message is a new stream's first.
@@ -584,20 +736,20 @@ impl Screen {
     }
 
     /// Folds a message, and checks what can be checked at once.
-    pub fn see(&mut self, seen: &Seen, resumed: Option<u64>) -> Check {
-        let Seen {
+    pub fn see(&mut self, told: &Told, resumed: Option<u64>) -> Check {
+        let Told {
             position,
-            revision,
-            unread_count,
-            replayed,
+            head,
+            ring,
             ref event,
-        } = *seen;
+        } = *told;
+        let revision = head.revision;
         self.transcript
-            .push(format!("resumed after {resumed:?}: {seen:?}"));
-        self.heads.push((revision, unread_count));
+            .push(format!("resumed after {resumed:?}: {told:?}"));
+        self.heads.push(head);
         if !self.connected {
             ensure!(
-                *event == SeenEvent::Connected,
+                *event == ToldEvent::Connected,
                 "the first message is {event:?}"
             );
             self.connected = true;
@@ -638,86 +790,79 @@ impl Screen {
             position >= before,
             "the position fell from {before} to {position}"
         );
-        if *event != SeenEvent::Reset {
+        if *event != ToldEvent::Reset {
             ensure!(
                 position <= revision,
                 "position {position} is above revision {revision}"
             );
         }
         match event {
-            SeenEvent::Connected => return Err("connected twice".into()),
-            SeenEvent::Notification {
-                id,
-                sequence,
-                revision,
-                read,
-            } => {
+            ToldEvent::Connected => return Err("connected twice".into()),
+            ToldEvent::Notification(row) => {
+                let ToldRow {
+                    id,
+                    sequence,
+                    revision,
+                    read,
+                } = *row;
                 ensure!(
                     sequence <= revision,
                     "{id}: sequence {sequence} above {revision}"
                 );
-                let known = fold.copy(id);
-                let is_new = known.is_none() && *sequence > fold.known_from;
+                let known = fold.copy(&id);
+                let is_new = known.is_none() && sequence > fold.known_from;
+                let is_unseen = !read && sequence > head.seen_through;
                 // One that changed while a heal went on may be taken for repeated.
-                if is_new && self.live && sequence == revision {
-                    ensure!(
-                        !replayed,
-                        "{id} is new to a live stream, and is not to ring"
-                    );
+                if is_new && self.live && sequence == revision && is_unseen {
+                    ensure!(ring, "{id} is new to a live stream, and is not to ring");
                 }
-                if known.is_some() || !self.live {
-                    ensure!(replayed, "{id} rings, and is not new to a live stream");
+                if known.is_some() || !self.live || !is_unseen {
+                    ensure!(!ring, "{id} rings, and is not new to a live stream");
                 }
-                if !replayed {
-                    ensure!(self.rung.insert(*id), "{id} rang twice");
+                if ring {
+                    ensure!(self.rung.insert(id), "{id} rang twice");
                 }
-                if known.is_none_or(|copy| copy.revision < *revision) {
-                    fold.set(
-                        *id,
-                        Copy {
-                            revision: *revision,
-                            read: *read,
-                        },
-                    );
-                }
+                fold.apply(row);
             }
-            SeenEvent::MarkedRead(ids) => {
-                ensure!(self.live, "marked_read in a replay");
-                ensure!(
-                    position == revision && position == before + 1,
-                    "a live event at {position} of revision {revision} after {before}"
-                );
-                for id in ids {
-                    if fold.copy(id).is_some() {
-                        fold.set(
-                            *id,
-                            Copy {
-                                revision,
-                                read: true,
-                            },
-                        );
+            ToldEvent::Changed(rows) => {
+                ensure!(self.live, "a live event in a replay: {event:?}");
+                ensure!(!ring, "what was marked rings");
+                for row in rows {
+                    ensure!(
+                        row.revision == revision && row.sequence < revision,
+                        "{row:?} of a change at {revision}"
+                    );
+                    if fold.copy(&row.id).is_some() {
+                        fold.apply(row);
                     }
                 }
             }
-            SeenEvent::CaughtUp => {
+            ToldEvent::Looked => ensure!(self.live, "a live event in a replay: {event:?}"),
+            ToldEvent::CaughtUp => {
                 ensure!(
                     position == revision,
                     "caught up at {position}, the head is {revision}"
                 );
                 self.live = true;
             }
-            SeenEvent::Heartbeat => {
+            ToldEvent::Heartbeat => {
                 ensure!(self.live, "a heartbeat in a replay");
                 ensure!(
                     position == revision,
                     "a heartbeat at {position}, the head is {revision}"
                 );
             }
-            SeenEvent::Reset => {
+            ToldEvent::Reset => {
                 self.resets += 1;
                 return Ok(());
             }
-            SeenEvent::Reconnect => {}
+            ToldEvent::Reconnect => {}
+        }
+        if matches!(event, ToldEvent::Changed(_) | ToldEvent::Looked) {
+            ensure!(
+                position == revision && position == before + 1,
+                "a live event at {position} of revision {revision} after {before}"
+            );
         }
         if position > before {
             fold.claims.push((position, revision));
@@ -728,17 +873,11 @@ impl Screen {
 
     /// Checks all that was seen against what happened.
     pub fn check(&self, history: &History) -> Check {
-        for (revision, count) in &self.heads {
-            let expected = history.unread_at(*revision);
-            ensure!(
-                expected == Some(*count),
-                "revision {revision} has the count {expected:?}, and {count} was said"
-            );
-        }
+        history.check_heads(&self.heads)?;
         self.folds.iter().try_for_each(|fold| fold.check(history))?;
         let unread = history.unread();
         if let Some(fold) = self.folds.last()
-            && self.position == Some(history.head())
+            && self.position == Some(history.head().revision)
         {
             for id in fold.copies.keys() {
                 let copy = fold.copy(id);

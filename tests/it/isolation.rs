@@ -10,7 +10,7 @@ use std::{
 };
 
 use doorbell::proto::{
-    FILE_DESCRIPTOR_SET, GetRecentRequest, GetUnreadCountRequest, SubscribeRequest,
+    FILE_DESCRIPTOR_SET, GetRecentRequest, GetUnreadCountRequest, MarkSeenRequest, SubscribeRequest,
 };
 use futures_util::future::BoxFuture;
 use prost::Message as _;
@@ -21,10 +21,10 @@ use uuid::Uuid;
 
 use crate::{
     calls::{
-        Inbox, SERVICE, Way, assert_refused, eventually, exchange, in_seconds, mark, next, page,
-        rest, send, signed,
+        Inbox, SERVICE, Way, assert_refused, counts, eventually, exchange, in_seconds, mark, next,
+        page, rest, send, signed,
     },
-    history::{Screen, Seen},
+    history::{Screen, Told},
     process::PATIENCE,
     server::{Client, Server, Setup, free_port, sender_token, user_token},
 };
@@ -37,6 +37,7 @@ struct Named {
     ids: Vec<String>,
     page_token: String,
     revision: u64,
+    epoch: String,
 }
 
 /// Calls a method with what is somebody's, and gives all bytes of the answer.
@@ -70,6 +71,19 @@ fn cases() -> BTreeMap<&'static str, Case> {
             reads(|mut client, named| {
                 Box::pin(async move {
                     let answer = client.mark_read(mark(named.ids)).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
+        (
+            "MarkSeen",
+            reads(|mut client, named| {
+                Box::pin(async move {
+                    let request = MarkSeenRequest {
+                        through_sequence: named.revision,
+                        epoch: named.epoch,
+                    };
+                    let answer = client.mark_seen(request).await?;
                     Ok(answer.into_inner().encode_to_vec())
                 })
             }),
@@ -185,7 +199,7 @@ async fn victim(server: &Server) -> (Inbox, Named) {
             .await
             .unwrap()
             .into_inner();
-        inbox.sent(answer.notification.unwrap(), answer.unread_count);
+        inbox.sent(answer.notification.unwrap(), answer.head.into());
     }
     let request = GetRecentRequest {
         limit: 1,
@@ -197,7 +211,8 @@ async fn victim(server: &Server) -> (Inbox, Named) {
         user: USER.into(),
         ids: inbox.ids.iter().map(Uuid::to_string).collect(),
         page_token: page.next_page_token,
-        revision: page.revision,
+        revision: page.head.unwrap().revision,
+        epoch: page.epoch,
     };
     (inbox, named)
 }
@@ -210,6 +225,7 @@ fn nobodys() -> Named {
         ids: (1..=3).map(|n| Uuid::from_u128(n).to_string()).collect(),
         page_token: "00000000000000030123456789abcdef".into(),
         revision: 3,
+        epoch: "00000000000000000000000000000000".into(),
     }
 }
 
@@ -298,7 +314,7 @@ async fn what_is_somebody_elses_is_like_what_does_not_exist() {
     let mut screen = Screen::default();
     let mut stream = inbox.subscribe(SubscribeRequest::default()).await;
     screen
-        .see(&Seen::from(&next(&mut stream).await), None)
+        .see(&Told::from(&next(&mut stream).await), None)
         .unwrap();
     let exp = in_seconds(1000);
     for (method, case) in every_case() {
@@ -327,12 +343,11 @@ async fn what_is_somebody_elses_is_like_what_does_not_exist() {
         .reader
         .get_unread_count(GetUnreadCountRequest {})
         .await;
-    let head = head.unwrap().into_inner();
-    assert_eq!((head.revision, head.unread_count), (3, 3));
+    assert_eq!(counts(head.unwrap().into_inner().head), (3, 3));
     inbox.send("Last").await;
     let message = next(&mut stream).await;
-    assert_eq!(message.revision, 4);
-    screen.see(&Seen::from(&message), None).unwrap();
+    assert_eq!(message.position, 4);
+    screen.see(&Told::from(&message), None).unwrap();
 }
 
 /// Streams of every other inbox stay silent while one is written to.
@@ -361,7 +376,7 @@ async fn an_event_rings_in_one_inbox_alone() {
     for (other, stream) in &mut others {
         let own = other.send("own").await;
         let message = next(stream).await;
-        assert_eq!((message.revision, message.unread_count), (1, 1));
+        assert_eq!(counts(message.head), (1, 1));
         assert!(contains(&message.encode_to_vec(), &own.id));
     }
 }

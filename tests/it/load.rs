@@ -20,8 +20,8 @@ use std::{
 use doorbell::{
     client,
     proto::{
-        GetRecentRequest, GetUnreadCountRequest, MarkReadRequest, Notification, SendInAppRequest,
-        SubscribeRequest, SubscribeResponse,
+        GetRecentRequest, GetUnreadCountRequest, MarkReadRequest, MarkSeenRequest, Notification,
+        SendInAppRequest, SubscribeRequest, SubscribeResponse, Through,
         notification_service_client::NotificationServiceClient, subscribe_response::Event,
     },
 };
@@ -35,7 +35,7 @@ use tonic::{Status, Streaming, transport::Endpoint};
 use uuid::Uuid;
 
 use crate::{
-    history::{Check, History, Ledger, Row, Screen, Seen, SeenEvent, Sent},
+    history::{Asked, Check, Head, History, Ledger, Row, Screen, Sent, Told, ToldEvent, ToldRow},
     process::PATIENCE,
     server::{Bearer, Client, sender_token, user_token},
 };
@@ -115,15 +115,16 @@ impl Cut {
 
     /// What a cut behind this message is; `live` is what the stream was before
     /// it.
-    fn behind(seen: &Seen, live: bool) -> Self {
-        match seen.event {
-            SeenEvent::Connected => Self::Connected,
+    fn behind(told: &Told, live: bool) -> Self {
+        let position = told.position;
+        match told.event {
+            ToldEvent::Connected => Self::Connected,
             // Its revision is not reached: another row shares it.
-            SeenEvent::Notification { revision, .. } if revision > seen.position => Self::Shared,
-            SeenEvent::Notification { .. } if !live => Self::Replay,
-            SeenEvent::Notification { .. } if seen.replayed || seen.position < seen.revision => {
-                Self::Heal
+            ToldEvent::Notification(ToldRow { revision, .. }) if revision > position => {
+                Self::Shared
             }
+            ToldEvent::Notification(_) if !live => Self::Replay,
+            ToldEvent::Notification(_) if !told.ring || position < told.head.revision => Self::Heal,
             _ => Self::Live,
         }
     }
@@ -290,21 +291,22 @@ impl World {
                 sequence: notification.sequence,
                 duplicate: response.duplicate,
             };
-            let head = (response.revision, response.unread_count);
+            let head = Head::from(response.head);
             lock(&place.ledger).sent(&request.title, sent, head)?;
             // Who writes alone is never in doubt about a commit.
-            if self.urls.len() == 1 && !response.duplicate && head.0 != sent.sequence {
+            if self.urls.len() == 1 && !response.duplicate && head.revision != sent.sequence {
                 return Err(format!("a new send is not the head: {sent:?}, {head:?}"));
             }
             if !response.duplicate {
                 lock(&place.ids).push(id);
             }
-            self.replied(at, response.revision);
+            self.replied(at, head.revision);
         }
         Ok(answered)
     }
 
-    /// Marks, a dozen at a time, and some of a neighbour, which marks nothing.
+    /// Marks, a dozen at a time, and some of a neighbour, which marks nothing; looks,
+    /// and marks all that was there at a moment.
     async fn mark(self: Arc<Self>, at: usize, mut random: StdRng) -> Check {
         let place = &self.inboxes[at];
         let nodes = self.user(at, None);
@@ -332,38 +334,91 @@ impl World {
             if !ids.is_empty() {
                 let request = MarkReadRequest {
                     notification_ids: ids.iter().map(Uuid::to_string).collect(),
+                    ..MarkReadRequest::default()
                 };
                 let answer = match answered(client.mark_read(request)).await {
                     Ok(response) => {
                         let response = response.into_inner();
-                        self.replied(at, response.revision);
-                        let head = (response.revision, response.unread_count);
-                        Some((head, response.marked_count))
+                        let head = Head::from(response.head);
+                        self.replied(at, head.revision);
+                        Some((head, response.changed_count))
                     }
                     Err(status) => {
                         self.refused(&status)?;
                         None
                     }
                 };
-                lock(&place.ledger).marked(ids, answer);
+                lock(&place.ledger).marked(Asked::Ids(ids), answer);
             }
             match answered(client.get_unread_count(GetUnreadCountRequest {})).await {
-                Ok(response) => {
-                    let head = response.into_inner();
-                    lock(&place.ledger).head(head.revision, head.unread_count);
-                }
+                Ok(response) => lock(&place.ledger).head(response.into_inner().head.into()),
                 Err(status) => self.refused(&status)?,
+            }
+            if random.random_ratio(1, 4) {
+                self.look(at, &mut client, &mut random).await?;
             }
             sleep(3 * PACE.mul_f64(random.random_range(0.0..2.0))).await;
         }
     }
 
+    /// Loads a page and looks at what it shows, or at some of it; now and then marks
+    /// all of it as read.
+    async fn look(&self, at: usize, client: &mut Client, random: &mut StdRng) -> Check {
+        let place = &self.inboxes[at];
+        let page = match answered(client.get_recent(GetRecentRequest::default())).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return self.refused(&status),
+        };
+        let head = Head::from(page.head);
+        lock(&place.ledger).head(head);
+        let through_sequence = match page.notifications.first() {
+            Some(newest) => newest.sequence.saturating_sub(random.random_range(0..4)),
+            None => return Ok(()),
+        };
+        let request = MarkSeenRequest {
+            through_sequence,
+            epoch: page.epoch.clone(),
+        };
+        match answered(client.mark_seen(request)).await {
+            Ok(response) => {
+                let head = Head::from(response.into_inner().head);
+                lock(&place.ledger).head(head);
+                self.replied(at, head.revision);
+                if head.seen_through < through_sequence {
+                    return Err(format!("looked up to {through_sequence}: {head:?}"));
+                }
+            }
+            Err(status) => self.refused(&status)?,
+        }
+        if !random.random_ratio(1, 8) {
+            return Ok(());
+        }
+        let page_revision = head.revision;
+        let through = Through {
+            revision: page_revision,
+            epoch: page.epoch,
+            types: vec![],
+        };
+        let answer = match answered(client.mark_read(client::MarkReadRequest::from(through))).await
+        {
+            Ok(response) => {
+                let response = response.into_inner();
+                let head = Head::from(response.head);
+                self.replied(at, head.revision);
+                Some((head, response.changed_count))
+            }
+            Err(status) => {
+                self.refused(&status)?;
+                None
+            }
+        };
+        lock(&place.ledger).marked(Asked::Through(page_revision), answer);
+        Ok(())
+    }
+
     /// Every row of an inbox and the head of the first page; `None` when the
     /// server went away in between.
-    async fn load(
-        &self,
-        client: &mut Client,
-    ) -> Result<Option<(Vec<Notification>, (u64, u32))>, String> {
+    async fn load(&self, client: &mut Client) -> Result<Option<(Vec<Notification>, Head)>, String> {
         let mut rows = Vec::new();
         let mut head = None;
         let mut page_token = String::new();
@@ -377,7 +432,7 @@ impl World {
                 Ok(response) => response.into_inner(),
                 Err(status) => return self.refused(&status).map(|()| None),
             };
-            let head = *head.get_or_insert((page.revision, page.unread_count));
+            let head = *head.get_or_insert(Head::from(page.head));
             rows.extend(page.notifications);
             page_token = page.next_page_token;
             if page_token.is_empty() {
@@ -454,11 +509,10 @@ impl World {
             {
                 let rows = watch.inbox().notifications().iter();
                 let rows = rows.map(|row| (row.id.clone(), row.read_at.is_some()));
-                let unread_count = watch.inbox().unread_count();
                 return Ok(Watched {
                     at,
                     rows: rows.collect(),
-                    unread_count,
+                    head: Head::from(Some(*watch.inbox().head())),
                 });
             }
             let update = tokio::select! {
@@ -492,7 +546,7 @@ impl World {
 struct Watched {
     at: usize,
     rows: Vec<(String, bool)>,
-    unread_count: u32,
+    head: Head,
 }
 
 /// What a reader saw.
@@ -531,15 +585,15 @@ impl Reader {
                 Some(0)
             }
             _ => {
-                let Some((rows, (revision, unread_count))) = world.load(&mut client).await? else {
+                let Some((rows, head)) = world.load(&mut client).await? else {
                     return Ok(None);
                 };
                 let rows = rows.iter().map(|row| {
                     let id = Uuid::parse_str(&row.id).unwrap();
                     (id, row.revision, row.read_at.is_some())
                 });
-                self.screen.load(rows, revision, unread_count);
-                Some(revision)
+                self.screen.load(rows, head);
+                Some(head.revision)
             }
         };
         let request = SubscribeRequest {
@@ -587,14 +641,14 @@ impl Reader {
                 }
             };
             self.same_epoch(&message)?;
-            let seen = Seen::from(&message);
-            if seen.event == SeenEvent::Reset {
+            let told = Told::from(&message);
+            if told.event == ToldEvent::Reset {
                 return Err(format!(
-                    "resumed after {after:?}, which was shown, and was told to load anew: {seen:?}"
+                    "resumed after {after:?}, which was shown, and was told to load anew: {told:?}"
                 ));
             }
-            let cut = Cut::behind(&seen, self.screen.live);
-            self.screen.see(&seen, after)?;
+            let cut = Cut::behind(&told, self.screen.live);
+            self.screen.see(&told, after)?;
             if self.screen.transcript.len() > 400 {
                 self.screen.transcript.drain(..200);
             }
@@ -636,7 +690,7 @@ impl World {
     }
 
     /// The rows of an inbox as the service lists them, oldest first.
-    async fn rows(&self, at: usize) -> Result<(Vec<Row>, (u64, u32)), String> {
+    async fn rows(&self, at: usize) -> Result<(Vec<Row>, Head), String> {
         let loaded = self.load(&mut self.user(at, None).0[0]).await?;
         let (rows, head) = loaded.expect("the server lives");
         let rows = rows.iter().rev().map(|row| Row {
@@ -748,41 +802,46 @@ impl Load {
         }
         let mut goal = [0; INBOXES.len()];
         let mut listed = Vec::new();
+        let mut heads: Vec<Vec<Head>> = Vec::new();
+        for (at, place) in world.inboxes.iter().enumerate() {
+            let (rows, head) = world.rows(at).await?;
+            goal[at] = head.revision;
+            listed.push(rows);
+            lock(&place.ledger).head(head);
+            heads.push(lock(&place.ledger).heads().to_vec());
+        }
+        world.phase.send_replace(Phase::Goal(goal));
+        let mut reads = Vec::new();
+        while let Some(read) = readers.join_next().await {
+            let read = read.unwrap()?;
+            let told = read.screens.iter().flat_map(|screen| &screen.heads);
+            heads[read.at].extend(told);
+            reads.push(read);
+        }
         let mut histories = Vec::new();
         let (mut sends, mut unanswered) = (0, 0);
         for (at, place) in world.inboxes.iter().enumerate() {
-            let (rows, head) = world.rows(at).await?;
             let found = |finding| format!("inbox {at}: {finding}");
-            let history = History::of_rows(&rows).map_err(found)?;
+            let history = History::of_rows(&listed[at], &heads[at]).map_err(found)?;
             let ledger = lock(&place.ledger);
-            ledger.check(&rows, &history).map_err(found)?;
-            let expected = (history.head(), history.unread().len());
-            if (head.0, head.1 as usize) != expected {
-                return Err(found(format!("the head is {head:?}, not {expected:?}")));
-            }
-            goal[at] = history.head();
+            ledger.check(&listed[at], &history).map_err(found)?;
             sends += ledger.sends().0;
             unanswered += ledger.sends().1;
             histories.push(history);
-            listed.push(rows);
         }
-        world.phase.send_replace(Phase::Goal(goal));
-        let mut streams = 0;
-        while let Some(read) = readers.join_next().await {
-            let read = read.unwrap()?;
-            streams += read.streams;
+        for read in &reads {
             for screen in &read.screens {
                 let checked = screen.check(&histories[read.at]);
                 checked.map_err(|finding| format!("a stream of inbox {}: {finding}", read.at))?;
             }
         }
+        let streams: usize = reads.iter().map(|read| read.streams).sum();
         while let Some(watched) = watches.join_next().await {
             let watched = watched.unwrap()?;
             let at = watched.at;
             let newest = listed[at].iter().rev().take(WINDOW);
             let newest: Vec<_> = newest.map(|row| (row.id.to_string(), row.read)).collect();
-            let unread = histories[at].unread().len();
-            if watched.rows != newest || watched.unread_count as usize != unread {
+            if watched.rows != newest || watched.head != histories[at].head() {
                 return Err(format!(
                     "a client of inbox {at} has another inbox in the end"
                 ));

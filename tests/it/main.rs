@@ -36,3 +36,4 @@ mod server;
 mod store;
 mod streams;
 mod support;
+mod upgrade;

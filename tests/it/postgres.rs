@@ -10,11 +10,11 @@ use doorbell::{
     bus::Bus,
     clock::{SystemClock, Timestamp},
     config::{FeedSettings, StoreSettings, WriterSettings},
-    inbox::Inbox,
+    inbox::Inboxes,
     model::{Content, InboxKey, NewNotification, Revision},
     random::SeededRandom,
     store::{
-        Cursor, Mutation, Outcome, PageLimit, RecentQuery, Sharing, Store,
+        Cursor, Edit, Mutation, Outcome, PageLimit, RecentQuery, Sent, Sharing, Store,
         postgres::Postgres as PostgresStore,
     },
 };
@@ -97,11 +97,11 @@ async fn batches_of_several_nodes_meet_without_deadlock() {
                         .collect();
                     let committed = store.commit(&batch, now()).await.unwrap();
                     for (mutation, outcome) in batch.iter().zip(committed.outcomes) {
-                        let Outcome::Sent { duplicate, .. } = outcome else {
+                        let Outcome::Sent(Ok(sent)) = outcome else {
                             panic!("{outcome:?}");
                         };
                         let to = (0..USERS).find(|to| user(*to) == *mutation.inbox());
-                        created[to.unwrap()] += u64::from(!duplicate);
+                        created[to.unwrap()] += u64::from(!sent.duplicate);
                     }
                 }
                 created
@@ -126,7 +126,8 @@ async fn batches_of_several_nodes_meet_without_deadlock() {
         };
         let all = Cursor::after(Revision::default());
         let changes = store.changes(&user(number), all, page).await.unwrap();
-        let sequences: Vec<_> = changes.rows.iter().map(|row| row.sequence.get()).collect();
+        let rows = changes.rows.iter().map(|found| found.row);
+        let sequences: Vec<_> = rows.map(|row| row.sequence.get()).collect();
         assert_eq!(sequences, (1..=*created).collect::<Vec<_>>());
     }
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
@@ -178,9 +179,11 @@ async fn each_write_is_committed_with_its_sync() {
          FOR EACH ROW EXECUTE FUNCTION assert_synced()",
     )
     .await;
-    let mark = Mutation::MarkRead {
+    let mark = Mutation::Edit {
         inbox: user(1),
-        notification_ids: vec![Uuid::from_u128(1)],
+        ids: vec![Uuid::from_u128(1)],
+        edit: Edit::Read,
+        through: None,
     };
     for batch in [send(user(1), Uuid::from_u128(1), None), mark] {
         store.commit(&[batch], now()).await.unwrap();
@@ -240,16 +243,16 @@ async fn a_newer_schema_is_used_if_it_allows_it() {
     engines::execute(
         &url,
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-         VALUES (4, 'the next', TRUE, '\\x00', 0)",
+         VALUES (5, 'the next', TRUE, '\\x00', 0)",
     )
     .await;
     let store = support::postgres(&url).await;
     let batch = [send(user(1), Uuid::from_u128(1), None)];
     store.commit(&batch, now()).await.unwrap();
     store.close().await;
-    engines::execute(&url, "UPDATE doorbell SET oldest_schema = 4").await;
+    engines::execute(&url, "UPDATE doorbell SET oldest_schema = 5").await;
     let problem = refused(&url, Sharing::Shared).await;
-    assert!(problem.contains("needs migration 4"), "{problem}");
+    assert!(problem.contains("needs migration 5"), "{problem}");
     assert_eq!(problem.lines().count(), 1);
 }
 
@@ -386,13 +389,13 @@ async fn sends_whose_answer_is_lost_are_told_if_their_counts_are_known() {
         .outcomes
         .iter()
         .map(|outcome| match outcome {
-            Outcome::Sent {
+            Outcome::Sent(Ok(Sent {
                 notification,
                 duplicate: false,
                 head,
-            } => (
-                notification.id.as_u128(),
-                notification.revision.get(),
+            })) => (
+                notification.row.id.as_u128(),
+                notification.row.revision.get(),
                 (head.revision.get(), head.unread_count),
             ),
             outcome => panic!("{outcome:?}"),
@@ -408,7 +411,7 @@ async fn sends_whose_answer_is_lost_are_told_if_their_counts_are_known() {
     };
     let told: Vec<_> = run
         .iter()
-        .map(|event| (event.revision.get(), event.unread_count))
+        .map(|event| (event.head.revision.get(), event.head.unread_count))
         .collect();
     assert_eq!((inbox, told), (&user(1), vec![(2, 2), (3, 3)]));
     assert_eq!(committed.unknown_counts, [user(2)]);
@@ -477,9 +480,9 @@ async fn a_lock_that_somebody_holds_is_not_waited_for_for_ever() {
 }
 
 /// All use cases over a store.
-fn inboxes(store: Arc<dyn Store>) -> Arc<Inbox> {
+fn inboxes(store: Arc<dyn Store>) -> Arc<Inboxes> {
     let feeds = FeedSettings::default();
-    Inbox::new(
+    Inboxes::new(
         store,
         Bus::local(&feeds),
         Arc::new(SystemClock),
@@ -491,9 +494,9 @@ fn inboxes(store: Arc<dyn Store>) -> Arc<Inbox> {
 
 /// Sends to many at once; how long it took until each was answered, and how.
 async fn send_to(
-    inboxes: &Arc<Inbox>,
+    inboxes: &Arc<Inboxes>,
     users: impl Iterator<Item = usize>,
-) -> Vec<(usize, Duration, Result<Outcome, doorbell::inbox::Error>)> {
+) -> Vec<(usize, Duration, Result<Sent, doorbell::inbox::Error>)> {
     let began = Instant::now();
     let mut sending = JoinSet::new();
     for to in users {

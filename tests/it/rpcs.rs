@@ -1,23 +1,25 @@
-//! The five calls as the contract has them: what they take, answer and refuse.
+//! The calls as the contract has them: what they take, answer and refuse.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use doorbell::proto::{
-    GetRecentRequest, GetRecentResponse, GetUnreadCountRequest, SendInAppRequest, SubscribeRequest,
-    subscribe_response::Event,
+    About, GetRecentRequest, GetRecentResponse, GetUnreadCountRequest, MarkReadRequest,
+    MarkReadResponse, MarkSeenRequest, SendInAppRequest, SubscribeRequest, SubscribeResponse,
+    Through, subscribe_response::Event,
 };
 use prost::Message as _;
 use prost_types::{ListValue, Struct, Timestamp, value::Kind};
+use sqlx::{Connection as _, SqliteConnection};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::{
     calls::{
-        Inbox, after, assert_invalid, assert_refused, head, in_seconds, mark, next, refusal, rest,
-        send, signed, until_caught_up,
+        Inbox, after, assert_invalid, assert_refused, counts, head, in_seconds, mark, next,
+        refusal, rest, send, signed, until_caught_up,
     },
-    history::{Screen, Seen},
+    history::{Head, Screen, Told},
     server::{Client, Server, Setup, sender_token},
 };
 
@@ -283,10 +285,7 @@ async fn a_send_answers_with_what_is_in_the_inbox() {
         .await
         .unwrap()
         .into_inner();
-    assert_eq!(
-        (answer.revision, answer.unread_count, answer.duplicate),
-        (1, 1, false)
-    );
+    assert_eq!((counts(answer.head), answer.duplicate), ((1, 1), false));
     let sent = answer.notification.unwrap();
     let id = Uuid::parse_str(&sent.id).unwrap();
     assert_eq!((id.get_version_num(), id.to_string()), (7, sent.id.clone()));
@@ -330,16 +329,13 @@ async fn the_same_key_answers_with_the_first_and_changes_nothing() {
     let again = sent(&mut ann.sender, full("ann")).await;
     assert!(again.duplicate);
     assert_eq!(again.notification, first.notification);
-    assert_eq!((again.revision, again.unread_count), (1, 1));
+    assert_eq!(counts(again.head), (1, 1));
 
     // As it is now, with the present head.
     let id = first.notification.unwrap().id;
     ann.reader.mark_read(mark([id.clone()])).await.unwrap();
     let later = sent(&mut ann.sender, full("ann")).await;
-    assert_eq!(
-        (later.revision, later.unread_count, later.duplicate),
-        (2, 0, true)
-    );
+    assert_eq!((counts(later.head), later.duplicate), ((2, 0), true));
     let as_it_is = later.notification.unwrap();
     assert_eq!((as_it_is.revision, as_it_is.sequence), (2, 1));
     assert!(as_it_is.read_at.is_some());
@@ -374,7 +370,7 @@ async fn the_same_key_answers_with_the_first_and_changes_nothing() {
         next(&mut stream).await,
         next(&mut stream).await,
     ];
-    assert_eq!(seen.map(|message| message.revision), [1, 2, 3]);
+    assert_eq!(seen.map(|message| message.position), [1, 2, 3]);
 }
 
 #[tokio::test]
@@ -391,7 +387,7 @@ async fn one_key_at_once_from_many_sends_one() {
     while let Some(answer) = sends.join_next().await {
         let answer = answer.unwrap().unwrap().into_inner();
         firsts += usize::from(!answer.duplicate);
-        assert_eq!((answer.revision, answer.unread_count), (1, 1));
+        assert_eq!(counts(answer.head), (1, 1));
         ids.push(answer.notification.unwrap().id);
     }
     ids.dedup();
@@ -410,10 +406,7 @@ async fn marking_takes_1_to_500_ids_that_are_well_formed() {
     }
     let answer = ann.reader.mark_read(mark(unknown(500))).await.unwrap();
     let answer = answer.into_inner();
-    assert_eq!(
-        (answer.marked_count, answer.revision, answer.unread_count),
-        (0, 1, 1)
-    );
+    assert_eq!((answer.changed_count, counts(answer.head)), (0, (1, 1)));
 
     let good = ann.ids[0].to_string();
     for bad in [
@@ -462,34 +455,31 @@ async fn marking_skips_what_is_not_unread_and_is_one_change() {
         .await
         .unwrap()
         .into_inner();
-    assert_eq!(
-        (answer.marked_count, answer.revision, answer.unread_count),
-        (2, 5, 0)
-    );
+    assert_eq!((answer.changed_count, counts(answer.head)), (2, (5, 0)));
     let again = ann
         .reader
         .mark_read(mark(mixed))
         .await
         .unwrap()
         .into_inner();
-    assert_eq!(
-        (again.marked_count, again.revision, again.unread_count),
-        (0, 5, 0)
-    );
+    assert_eq!((again.changed_count, counts(again.head)), (0, (5, 0)));
 
     let first = next(&mut stream).await;
     assert_eq!(head(&first), (4, 4, 2, false));
     let second = next(&mut stream).await;
     assert_eq!(head(&second), (5, 5, 0, false));
-    let Some(Event::MarkedRead(marked)) = second.event else {
+    let Some(Event::Changed(changed)) = second.event else {
         panic!("{second:?}")
     };
-    assert_eq!(
-        marked.notification_ids,
-        [ids[1].to_string(), ids[2].to_string()]
-    );
+    let changed = changed.notifications;
+    let told: Vec<_> = changed
+        .iter()
+        .map(|row| (row.id.as_str(), row.sequence, row.revision))
+        .collect();
+    let (one, two) = (ids[1].to_string(), ids[2].to_string());
+    assert_eq!(told, [(one.as_str(), 2, 5), (two.as_str(), 3, 5)]);
     let page = recent(&mut ann.reader, GetRecentRequest::default()).await;
-    assert_eq!(page.notifications[0].read_at, marked.read_at);
+    assert_eq!(page.notifications[0].read_at, changed[1].read_at);
     let revisions: Vec<_> = page.notifications.iter().map(|row| row.revision).collect();
     assert_eq!(revisions, [5, 5, 4]);
 }
@@ -533,7 +523,7 @@ async fn a_page_has_the_limit_that_is_asked_for() {
         .await;
         let newest_first: Vec<_> = (1..=105).rev().take(rows).collect();
         assert_eq!(sequences(&page), newest_first, "limit {limit}");
-        assert_eq!((page.revision, page.unread_count), (105, 105));
+        assert_eq!(counts(page.head), (105, 105));
         assert!(!page.next_page_token.is_empty());
     }
     for limit in [-1, i32::MIN] {
@@ -569,7 +559,7 @@ async fn an_empty_inbox_has_a_head_and_an_epoch() {
     let server = Setup::new().start();
     let mut ann = server.user("acme", "ann").await;
     let page = recent(&mut ann, GetRecentRequest::default()).await;
-    assert_eq!((page.revision, page.unread_count), (0, 0));
+    assert_eq!(counts(page.head), (0, 0));
     assert!(page.notifications.is_empty() && page.next_page_token.is_empty());
     assert!(!page.epoch.is_empty());
     let count = ann
@@ -577,7 +567,7 @@ async fn an_empty_inbox_has_a_head_and_an_epoch() {
         .await
         .unwrap();
     let count = count.into_inner();
-    assert_eq!((count.revision, count.unread_count), (0, 0));
+    assert_eq!(counts(count.head), (0, 0));
 }
 
 #[tokio::test]
@@ -592,7 +582,7 @@ async fn since_and_unread_only_choose_and_the_head_is_of_all() {
     ann.mark(&[ids[1], ids[4]]).await;
     let page = async |client: &mut Client, request| {
         let page = recent(client, request).await;
-        assert_eq!((page.revision, page.unread_count), (6, 3));
+        assert_eq!(counts(page.head), (6, 3));
         sequences(&page)
     };
     let since = |since: Timestamp| GetRecentRequest {
@@ -791,9 +781,9 @@ async fn a_stream_says_first_where_it_stands() {
         }
         let replay = until_caught_up(&mut stream).await;
         let (caught_up, rows) = replay.split_last().unwrap();
-        assert_eq!(head(caught_up), (2, 2, 2, true));
+        assert_eq!(head(caught_up), (2, 2, 2, false));
         let positions: Vec<_> = rows.iter().map(head).collect();
-        let expected: Vec<_> = (position + 1..=2).map(|at| (at, 2, 2, true)).collect();
+        let expected: Vec<_> = (position + 1..=2).map(|at| (at, 2, 2, false)).collect();
         assert_eq!(positions, expected);
     }
     for epoch in [String::new(), letters(65), "\0".into()] {
@@ -827,7 +817,7 @@ async fn a_silent_stream_gives_signs_of_life_at_its_position() {
     while matches!(message.event, Some(Event::Heartbeat(_))) {
         message = next(&mut stream).await;
     }
-    assert_eq!(head(&message), (2, 2, 2, false));
+    assert_eq!(head(&message), (2, 2, 2, true));
     assert_eq!(head(&next(&mut stream).await), (2, 2, 2, false));
 }
 
@@ -846,7 +836,7 @@ async fn assert_reset(client: &mut Client, request: SubscribeRequest, epoch: &st
     assert!(matches!(&connected.event, Some(Event::Connected(said)) if said.epoch == epoch));
     assert!(matches!(&reset.event, Some(Event::Reset(said)) if said.epoch == epoch));
     assert_eq!((connected.position, reset.position), (position, position));
-    assert_eq!(reset.revision, connected.revision);
+    assert_eq!(reset.head, connected.head);
 }
 
 #[tokio::test]
@@ -921,7 +911,7 @@ async fn a_replay_that_is_cut_anywhere_misses_nothing() {
             let mut last = None;
             for _ in 0..cut {
                 let message = next(&mut stream).await;
-                screen.see(&Seen::from(&message), Some(start)).unwrap();
+                screen.see(&Told::from(&message), Some(start)).unwrap();
                 if let Some(Event::Notification(row)) = &message.event {
                     shared += usize::from(row.revision > message.position);
                 }
@@ -940,9 +930,9 @@ async fn a_replay_that_is_cut_anywhere_misses_nothing() {
             let position = last.unwrap();
             let mut stream = ann.subscribe(after(position)).await;
             for message in until_caught_up(&mut stream).await {
-                screen.see(&Seen::from(&message), Some(position)).unwrap();
+                screen.see(&Told::from(&message), Some(position)).unwrap();
             }
-            assert_eq!(screen.position, Some(ann.history.head()));
+            assert_eq!(screen.position, Some(ann.history.head().revision));
             screen.check(&ann.history).unwrap();
             cuts += 1;
         }
@@ -960,7 +950,7 @@ async fn a_stream_without_a_position_that_is_cut_at_once_resumes_there() {
     let mut screen = Screen::default();
     let mut stream = ann.subscribe(SubscribeRequest::default()).await;
     let connected = next(&mut stream).await;
-    screen.see(&Seen::from(&connected), None).unwrap();
+    screen.see(&Told::from(&connected), None).unwrap();
     drop(stream);
     screen.cut();
     ann.send("Two").await;
@@ -969,16 +959,16 @@ async fn a_stream_without_a_position_that_is_cut_at_once_resumes_there() {
     assert_eq!(replay.len(), 3);
     for message in &replay {
         screen
-            .see(&Seen::from(message), Some(connected.position))
+            .see(&Told::from(message), Some(connected.position))
             .unwrap();
     }
     // Live from here on, and told from what was replayed.
     ann.send("Three").await;
     let live = next(&mut stream).await;
     screen
-        .see(&Seen::from(&live), Some(connected.position))
+        .see(&Told::from(&live), Some(connected.position))
         .unwrap();
-    assert_eq!(head(&live), (3, 3, 3, false));
+    assert_eq!(head(&live), (3, 3, 3, true));
     screen.check(&ann.history).unwrap();
 }
 
@@ -1015,4 +1005,379 @@ async fn what_passes_says_when_to_come_back() {
     assert!(wait > Duration::ZERO && wait < Duration::from_secs(60));
     let terminal: Status = ann.mark_read(mark([])).await.unwrap_err();
     assert_eq!(refusal(&terminal).retry, None);
+}
+
+/// A send about a thing.
+fn about(user: &str, entity_type: &str, entity_id: &str) -> SendInAppRequest {
+    SendInAppRequest {
+        entity_type: Some(entity_type.into()),
+        entity_id: Some(entity_id.into()),
+        ..send("acme", user, "About")
+    }
+}
+
+fn mark_about(entity_type: &str, entity_id: &str) -> MarkReadRequest {
+    MarkReadRequest {
+        about: Some(About {
+            entity_type: entity_type.into(),
+            entity_id: entity_id.into(),
+        }),
+        ..MarkReadRequest::default()
+    }
+}
+
+fn mark_through(revision: u64, epoch: &str, types: &[&str]) -> MarkReadRequest {
+    MarkReadRequest {
+        through: Some(Through {
+            revision,
+            epoch: epoch.into(),
+            types: types.iter().map(|kind| (*kind).to_owned()).collect(),
+        }),
+        ..MarkReadRequest::default()
+    }
+}
+
+async fn marked(client: &mut Client, request: MarkReadRequest) -> MarkReadResponse {
+    client.mark_read(request).await.unwrap().into_inner()
+}
+
+/// The sequences and revisions that a `changed` tells, all of them read.
+fn told_read(message: &SubscribeResponse) -> Vec<(u64, u64)> {
+    let Some(Event::Changed(changed)) = &message.event else {
+        panic!("{message:?}")
+    };
+    assert!(!message.ring);
+    let rows = changed.notifications.iter();
+    rows.map(|row| {
+        assert!(row.read_at.is_some() && row.archived_at.is_none() && row.removed_at.is_none());
+        (row.sequence, row.revision)
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn who_opens_a_thing_has_read_what_is_about_it() {
+    let server = Setup::new().start();
+    let mut ann = Inbox::new(&server, "acme", "ann").await;
+    let mut ids = Vec::new();
+    for request in [
+        about("ann", "invoice", "7"),
+        about("ann", "invoice", "8"),
+        about("ann", "order", "7"),
+        send("acme", "ann", "About nothing"),
+        about("ann", "invoice", "7"),
+        about("bob", "invoice", "7"),
+        about("ann", "invoice", "7"),
+    ] {
+        let answer = ann.sender.send_in_app(request).await.unwrap().into_inner();
+        ids.push(answer.notification.unwrap().id);
+    }
+    marked(&mut ann.reader, mark([ids[4].clone()])).await;
+    let mut stream = ann.subscribe(SubscribeRequest::default()).await;
+    next(&mut stream).await;
+    let answer = marked(&mut ann.reader, mark_about("invoice", "7")).await;
+    assert_eq!((answer.changed_count, answer.more), (2, false));
+    assert_eq!(counts(answer.head), (8, 3));
+    let told = next(&mut stream).await;
+    assert_eq!(head(&told), (8, 8, 3, false));
+    assert_eq!(told_read(&told), [(1, 8), (6, 8)]);
+    // Again, and about what nothing is about: nothing changes.
+    for (entity_type, entity_id) in [("invoice", "7"), ("invoice", "9"), ("Invoice", "8")] {
+        let answer = marked(&mut ann.reader, mark_about(entity_type, entity_id)).await;
+        assert_eq!((answer.changed_count, counts(answer.head)), (0, (8, 3)));
+    }
+    let mut bob = server.user("acme", "bob").await;
+    let head = bob.get_unread_count(GetUnreadCountRequest {}).await;
+    assert_eq!(counts(head.unwrap().into_inner().head), (1, 1));
+}
+
+#[tokio::test]
+async fn what_came_or_changed_since_it_was_shown_stays_unread() {
+    let server = Setup::new().start();
+    let mut ann = Inbox::new(&server, "acme", "ann").await;
+    for title in ["1", "2", "3", "4"] {
+        ann.send(title).await;
+    }
+    let shown = recent(&mut ann.reader, GetRecentRequest::default()).await;
+    let revision = shown.head.unwrap().revision;
+    ann.send("5").await;
+    // Another version of what was shown: as an update makes it.
+    let url = format!("sqlite://{}", server.database().display());
+    let mut database = SqliteConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql(
+        "BEGIN IMMEDIATE; UPDATE notifications SET title = 'new', revision = 6 WHERE sequence = 2; \
+         UPDATE inboxes SET revision = 6; COMMIT",
+    )
+    .execute(&mut database)
+    .await
+    .unwrap();
+    let mut stream = ann.subscribe(SubscribeRequest::default()).await;
+    next(&mut stream).await;
+    let answer = marked(&mut ann.reader, mark_through(revision, &shown.epoch, &[])).await;
+    assert_eq!((answer.changed_count, answer.more), (3, false));
+    assert_eq!(counts(answer.head), (7, 2));
+    let told = next(&mut stream).await;
+    assert_eq!(told_read(&told), [(1, 7), (3, 7), (4, 7)]);
+    let unread = GetRecentRequest {
+        unread_only: true,
+        ..GetRecentRequest::default()
+    };
+    let page = recent(&mut ann.reader, unread).await;
+    assert_eq!(sequences(&page), [5, 2]);
+    // Again: nothing changes. Then what is shown by now.
+    let answer = marked(&mut ann.reader, mark_through(revision, &shown.epoch, &[])).await;
+    assert_eq!((answer.changed_count, counts(answer.head)), (0, (7, 2)));
+    let answer = marked(&mut ann.reader, mark_through(7, &shown.epoch, &[])).await;
+    assert_eq!((answer.changed_count, counts(answer.head)), (2, (8, 0)));
+}
+
+#[tokio::test]
+async fn all_of_some_types_is_marked_and_the_others_are_not() {
+    let server = Setup::new().start();
+    let mut ann = Inbox::new(&server, "acme", "ann").await;
+    for kind in ["a", "b", "c", "a", "aa"] {
+        let request = SendInAppRequest {
+            r#type: kind.into(),
+            ..send("acme", "ann", "Of a type")
+        };
+        ann.sender.send_in_app(request).await.unwrap();
+    }
+    let epoch = recent(&mut ann.reader, GetRecentRequest::default())
+        .await
+        .epoch;
+    let mut stream = ann.subscribe(SubscribeRequest::default()).await;
+    next(&mut stream).await;
+    let answer = marked(&mut ann.reader, mark_through(4, &epoch, &["a", "c", "z"])).await;
+    assert_eq!((answer.changed_count, counts(answer.head)), (3, (6, 2)));
+    assert_eq!(
+        told_read(&next(&mut stream).await),
+        [(1, 6), (3, 6), (4, 6)]
+    );
+    let twenty: Vec<_> = (0..20).map(|number| format!("t{number}")).collect();
+    let twenty: Vec<_> = twenty.iter().map(String::as_str).collect();
+    let answer = marked(&mut ann.reader, mark_through(6, &epoch, &twenty)).await;
+    assert_eq!((answer.changed_count, counts(answer.head)), (0, (6, 2)));
+}
+
+#[tokio::test]
+async fn a_selection_is_one_of_three_and_well_formed() {
+    let server = Setup::new().start();
+    let mut ann = Inbox::new(&server, "acme", "ann").await;
+    ann.send("One").await;
+    let epoch = recent(&mut ann.reader, GetRecentRequest::default())
+        .await
+        .epoch;
+    let ids = || mark([ann.ids[0].to_string()]);
+    let two_at_once = [
+        MarkReadRequest {
+            about: mark_about("invoice", "7").about,
+            ..ids()
+        },
+        MarkReadRequest {
+            through: mark_through(1, &epoch, &[]).through,
+            ..ids()
+        },
+        MarkReadRequest {
+            through: mark_through(1, &epoch, &[]).through,
+            ..mark_about("invoice", "7")
+        },
+        MarkReadRequest::default(),
+    ];
+    let of_types = |count: usize| mark_through(1, &epoch, &vec!["t"; count]);
+    let longest = letters(128);
+    let too_long = letters(129);
+    let wrong = [
+        (of_types(21), vec!["through.types"]),
+        (
+            mark_through(1, &epoch, &["t", ""]),
+            vec!["through.types[1]"],
+        ),
+        (
+            mark_through(1, &epoch, &[&too_long]),
+            vec!["through.types[0]"],
+        ),
+        (mark_through(1, "", &[]), vec!["through.epoch"]),
+        (mark_through(1, &letters(65), &[]), vec!["through.epoch"]),
+        (
+            mark_about("", ""),
+            vec!["about.entity_type", "about.entity_id"],
+        ),
+        (mark_about(&too_long, "7"), vec!["about.entity_type"]),
+        (mark_about("invoice", &too_long), vec!["about.entity_id"]),
+    ];
+    let two_at_once = two_at_once.map(|request| (request, vec!["notification_ids"]));
+    for (request, fields) in two_at_once.into_iter().chain(wrong) {
+        assert_invalid(ann.reader.mark_read(request).await, &fields);
+    }
+    // What cannot have been shown here.
+    for request in [
+        mark_through(1, "another", &[]),
+        mark_through(2, &epoch, &[]),
+        mark_through(u64::MAX, &epoch, &["t"]),
+    ] {
+        let answer = ann.reader.mark_read(request).await;
+        assert_refused(answer, Code::FailedPrecondition, "POSITION_INVALID");
+    }
+    // At the bounds, and nothing was marked by any of the others.
+    for request in [
+        of_types(20),
+        mark_about(&longest, &longest),
+        mark_through(0, &epoch, &[&longest]),
+    ] {
+        let answer = marked(&mut ann.reader, request).await;
+        assert_eq!((answer.changed_count, counts(answer.head)), (0, (1, 1)));
+    }
+    let answer = marked(&mut ann.reader, mark_through(1, &epoch, &[])).await;
+    assert_eq!((answer.changed_count, counts(answer.head)), (1, (2, 0)));
+}
+
+/// Others come between the changes of one call, and every count is that of its
+/// revision.
+#[tokio::test]
+async fn all_of_a_large_inbox_is_marked_change_by_change() {
+    const ROWS: u64 = 2500;
+    let server = Setup::new().start();
+    for _ in 0..ROWS / 100 {
+        fill(&server, "ann", 100, &send("acme", "ann", "Hello")).await;
+    }
+    let mut ann = server.user("acme", "ann").await;
+    let epoch = recent(&mut ann, GetRecentRequest::default()).await.epoch;
+    let mut stream = ann
+        .subscribe(SubscribeRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    next(&mut stream).await;
+    let request = send("acme", "ann", "Meanwhile");
+    let meanwhile = fill(&server, "ann", 20, &request);
+    let all = mark_through(ROWS, &epoch, &[]);
+    let (answer, ()) = tokio::join!(marked(&mut ann, all), meanwhile);
+    assert_eq!(
+        (u64::from(answer.changed_count), answer.more),
+        (ROWS, false)
+    );
+
+    let (mut unread, mut read, mut pieces) = (ROWS, Vec::new(), Vec::new());
+    for revision in ROWS + 1..=ROWS + 3 + 20 {
+        let message = next(&mut stream).await;
+        if message.ring {
+            unread += 1;
+        } else {
+            let told = told_read(&message);
+            assert!(told.iter().all(|(_, at)| *at == revision), "{told:?}");
+            unread -= told.len() as u64;
+            pieces.push(told.len());
+            read.extend(told.into_iter().map(|(sequence, _)| sequence));
+        }
+        let said = Head::from(message.head);
+        assert_eq!((message.position, said.revision), (revision, revision));
+        let unseen = u64::from(said.unseen_count);
+        assert_eq!((u64::from(said.unread_count), unseen), (unread, unread));
+    }
+    assert_eq!(pieces, [1000, 1000, 500]);
+    assert_eq!(read, (1..=ROWS).collect::<Vec<_>>());
+    let head = ann.get_unread_count(GetUnreadCountRequest {}).await;
+    let head = counts(head.unwrap().into_inner().head);
+    assert_eq!(head, (ROWS + 3 + 20, 20));
+}
+
+fn look(through_sequence: u64, epoch: &str) -> MarkSeenRequest {
+    MarkSeenRequest {
+        through_sequence,
+        epoch: epoch.into(),
+    }
+}
+
+#[tokio::test]
+async fn who_has_looked_has_seen_and_not_read() {
+    let server = Setup::new().start();
+    let mut ann = Inbox::new(&server, "acme", "ann").await;
+    for title in ["1", "2", "3"] {
+        ann.send(title).await;
+    }
+    let ids = ann.ids.clone();
+    ann.mark(&ids[..1]).await;
+    let epoch = recent(&mut ann.reader, GetRecentRequest::default())
+        .await
+        .epoch;
+    let mut stream = ann.subscribe(SubscribeRequest::default()).await;
+    next(&mut stream).await;
+    let seen = async |client: &mut Client, through| {
+        let answer = client.mark_seen(look(through, &epoch)).await.unwrap();
+        let head = Head::from(answer.into_inner().head);
+        let counts = (head.unread_count, head.unseen_count);
+        (head.revision, counts, head.seen_through)
+    };
+    // Each raises it; what does not takes no revision.
+    assert_eq!(seen(&mut ann.reader, 2).await, (5, (2, 1), 2));
+    assert_eq!(seen(&mut ann.reader, 2).await, (5, (2, 1), 2));
+    assert_eq!(seen(&mut ann.reader, 0).await, (5, (2, 1), 2));
+    assert_eq!(seen(&mut ann.reader, 3).await, (6, (2, 0), 3));
+    assert_eq!(seen(&mut ann.reader, 1).await, (6, (2, 0), 3));
+    for (request, reason) in [
+        (look(7, &epoch), "POSITION_INVALID"),
+        (look(u64::MAX, &epoch), "POSITION_INVALID"),
+        (look(1, "another"), "POSITION_INVALID"),
+        (look(5, "another"), "POSITION_INVALID"),
+    ] {
+        let answer = ann.reader.mark_seen(request).await;
+        assert_refused(answer, Code::FailedPrecondition, reason);
+    }
+    for epoch in [String::new(), letters(65), "\0".into()] {
+        assert_invalid(ann.reader.mark_seen(look(1, &epoch)).await, &["epoch"]);
+    }
+    // What comes later is unseen again; any revision of the inbox may be told.
+    ann.sender
+        .send_in_app(send("acme", "ann", "4"))
+        .await
+        .unwrap();
+    assert_eq!(seen(&mut ann.reader, 6).await, (8, (3, 1), 6));
+    assert_eq!(seen(&mut ann.reader, 8).await, (9, (3, 0), 8));
+
+    // One event for each that raised it, and none rings but what came.
+    for (revision, counts, through) in [
+        (5, (2, 1), 2),
+        (6, (2, 0), 3),
+        (7, (3, 1), 3),
+        (8, (3, 1), 6),
+        (9, (3, 0), 8),
+    ] {
+        let message = next(&mut stream).await;
+        let said = Head::from(message.head);
+        assert_eq!((message.position, said.revision), (revision, revision));
+        assert_eq!((said.unread_count, said.unseen_count), counts);
+        assert_eq!((said.seen_through, message.ring), (through, revision == 7));
+        let is_seen = matches!(message.event, Some(Event::Seen(_)));
+        assert_eq!(is_seen, revision != 7, "{message:?}");
+    }
+    // It is about no notification: each is as it was.
+    let page = recent(&mut ann.reader, GetRecentRequest::default()).await;
+    let revisions: Vec<_> = page.notifications.iter().map(|row| row.revision).collect();
+    assert_eq!(revisions, [7, 3, 2, 4]);
+    assert_eq!(Head::from(page.head).seen_through, 8);
+    let answer = ann.sender.mark_seen(look(1, &epoch)).await;
+    assert_refused(answer, Code::PermissionDenied, "NOT_A_READER");
+}
+
+/// A replay tells what is there: the head says how far the person has looked.
+#[tokio::test]
+async fn a_replay_over_looks_ends_at_the_head_and_never_rings() {
+    let server = Setup::new().start();
+    let mut ann = Inbox::new(&server, "acme", "ann").await;
+    ann.send("1").await;
+    ann.send("2").await;
+    let epoch = recent(&mut ann.reader, GetRecentRequest::default())
+        .await
+        .epoch;
+    ann.reader.mark_seen(look(1, &epoch)).await.unwrap();
+    for (position, rows) in [(0, 2), (1, 1), (2, 0), (3, 0)] {
+        let mut stream = ann.subscribe(after(position)).await;
+        let messages = until_caught_up(&mut stream).await;
+        assert_eq!(messages.len(), 1 + rows + 1, "after {position}");
+        assert!(messages.iter().all(|message| !message.ring));
+        let said = Head::from(messages.last().unwrap().head);
+        assert_eq!((said.revision, said.unread_count), (3, 2));
+        assert_eq!((said.unseen_count, said.seen_through), (1, 1));
+        assert_eq!(messages.last().unwrap().position, 3);
+    }
 }

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use doorbell::{
     clock::Timestamp,
     proto::{
-        GetUnreadCountRequest, MarkReadRequest, Notification, SendInAppRequest, SubscribeRequest,
-        notification_service_client::NotificationServiceClient, subscribe_response::Event,
+        GetRecentRequest, GetUnreadCountRequest, MarkSeenRequest, Notification, SendInAppRequest,
+        SubscribeRequest, notification_service_client::NotificationServiceClient,
+        subscribe_response::Event,
     },
 };
 use futures_util::stream;
@@ -34,10 +35,10 @@ use tower::ServiceExt as _;
 
 use crate::{
     calls::{
-        Inbox, Messages, SERVICE, Way, after, assert_refused, eventually, exchange, frame,
-        in_seconds, metric, moment, next, page, resident_kib, rest, send, signed,
+        Inbox, Messages, SERVICE, Way, after, assert_refused, counts, eventually, exchange, frame,
+        in_seconds, mark, metric, moment, next, page, resident_kib, rest, send, signed,
     },
-    history::{Screen, Seen},
+    history::{Head, Screen, Told},
     process::PATIENCE,
     server::{Bearer, Client, Server, Setup, free_port, sender_token, user_token},
 };
@@ -74,7 +75,7 @@ async fn flood(
     request: &SendInAppRequest,
     count: usize,
     at_once: usize,
-) -> Vec<(Notification, u32)> {
+) -> Vec<(Notification, Head)> {
     let left = Arc::new(AtomicU64::new(count as u64));
     let mut lanes = JoinSet::new();
     for _ in 0..at_once {
@@ -95,7 +96,7 @@ async fn flood(
                 let mut notification = answer.notification.unwrap();
                 notification.body = None;
                 notification.data = None;
-                sent.push((notification, answer.unread_count));
+                sent.push((notification, answer.head.into()));
             }
             sent
         });
@@ -109,7 +110,7 @@ async fn read_to(stream: &mut Messages, screen: &mut Screen, head: u64) -> Vec<u
     while screen.position.unwrap_or(0) < head {
         let message = next(stream).await;
         screen
-            .see(&Seen::from(&message), None)
+            .see(&Told::from(&message), None)
             .unwrap_or_else(|problem| panic!("{problem}: {:#?}", screen.transcript));
         if let Some(Event::Notification(row)) = message.event {
             sequences.push(row.sequence);
@@ -189,8 +190,8 @@ async fn who_does_not_read_slows_nobody_and_costs_bounded_memory() {
     let (more, most) = tokio::join!(flooding, watching);
     sent.extend(more);
     sent.sort_by_key(|(row, _)| row.sequence);
-    for (row, unread_count) in sent {
-        inbox.sent(row, unread_count);
+    for (row, head) in sent {
+        inbox.sent(row, head);
     }
     let (slowest, probes) = probe.await.unwrap();
     let grown = most.saturating_sub(before);
@@ -222,8 +223,80 @@ async fn who_does_not_read_slows_nobody_and_costs_bounded_memory() {
         while !matches!(last.event, Some(Event::Notification(_))) {
             last = next(stream).await;
         }
-        assert_eq!((last.position, last.replayed), (FLOOD as u64 + 1, false));
+        assert_eq!((last.position, last.ring), (FLOOD as u64 + 1, true));
     }
+}
+
+/// A stream whose client lags hears what it missed, but for what the person has read
+/// or seen on another screen meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heal_rings_for_what_is_unseen_alone() {
+    const SENT: usize = 24;
+    const HEAD: u64 = SENT as u64;
+    const SEEN: u64 = 16;
+    const READ: [u64; 3] = [12, 20, 21];
+    let pages = free_port();
+    let server = Setup::new()
+        .with("METRICS_LISTEN", pages)
+        .with("ROOM_CAPACITY", 4)
+        .with("REPLAY_PAGE", 7)
+        .start();
+    let mut client = narrow(&server, &user_token("acme", "ann")).await;
+    let opened = client.subscribe(SubscribeRequest::default()).await;
+    let mut stream = opened.unwrap().into_inner();
+    next(&mut stream).await;
+    // More than its window takes, and nobody reads.
+    let sender = server.sender().await;
+    let sent = flood(&sender, &large("acme", "ann"), SENT, 1).await;
+    let mut elsewhere = server.user("acme", "ann").await;
+    let are_read = sent.iter().filter(|(row, _)| READ.contains(&row.sequence));
+    let ids: Vec<_> = are_read.map(|(row, _)| row.id.clone()).collect();
+    elsewhere.mark_read(mark(ids)).await.unwrap();
+    let page = elsewhere.get_recent(GetRecentRequest::default()).await;
+    let epoch = page.unwrap().into_inner().epoch;
+    let looked = MarkSeenRequest {
+        through_sequence: SEEN,
+        epoch,
+    };
+    elsewhere.mark_seen(looked).await.unwrap();
+    flood(&sender, &large("acme", "ann"), 1, 1).await;
+
+    let (mut live, mut healed) = (Vec::new(), Vec::new());
+    loop {
+        let message = next(&mut stream).await;
+        let Some(Event::Notification(row)) = message.event else {
+            assert!(matches!(message.event, Some(Event::CaughtUp(_))));
+            assert_eq!(message.position, HEAD + 3);
+            break;
+        };
+        // What came live says the head of its own change.
+        let is_live = counts(message.head).0 == row.revision && row.sequence == row.revision;
+        if is_live && healed.is_empty() {
+            assert!(message.ring, "{row:?}");
+            live.push(row.sequence);
+        } else {
+            healed.push((row.sequence, message.ring));
+        }
+    }
+    assert!((1..10).contains(&live.len()), "{live:?} came live");
+    assert!(metric(pages, "doorbell_lag_heals_total").await > 0.0);
+    // By the last change: what was read comes after what was not.
+    let first = live.len() as u64 + 1;
+    let expected: Vec<_> = (first..=HEAD)
+        .filter(|sequence| !READ.contains(sequence))
+        .map(|sequence| (sequence, sequence > SEEN))
+        .chain(READ.map(|sequence| (sequence, false)))
+        .chain([(HEAD + 3, true)])
+        .collect();
+    assert_eq!(healed, expected);
+    // Live again, it rings.
+    sender
+        .clone()
+        .send_in_app(send("acme", "ann", "Last"))
+        .await
+        .unwrap();
+    let last = next(&mut stream).await;
+    assert_eq!((last.position, last.ring), (HEAD + 4, true));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -302,7 +375,7 @@ async fn a_storm_of_streams_that_come_back_misses_nothing() {
                 let mut stream = client.subscribe(after(resumed)).await.unwrap().into_inner();
                 while screen.position.unwrap_or(0) < until {
                     let message = next(&mut stream).await;
-                    screen.see(&Seen::from(&message), Some(resumed)).unwrap();
+                    screen.see(&Told::from(&message), Some(resumed)).unwrap();
                 }
                 (user, screen)
             });
@@ -412,14 +485,12 @@ async fn a_full_queue_refuses_at_once() {
         .get_unread_count(GetUnreadCountRequest {})
         .await
         .unwrap();
-    assert_eq!(head.into_inner().revision, 0);
+    assert_eq!(counts(head.into_inner().head), (0, 0));
     // Nor does a mark of what is not there.
-    let nothing = MarkReadRequest {
-        notification_ids: vec![uuid::Uuid::from_u128(7).to_string()],
-    };
+    let nothing = mark([uuid::Uuid::from_u128(7).to_string()]);
     let marked = timeout(PATIENCE / 10, ann.mark_read(nothing)).await;
     let marked = marked.expect("it does not wait for the writer").unwrap();
-    assert_eq!(marked.into_inner().marked_count, 0);
+    assert_eq!(marked.into_inner().changed_count, 0);
     lock.release().await;
     let answers = under_way.join_all().await;
     assert_eq!(answers.len(), 2, "one in the batch, one in the queue");
@@ -455,7 +526,7 @@ async fn a_deadline_is_answered_and_what_is_queued_is_committed() {
     let ann = server.user("acme", "ann").await;
     eventually("it is committed", async || {
         let count = ann.clone().get_unread_count(GetUnreadCountRequest {}).await;
-        count.unwrap().into_inner().unread_count == 1
+        counts(count.unwrap().into_inner().head) == (1, 1)
     })
     .await;
 }
@@ -537,7 +608,7 @@ async fn a_draining_server_sends_streams_away_and_serves_calls() {
             .get_unread_count(GetUnreadCountRequest {})
             .await
             .unwrap();
-        assert_eq!(head.into_inner().revision, 1);
+        assert_eq!(counts(head.into_inner().head), (1, 1));
     }
     inbox.send("while draining").await;
     let latest = [*inbox.ids.last().unwrap()];
@@ -556,8 +627,7 @@ async fn a_draining_server_sends_streams_away_and_serves_calls() {
         .get_unread_count(GetUnreadCountRequest {})
         .await
         .unwrap();
-    let head = head.into_inner();
-    assert_eq!((head.revision, head.unread_count), (3, 1));
+    assert_eq!(counts(head.into_inner().head), (3, 1));
 }
 
 #[tokio::test]
@@ -613,14 +683,14 @@ async fn a_write_whose_caller_leaves_is_committed_all_the_same() {
     lock.release().await;
     eventually("both writes are there", async || {
         let head = ann.clone().get_unread_count(GetUnreadCountRequest {}).await;
-        head.unwrap().into_inner().revision == 2
+        counts(head.unwrap().into_inner().head) == (2, 2)
     })
     .await;
     let head = ann
         .get_unread_count(GetUnreadCountRequest {})
         .await
         .unwrap();
-    assert_eq!(head.into_inner().unread_count, 2);
+    assert_eq!(counts(head.into_inner().head), (2, 2));
 }
 
 /// Neither does a drain: what was queued has as long as it may take.
@@ -646,7 +716,7 @@ async fn a_write_whose_caller_left_is_committed_while_it_drains() {
     let server = server.setup.clone().start();
     let mut ann = server.user("acme", "ann").await;
     let head = ann.get_unread_count(GetUnreadCountRequest {}).await;
-    assert_eq!(head.unwrap().into_inner().unread_count, 2);
+    assert_eq!(counts(head.unwrap().into_inner().head), (2, 2));
 }
 
 /// Requests that never end keep no place from those of other users.
@@ -912,7 +982,8 @@ async fn a_crowd_that_asks_nothing_leaves_file_descriptors() {
         .to_vec();
     let pages = free_port();
     let server = setup.with("METRICS_LISTEN", pages).start();
-    assert!(server.log().contains("fewer files may be open"));
+    let is_said = async || server.log().contains("fewer files may be open");
+    eventually("it is said", is_said).await;
     let mut before = Inbox::new(&server, "acme", "ann").await;
     let mut crowd = Vec::new();
     for _ in 0..200 {
@@ -921,7 +992,10 @@ async fn a_crowd_that_asks_nothing_leaves_file_descriptors() {
     before.send("meanwhile").await;
     let mut after = timeout(PATIENCE, server.user("acme", "ann")).await.unwrap();
     let call = timeout(PATIENCE, after.get_unread_count(GetUnreadCountRequest {}));
-    assert_eq!(call.await.unwrap().unwrap().into_inner().unread_count, 1);
+    assert_eq!(
+        counts(call.await.unwrap().unwrap().into_inner().head),
+        (1, 1)
+    );
     assert!(metric(pages, "doorbell_connections_open").await <= 32.0);
     assert!(!server.log().contains("cannot accept connections"));
 }

@@ -1,7 +1,6 @@
 //! What several subjects need.
 
 use std::{
-    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -16,8 +15,8 @@ use doorbell::{
     model::{Epoch, InboxKey, Revision},
     random::{Random, SeededRandom},
     store::{
-        Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Sharing,
-        Snapshot, Store, postgres::Postgres, sqlite::Sqlite,
+        Changes, Committed, Cursor, Edit, Error, Mutation, PageLimit, Recent, RecentQuery,
+        Selected, Sharing, Snapshot, Store, Which, postgres::Postgres, sqlite::Sqlite,
     },
 };
 use tempfile::TempDir;
@@ -159,16 +158,19 @@ impl Store for SlowStore {
         self.slowly(self.inner.recent(inbox, query)).await
     }
 
-    fn lanes(&self) -> usize {
-        self.inner.lanes()
-    }
-
-    async fn unread_of(
+    async fn select(
         &self,
         inbox: &InboxKey,
-        ids: &[Uuid],
-    ) -> Result<(Snapshot, HashSet<Uuid>), Error> {
-        self.slowly(self.inner.unread_of(inbox, ids)).await
+        which: &Which,
+        edit: Edit,
+        after: Revision,
+    ) -> Result<Selected, Error> {
+        self.slowly(self.inner.select(inbox, which, edit, after))
+            .await
+    }
+
+    fn lanes(&self) -> usize {
+        self.inner.lanes()
     }
 
     async fn database_id(&self) -> Result<Uuid, Error> {

@@ -85,6 +85,31 @@ test("its texts and what an item shows are the page's to choose", async () => {
   expect(await calls()).toContain("markRead 1");
 });
 
+test("who opens it has seen what is new, and while it is open what comes", async () => {
+  await list("two", "one");
+  await page.getByRole("button", { name: "Notifications, 2 new" }).waitFor();
+  const looks = async () => (await calls()).filter((call) => call === "markSeen").length;
+  expect(await looks()).toBe(0);
+  await open();
+  await until("it is seen", async () => (await looks()) === 1);
+  await page.evaluate(() => window.scripted.set({ unseenCount: 0, seenThrough: 2 }));
+  await panel().getByText("2 unread").waitFor();
+  await list("three", "two", "one");
+  await until("it is seen, too", async () => (await looks()) === 2);
+});
+
+test("all are marked as read by one button, which goes, and its text is the page's", async () => {
+  await list("two", "one");
+  await open();
+  await page.getByRole("button", { name: "Mark all as read" }).click();
+  expect(await calls()).toContain("markAllRead");
+  await untilFocused("doorbell-panel");
+  expect(await panel().getByText("unread").count()).toBe(0);
+  await page.evaluate(() => window.render({ labels: { markAllRead: "Alle gelesen" } }));
+  await list("three");
+  await page.getByRole("button", { name: "Alle gelesen" }).waitFor();
+});
+
 test("it begins with the bell, and ends with it", async () => {
   await until("it began", async () => (await calls()).includes("start"));
   await page.evaluate(() => window.render(undefined));

@@ -11,10 +11,11 @@ import {
   until,
   untilBell,
   untilStatus,
+  untilUnread,
 } from "./service.js";
 
 const NONE = "Notifications";
-const unread = (count: number) => `Notifications, ${count} unread`;
+const unseen = (count: number) => `Notifications, ${count} new`;
 
 let browser: Browser;
 let pages: Pages;
@@ -64,39 +65,51 @@ test("a send rings all tabs of a user at once, and nobody else's", async () => {
   const [one, other, bob] = [await tab(), await tab(), await tab("BOB")];
   for (const page of [one, other, bob]) await untilStatus(page, "live");
   await doorbell.send("alice", "for alice");
-  await untilBell(one, unread(1), 1000);
-  await untilBell(other, unread(1), 1000);
+  await untilBell(one, unseen(1), 1000);
+  await untilBell(other, unseen(1), 1000);
   for (const page of [one, other]) {
     await until("it is announced", () => page.evaluate(() => window.announced.length === 1));
   }
   await doorbell.send("bob", "for bob");
-  await untilBell(bob, unread(1), 1000);
+  await untilBell(bob, unseen(1), 1000);
   expect(await bob.evaluate(() => window.announced)).toEqual(["for bob"]);
   expect(await one.evaluate(() => window.announced)).toEqual(["for alice"]);
 });
 
-test("what is read in one tab is read in the other", async () => {
-  await doorbell.send("alice", "one");
-  await doorbell.send("alice", "two");
+test("what is seen and read in one tab is so in the other, and all can be marked at once", async () => {
+  for (const title of ["one", "two", "three"]) await doorbell.send("alice", title);
   const [one, other] = [await tab(), await tab()];
-  await untilBell(one, unread(2));
-  await untilBell(other, unread(2));
+  await untilBell(one, unseen(3));
+  await untilBell(other, unseen(3));
+  // Who opens the list has seen them; read they are not.
   await one.locator(".doorbell-bell").click();
+  for (const page of [one, other]) {
+    await untilBell(page, NONE);
+    await untilUnread(page, 3);
+  }
   await one.getByRole("button", { name: "Mark as read: one" }).click();
-  await untilBell(one, unread(1));
-  await untilBell(other, unread(1));
+  for (const page of [one, other]) await untilUnread(page, 2);
+  await one.getByText("2 unread").waitFor();
+  // What comes while the list is open is seen.
+  await doorbell.send("alice", "four");
+  await one.getByText("3 unread").waitFor();
+  await untilBell(other, NONE);
+  await one.getByRole("button", { name: "Mark all as read" }).click();
+  for (const page of [one, other]) await untilUnread(page, 0);
+  expect(await one.getByRole("button", { name: "Mark all as read" }).count()).toBe(0);
+  expect(await one.locator("[data-unread]").count()).toBe(0);
 });
 
 test("killed and started again, the inbox is complete without a reload", async () => {
   const page = await tab();
   await untilStatus(page, "live");
   await doorbell.send("alice", "before");
-  await untilBell(page, unread(1));
+  await untilBell(page, unseen(1));
   await doorbell.kill();
   await untilStatus(page, "reconnecting");
   await doorbell.restart();
   await doorbell.send("alice", "after");
-  await untilBell(page, unread(2), 30_000);
+  await untilBell(page, unseen(2), 30_000);
   await untilStatus(page, "live");
   const titles = () => window.inbox.getSnapshot().notifications.map((row) => row.title);
   expect(await page.evaluate(titles)).toEqual(["after", "before"]);
@@ -108,11 +121,11 @@ test("eight tabs hold one stream, and another goes on when its tab closes", asyn
   for (const page of tabs) await untilStatus(page, "live");
   await untilStreams(1);
   await doorbell.send("alice", "to all");
-  for (const page of tabs) await untilBell(page, unread(1));
+  for (const page of tabs) await untilBell(page, unseen(1));
   // The first has the stream.
   await tabs.shift()?.close();
   await doorbell.send("alice", "to the rest");
-  for (const page of tabs) await untilBell(page, unread(2));
+  for (const page of tabs) await untilBell(page, unseen(2));
   await untilStreams(1);
 });
 
@@ -125,14 +138,14 @@ test("hidden, the stream is given up and polls go on; shown, it resumes", async 
   await untilStreams(0);
   await untilStatus(one, "polling");
   await doorbell.send("alice", "unseen");
-  await untilBell(one, unread(1));
-  await untilBell(other, unread(1));
+  await untilBell(one, unseen(1));
+  await untilBell(other, unseen(1));
   expect(await streams()).toBe(0);
   await show(other, true);
   await untilStreams(1);
   await untilStatus(other, "live");
   await doorbell.send("alice", "seen");
-  await untilBell(other, unread(2), 1000);
+  await untilBell(other, unseen(2), 1000);
   expect(await other.evaluate(() => window.announced)).toEqual(["seen"]);
 });
 
@@ -157,7 +170,7 @@ test("a token that ends is renewed before, and the stream goes on", async () => 
   const first = minted;
   await until("a third token", () => minted >= first + 2);
   await doorbell.send("alice", "later");
-  await untilBell(page, unread(1), 1000);
+  await untilBell(page, unseen(1), 1000);
   const statuses = await page.evaluate(() => window.statuses);
   expect(statuses.length).toBeGreaterThan(0);
   expect(statuses.filter((status) => status !== "live")).toEqual([]);
@@ -193,24 +206,24 @@ test("where something on the way holds streams back the bell goes on by polls", 
   await doorbell.send("alice", "before");
   const holding = new Holding(doorbell.url);
   const page = await tab("ALICE", { baseUrl: await holding.start(), pollInterval: 1000 });
-  await untilBell(page, unread(1));
+  await untilBell(page, unseen(1));
   await until("it is noticed", async () => (await statusOf(page)) === "delayed", 45_000);
   await untilProblem(page, "held");
   await doorbell.send("alice", "meanwhile");
-  await untilBell(page, unread(2));
+  await untilBell(page, unseen(2));
   expect(await page.evaluate(() => window.announced)).toEqual(["meanwhile"]);
   holding.isHolding = false;
   await page.evaluate(() => window.inbox.retry());
   await untilStatus(page, "live");
   await doorbell.send("alice", "after");
-  await untilBell(page, unread(3), 1000);
+  await untilBell(page, unseen(3), 1000);
   holding.stop();
 });
 
 test("a mark made while the service is away is sent once it is there again", async () => {
   await doorbell.send("alice", "one");
   const page = await tab();
-  await untilBell(page, unread(1));
+  await untilBell(page, unseen(1));
   await untilStatus(page, "live");
   await doorbell.kill();
   await untilStatus(page, "reconnecting");
@@ -221,7 +234,7 @@ test("a mark made while the service is away is sent once it is there again", asy
   });
   expect(held).toBe(1);
   await page.reload();
-  await untilBell(page, unread(1));
+  await untilBell(page, unseen(1));
   expect(await page.evaluate(() => window.inbox.getSnapshot().pendingMarks)).toBe(1);
   await doorbell.restart();
   await untilBell(page, NONE, 45_000);
@@ -231,7 +244,7 @@ test("a mark made while the service is away is sent once it is there again", asy
 test("a reload waits for no token where the page says who is there", async () => {
   await doorbell.send("alice", "kept");
   const page = await tab("ALICE", { user: "alice" });
-  await untilBell(page, unread(1));
+  await untilBell(page, unseen(1));
   await until("it is kept", () => page.evaluate(() => localStorage.length > 0));
   // The page has a token only when it is told so.
   let give: () => void = () => undefined;
@@ -242,7 +255,7 @@ test("a reload waits for no token where the page says who is there", async () =>
   });
   await page.addInitScript(() => delete window.options.token);
   await page.reload();
-  await untilBell(page, unread(1));
+  await untilBell(page, unseen(1));
   expect(await statusOf(page)).toBe("connecting");
   give();
   await untilStatus(page, "live");
@@ -271,19 +284,19 @@ test("in a sandbox, where locks are refused, it is on its own", async () => {
 test("a reload shows the inbox before anything is asked, even without a service", async () => {
   await doorbell.send("alice", "kept");
   const page = await tab();
-  await untilBell(page, unread(1));
+  await untilBell(page, unseen(1));
   await untilStatus(page, "live");
   await until("it is kept", () => page.evaluate(() => localStorage.length > 0));
   await doorbell.kill();
   await page.reload();
-  await untilBell(page, unread(1));
+  await untilBell(page, unseen(1));
 });
 
 test("the bell is used by keyboard alone", async () => {
   await doorbell.send("alice", "first");
   await doorbell.send("alice", "second");
   const page = await tab();
-  await untilBell(page, unread(2));
+  await untilBell(page, unseen(2));
   const focused = () => page.evaluate(() => document.activeElement?.className ?? "");
   await page.keyboard.press("Tab");
   expect(await focused()).toBe("doorbell-bell");
@@ -292,7 +305,7 @@ test("the bell is used by keyboard alone", async () => {
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("Enter");
-  await untilBell(page, unread(1));
+  await untilUnread(page, 1);
   expect(await page.locator("[data-unread] .doorbell-subject").allTextContents()).toEqual(["second"]);
   await page.keyboard.press("Escape");
   expect(await focused()).toBe("doorbell-bell");
@@ -302,7 +315,7 @@ test("the bell is used by keyboard alone", async () => {
 test("older ones come as one scrolls, down to the first", async () => {
   for (let number = 1; number <= 45; number += 1) await doorbell.send("alice", `number ${number}`);
   const page = await tab();
-  await untilBell(page, unread(45));
+  await untilBell(page, unseen(45));
   await page.locator(".doorbell-bell").click();
   const items = page.locator(".doorbell-item");
   await until("all are listed", async () => {
@@ -329,7 +342,7 @@ test("what traces the calls of a page does not stop its bell", async () => {
   const page = await tab();
   await untilStatus(page, "live");
   await doorbell.send("alice", "traced");
-  await untilBell(page, unread(1));
+  await untilBell(page, unseen(1));
 });
 
 const LOOKS = [
@@ -363,7 +376,7 @@ for (const { name, ...look } of LOOKS) {
     }
     const alice = page.getByRole("region", { name: "Alice's screen" });
     const bob = page.getByRole("region", { name: "Bob's screen" });
-    await alice.getByRole("button", { name: unread(2) }).click();
+    await alice.getByRole("button", { name: unseen(2) }).click();
     await alice.getByText("Bob commented on your plan").first().waitFor();
     expect(await bob.getByRole("button", { name: NONE }).count()).toBe(1);
     expect(await findings(page)).toEqual([]);
@@ -374,10 +387,10 @@ for (const { name, ...look } of LOOKS) {
     await alice.getByRole("button", { name: "Cut the connection" }).click();
     await title.fill("While you were away");
     await page.getByRole("button", { name: "Ring" }).click();
-    await page.getByText("Sent: revision 3").waitFor();
-    expect(await alice.getByRole("button", { name: unread(2) }).count()).toBe(1);
+    await page.getByText(", 3 unread.").waitFor();
+    expect(await alice.getByRole("button", { name: "Notifications", exact: true }).count()).toBe(1);
     await alice.getByRole("button", { name: "Come back" }).click();
-    await alice.getByRole("button", { name: unread(3) }).waitFor();
+    await alice.getByRole("button", { name: unseen(1) }).waitFor();
     expect(problems.filter((text) => !text.includes("favicon"))).toEqual([]);
     await seen.close();
   });
@@ -388,10 +401,12 @@ for (const { name, ...look } of LOOKS) {
     await doorbell.send("alice", "Bob commented on a plan with quite a long name, which takes two lines");
     const given = { baseUrl: doorbell.url, token: doorbell.token("ALICE") };
     const page = await openTab(seen, pages.url(), given);
-    await untilBell(page, unread(2));
+    await untilBell(page, unseen(2));
     await page.locator(".doorbell-bell").click();
     await page.getByRole("button", { name: "Mark as read: Your report is ready" }).click();
-    await untilBell(page, unread(1));
+    await untilUnread(page, 1);
+    await page.getByRole("button", { name: "Mark all as read" }).waitFor();
+    await untilBell(page, NONE);
     expect(await findings(page)).toEqual([]);
     const width = Math.min(400, look.viewport.width);
     const clip = { x: look.viewport.width - width, y: 60, width, height: 330 };

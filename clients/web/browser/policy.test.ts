@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { expect, test } from "vitest";
-import { Doorbell, openBrowser, openTab, Pages, until, untilBell } from "./service.js";
+import { Doorbell, openBrowser, openTab, Pages, until, untilBell, untilUnread } from "./service.js";
 
 test("the bell works under the policy of the README, and breaks it nowhere", async () => {
   const [doorbell, pages, browser] = await Promise.all([
@@ -32,10 +32,10 @@ test("the bell works under the policy of the README, and breaks it nowhere", asy
       baseUrl: doorbell.url,
       token: doorbell.token("ALICE"),
     });
-    await untilBell(page, "Notifications, 1 unread");
+    await untilBell(page, "Notifications, 1 new");
     await page.locator(".doorbell-bell").click();
     await page.getByRole("button", { name: "Mark as read: Your report is ready" }).click();
-    await untilBell(page, "Notifications");
+    await untilUnread(page, 0);
     const position = await page.evaluate(() => {
       const panel = document.querySelector(".doorbell-panel");
       return panel && getComputedStyle(panel).position;

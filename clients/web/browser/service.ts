@@ -269,6 +269,14 @@ export async function bell(page: Page): Promise<string> {
   return (await page.locator(".doorbell-bell").getAttribute("aria-label")) ?? "";
 }
 
+/** The inbox says that so many are unread, and it is somebody's. */
+export async function untilUnread(page: Page, count: number): Promise<void> {
+  await until(`${count} are unread`, async () => {
+    const { isLoaded, unreadCount } = (await page.evaluate(() => window.inbox?.getSnapshot())) ?? {};
+    return isLoaded && unreadCount === count;
+  });
+}
+
 export async function untilBell(page: Page, says: string, patience?: number): Promise<void> {
   await until(`the bell says ${says}`, async () => (await bell(page)) === says, patience);
 }

@@ -10,13 +10,14 @@ const inbox: InboxClient = createInbox({
   getToken: async () => "",
   user: undefined,
 });
-const { getSnapshot, markRead, subscribe } = inbox;
+const { getSnapshot, markAllRead, markRead, markSeen, subscribe } = inbox;
 
 const kept: string = JSON.stringify(getSnapshot());
 const restored = JSON.parse(kept) as Snapshot;
 export const times: Date[] = restored.notifications.map(({ createdAt }) => new Date(createdAt));
 export const of = ({ data }: Notification): unknown => data?.["plan"];
-export const end: () => void = subscribe(({ unreadCount }) => unreadCount.toFixed());
+export const end: () => void = subscribe(({ unseenCount }) => unseenCount.toFixed());
+export const look = async (): Promise<void> => markSeen().then(markAllRead);
 
 const labels: Partial<Labels> = { ...ENGLISH, title: "Neues" };
 const props: InboxProps = { inbox, labels, locale: "de", user: "alice" };

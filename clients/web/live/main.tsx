@@ -89,7 +89,7 @@ function Screen({ person }: { readonly person: Person }) {
       { transport },
     );
   }, [person]);
-  const { status, unreadCount, revision } = useInbox(inbox);
+  const { status, unreadCount, unseenCount, revision } = useInbox(inbox);
   useEffect(() => inbox.onNotification(() => document.title = "Doorbell rings"), [inbox]);
 
   return (
@@ -107,6 +107,10 @@ function Screen({ person }: { readonly person: Person }) {
         <div>
           <dt>status</dt>
           <dd data-testid={`${person.user}-status`}>{isCut ? "cut" : status}</dd>
+        </div>
+        <div>
+          <dt>new</dt>
+          <dd>{unseenCount}</dd>
         </div>
         <div>
           <dt>unread</dt>
@@ -152,7 +156,7 @@ function Sender({ cast: { sender, people } }: { readonly cast: Cast }) {
     if (!to) return;
     const body = String(form.get("body"));
     try {
-      const reply = await client.sendInApp(
+      const { head } = await client.sendInApp(
         {
           organizationId: to.organization,
           recipientUserId: to.user,
@@ -163,7 +167,7 @@ function Sender({ cast: { sender, people } }: { readonly cast: Cast }) {
         },
         { headers: { authorization: `Bearer ${sender}` } },
       );
-      setSaid(`Sent: revision ${reply.revision}, ${reply.unreadCount} unread.`);
+      setSaid(`Sent: revision ${head?.revision}, ${head?.unreadCount} unread.`);
     } catch (error) {
       setSaid(String(error));
     }

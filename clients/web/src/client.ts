@@ -54,6 +54,12 @@ export interface InboxClient {
    * there again, and `pendingMarks` says so. Rejects, and shows them as they were, only
    * where the service refuses it, or it is not known whose inbox it is. */
   readonly markRead: (ids: readonly string[]) => Promise<void>;
+  /** Marks all that is shown and all below it as read, and nothing that came since. Shown
+   * at once, held and rejected as `markRead`; rejects too where there is no list yet. */
+  readonly markAllRead: () => Promise<void>;
+  /** The person looks at the list: what is in it is not unseen any more. Where the service
+   * is away it is told once it is there again, unless the page is gone by then. */
+  readonly markSeen: () => Promise<void>;
   /** Loads the page after the last. Rejects where that fails. */
   readonly loadMore: () => Promise<void>;
   /** Tries again now, in place of waiting, also after it failed. */

@@ -17,7 +17,7 @@ import type { Notification } from "./notification.js";
 import { cureOf, MuteError, retryDelayOf, TokenError, type Diagnosis } from "./problem.js";
 import type { Problem, Status } from "./snapshot.js";
 import { LONGEST_TIMER_MS, sleep } from "./wait.js";
-import { messageOf, pageOf } from "./wire.js";
+import { headOf, messageOf, pageOf } from "./wire.js";
 
 /** What a connection asks of its owner. */
 export interface Host {
@@ -138,7 +138,8 @@ export class Connection {
     if (this.#refused !== undefined && token !== this.#refused) this.#pausing?.abort();
   }
 
-  /** The network went away: a stream may not notice for long. */
+  /** Begins anew: the network went away, which a stream may not notice for long, or the
+   * position is of no use. */
   interrupt(): void {
     if (!this.#run) return;
     const polls = this.#polls;
@@ -311,9 +312,9 @@ export class Connection {
     const options = callOptions(token, signal);
     if (fold.state.position === undefined) await this.#load(token, signal);
     else {
-      const head = await client.getUnreadCount({}, options);
+      const { head } = await client.getUnreadCount({}, options);
       signal.throwIfAborted();
-      if (Number(head.revision) !== fold.reached) {
+      if (headOf(head).revision !== fold.state.reached) {
         const page = await client.getRecent({ limit: pageSize }, options);
         signal.throwIfAborted();
         const added = fold.addPolled(pageOf(page));

@@ -3,12 +3,22 @@
 // Promises: whatever is repeated, cut and resumed, the state after a message is
 // that of the service's inbox at the position reached. The list holds the newest
 // notifications, down to the oldest page that was loaded and, beyond that, so many
-// that came since; the count is the one that belongs to the highest revision seen, and
-// is never added to or subtracted from. What cannot be folded asks for a load.
+// that came since; the counts are those of the highest revision seen, and are never added
+// to or subtracted from. What cannot be folded asks for a load.
 //
 // `tests/folds.json` says the same in cases, to this fold and to that of the Rust client.
 
 import type { Notification } from "./notification.js";
+
+/** An inbox at one revision: of two the one of the higher revision is the later one. */
+export interface Head {
+  readonly revision: number;
+  readonly unreadCount: number;
+  /** How many of those were created after the person last looked. */
+  readonly unseenCount: number;
+  /** The sequence up to which the person has looked. */
+  readonly seenThrough: number;
+}
 
 /** The first notifications of an inbox, or those after a page, as of one moment. */
 export interface Page {
@@ -16,16 +26,15 @@ export interface Page {
   /** For the page after it; empty when there is none. */
   readonly nextPageToken: string;
   readonly epoch: string;
-  readonly revision: number;
-  readonly unreadCount: number;
+  readonly head: Head;
 }
 
 /** What a stream says. */
 export interface Message {
   readonly position: number;
-  readonly revision: number;
-  readonly unreadCount: number;
-  readonly replayed: boolean;
+  readonly head: Head;
+  /** Whether it is to be heard. */
+  readonly ring: boolean;
   readonly event: StreamEvent;
 }
 
@@ -40,18 +49,23 @@ export type StreamEvent =
       readonly tokenEnds: number;
     }
   | { readonly kind: "notification"; readonly notification: Notification }
-  | Marked
-  | { readonly kind: "caughtUp" | "heartbeat" }
+  | { readonly kind: "changed"; readonly rows: readonly RowState[] }
+  | { readonly kind: "seen" | "caughtUp" | "heartbeat" }
   | { readonly kind: "reset"; readonly epoch: string }
   /** Come back after so many milliseconds. */
   | { readonly kind: "reconnect"; readonly after: number }
   /** Of a kind that came after this client was made. */
   | { readonly kind: "unknown" };
 
-interface Marked {
-  readonly kind: "markedRead";
-  readonly ids: readonly string[];
-  readonly readAt: string;
+/** All of a row that can change but its content. */
+export interface RowState {
+  readonly id: string;
+  readonly revision: number;
+  readonly readAt?: string;
+  /** It was archived or removed. */
+  readonly isGone: boolean;
+  /** The row itself, where a screen may not have it. */
+  readonly whole?: Notification;
 }
 
 /** All there is to know of an inbox: what is kept, and what tabs tell each other. */
@@ -60,8 +74,9 @@ export interface State {
   readonly epoch: string;
   /** Where the stream resumes; nothing when the inbox has to be loaded. */
   readonly position: number | undefined;
-  readonly revision: number;
-  readonly unreadCount: number;
+  /** The list is whole up to this revision, by the stream or by what was asked for. */
+  readonly reached: number;
+  readonly head: Head;
   /** Newest first, by `sequence`; archived ones are not in it. */
   readonly rows: readonly Notification[];
   /** Rows of a lower sequence are older than the list and stay out of it. */
@@ -78,9 +93,6 @@ export interface Effect {
   readonly ring?: Notification;
 }
 
-/** What came for a row that is not held. */
-type Late = Notification | { readonly marked: Marked; readonly revision: number };
-
 const NOTHING: Effect = { then: "continue" };
 const LOAD: Effect = { then: "load" };
 /** The list holds so many rows, and the pages that were loaded after the first. */
@@ -89,8 +101,8 @@ const WINDOW = 200;
 export const UNKNOWN: State = {
   epoch: "",
   position: undefined,
-  revision: 0,
-  unreadCount: 0,
+  reached: 0,
+  head: { revision: 0, unreadCount: 0, unseenCount: 0, seenThrough: 0 },
   rows: [],
   oldest: 0,
   nextPageToken: "",
@@ -102,14 +114,14 @@ export class Fold {
   #window: number;
   /** The same object until something changes. */
   #state = UNKNOWN;
-  /** Rows of this sequence or a lower one were there before the stream. */
-  #ringAbove = 0;
-  #reached = 0;
+  /** The highest position of all streams since the load. One that takes over begins
+   * below it: what was told before comes once more, and is silent. */
+  #told = 0;
   /** Goes up whenever the list is replaced: an answer to a question about the
    * former list is of no use. */
   #life = 0;
   /** What came for rows that are not held, while a page was asked for. */
-  #late: Late[] | undefined;
+  #late: (Notification | RowState)[] | undefined;
 
   constructor(window = WINDOW) {
     this.#least = window;
@@ -122,16 +134,11 @@ export class Fold {
   get life(): number {
     return this.#life;
   }
-  /** The list is whole up to this revision, by the stream or by what was asked for. */
-  get reached(): number {
-    return this.#reached;
-  }
 
   /** Forgets everything. */
   drop(): void {
     this.#state = UNKNOWN;
-    this.#ringAbove = 0;
-    this.#reached = 0;
+    this.#told = 0;
     this.#window = this.#least;
     this.#renew();
   }
@@ -139,31 +146,30 @@ export class Fold {
   /** Takes a state that was kept, or that another tab had, in place of its own. */
   adopt(state: State): void {
     this.#state = state;
-    this.#ringAbove = state.position ?? state.revision;
-    this.#reached = state.position ?? 0;
+    this.#told = state.position ?? state.head.revision;
     this.#window = Math.max(this.#least, state.rows.length);
     this.#renew();
   }
 
+  /** The position is of no use: the inbox is to be loaded. */
+  unplace(): void {
+    this.#change({ position: undefined });
+  }
+
   /** Takes the first page, asked for without a token, in place of its list. */
   load(page: Page): void {
-    const { epoch, revision, unreadCount } = this.#state;
+    const former = this.#state;
+    const { epoch, head, nextPageToken } = page;
+    const { revision } = head;
     const rows = listed(page);
-    this.#state = {
-      epoch: page.epoch,
-      position: page.revision,
-      revision: page.revision,
-      unreadCount: page.unreadCount,
-      rows,
-      oldest: page.nextPageToken ? (rows.at(-1)?.sequence ?? page.revision + 1) : 0,
-      nextPageToken: page.nextPageToken,
-    };
+    const oldest = nextPageToken ? (rows.at(-1)?.sequence ?? revision + 1) : 0;
+    const position = revision;
+    this.#state = { epoch, position, reached: revision, head, rows, oldest, nextPageToken };
     this.#window = this.#least;
     this.#trim();
-    this.#ringAbove = page.revision;
-    this.#reached = page.revision;
+    this.#told = revision;
     // An answer may be older than one that came before it.
-    if (epoch === page.epoch) this.observe(revision, unreadCount);
+    if (former.epoch === epoch) this.observe(former.head);
     this.#renew();
   }
 
@@ -173,23 +179,27 @@ export class Fold {
     const above = position === undefined || message.position > position;
     const { event } = message;
     let effect = NOTHING;
+    let reached = Math.max(position ?? message.position, message.position);
     switch (event.kind) {
       case "connected":
         if (this.#isForeign(event.epoch)) return this.#dropAndLoad();
-        this.#change({ epoch: event.epoch });
-        // A stream that takes over from another one begins below its end: what
-        // that one delivered comes once more, and is silent.
-        this.#ringAbove = Math.max(this.#ringAbove, position ?? message.position);
+        // A stream that takes over begins below the end of the former one, of which
+        // the rest will not come: what that had still to tell this one tells.
+        reached = message.position;
+        this.#change({ epoch: event.epoch, reached });
         break;
       case "notification":
-        effect = this.#upsert(event.notification, message.replayed);
+        effect = this.#heard(message, this.#upsert(event.notification));
         break;
-      case "markedRead":
-        if (above) this.#markRead(event, message.revision);
+      case "changed":
+        for (const row of event.rows) {
+          if (!row.whole) this.#update(row);
+          else if (this.#upsert(row.whole)) effect = this.#heard(message, row.whole);
+        }
         break;
       case "reset":
         // A head below what was seen is of another life too, whatever it is called.
-        if (this.#isForeign(event.epoch) || message.revision < this.#state.revision) {
+        if (this.#isForeign(event.epoch) || message.head.revision < this.#state.head.revision) {
           return this.#dropAndLoad();
         }
         effect = LOAD;
@@ -197,16 +207,16 @@ export class Fold {
       case "unknown":
         if (above) effect = LOAD;
     }
-    this.observe(message.revision, message.unreadCount);
-    const reached = Math.max(position ?? message.position, message.position);
-    this.#change({ position: effect.then === "load" ? undefined : reached });
-    this.#reached = Math.max(this.#reached, reached);
+    this.observe(message.head);
+    if (effect.then === "load") this.unplace();
+    else this.#change({ position: reached, reached: Math.max(this.#state.reached, reached) });
+    this.#told = Math.max(this.#told, reached);
     return effect;
   }
 
-  /** Takes the head of an answer. It orders the count and moves no position. */
-  observe(revision: number, unreadCount: number): void {
-    this.#state = observed(this.#state, revision, unreadCount);
+  /** Takes the head of an answer. It orders the counts and moves no position. */
+  observe(head: Head): void {
+    this.#state = observed(this.#state, head);
   }
 
   /** Begins to ask for the page after the list; `addPage` or `endPage` ends it. */
@@ -226,11 +236,11 @@ export class Fold {
     const last = listed(page).at(-1)?.sequence ?? oldest;
     this.#change({ oldest: nextPageToken ? Math.min(oldest, last) : 0, nextPageToken });
     // The page is as of its snapshot, and the stream went on meanwhile.
-    for (const event of late) {
-      if ("marked" in event) this.#markRead(event.marked, event.revision);
-      else this.#upsert(event, true, true);
+    for (const row of late) {
+      if ("isGone" in row) this.#update(row);
+      else this.#upsert(row, true);
     }
-    this.observe(page.revision, page.unreadCount);
+    this.observe(page.head);
     return true;
   }
 
@@ -240,9 +250,10 @@ export class Fold {
   }
 
   /** Takes the first page as a poll finds it, which moves no position: a stream that
-   * resumes there brings all else. Answers with what is new and unread, newest first. */
+   * resumes there brings all else. Answers with what is new and unseen, newest first. */
   addPolled(page: Page): readonly Notification[] {
     const { rows, oldest } = this.#state;
+    const { revision, seenThrough } = page.head;
     const found = listed(page);
     const last = found.at(-1)?.sequence ?? 0;
     const newest = rows[0]?.sequence ?? 0;
@@ -256,14 +267,14 @@ export class Fold {
     const lowest = page.nextPageToken === "" ? 0 : last;
     const ids = new Set(found.map(({ id }) => id));
     const stays = (row: Notification) =>
-      row.sequence < lowest || row.revision > page.revision || ids.has(row.id);
+      row.sequence < lowest || row.revision > revision || ids.has(row.id);
     if (!rows.every(stays)) this.#change({ rows: rows.filter(stays) });
-    const ringAbove = Math.max(this.#ringAbove, newest);
+    const former = Math.max(this.#told, newest, seenThrough);
     for (const row of found) if (row.sequence >= oldest) this.#put(row);
     this.#trim();
-    this.#reached = Math.max(this.#reached, page.revision);
-    this.observe(page.revision, page.unreadCount);
-    return found.filter((row) => row.sequence > ringAbove && !row.readAt);
+    this.#change({ reached: Math.max(this.#state.reached, revision) });
+    this.observe(page.head);
+    return found.filter((row) => row.sequence > former && !row.readAt);
   }
 
   #change(part: Partial<State>): void {
@@ -287,23 +298,26 @@ export class Fold {
     this.#late = undefined;
   }
 
-  #upsert(row: Notification, replayed: boolean, isLate = false): Effect {
+  /** What a message that changed this row did; nothing where it changed none. */
+  #heard({ ring }: Message, row: Notification | undefined): Effect {
+    return ring && row && row.revision > this.#told ? { then: "continue", ring: row } : NOTHING;
+  }
+
+  /** Answers with the row if it is in the list now, and was not as it is. */
+  #upsert(row: Notification, isLate = false): Notification | undefined {
     const { position, rows, oldest } = this.#state;
-    if (rows.some(({ id }) => id === row.id)) {
-      this.#put(row);
-      return NOTHING;
-    }
-    // Everything up to the position was delivered: a row that is not held any
-    // more was archived or is too old, and an echo does not bring it back.
-    const isEcho = !isLate && position !== undefined && row.revision <= position;
-    if (isEcho || row.sequence < oldest) {
-      this.#late?.push(row);
-      return NOTHING;
+    if (!rows.some(({ id }) => id === row.id)) {
+      // Everything up to the position was delivered: a row that is not held any
+      // more has left the inbox or is too old, and an echo does not bring it back.
+      if (!isLate && position !== undefined && row.revision <= position) return undefined;
+      if (row.sequence < oldest) {
+        this.#late?.push(row);
+        return undefined;
+      }
     }
     this.#put(row);
     this.#trim();
-    const rings = !replayed && !row.archivedAt && row.sequence > this.#ringAbove;
-    return rings ? { then: "continue", ring: row } : NOTHING;
+    return this.#state.rows.includes(row) && !rows.includes(row) ? row : undefined;
   }
 
   /** Puts a row where it belongs, unless the copy that is held is as new. */
@@ -320,6 +334,19 @@ export class Fold {
     }
   }
 
+  /** Changes the row that is held, unless that is as new. */
+  #update(state: RowState): void {
+    const { rows } = this.#state;
+    const index = rows.findIndex(({ id }) => id === state.id);
+    const held = rows[index];
+    if (!held) this.#late?.push(state);
+    if (!held || state.revision <= held.revision) return;
+    const { readAt: _, ...rest } = held;
+    const { revision, readAt, isGone } = state;
+    const row = { ...rest, revision, ...(readAt !== undefined && { readAt }) };
+    this.#change({ rows: isGone ? rows.toSpliced(index, 1) : rows.with(index, row) });
+  }
+
   /** What is above the window leaves the list, the oldest first. */
   #trim(): void {
     const { rows } = this.#state;
@@ -328,19 +355,6 @@ export class Fold {
     const oldest = out.sequence + 1;
     this.#change({ rows: rows.slice(0, this.#window), oldest, nextPageToken: "" });
   }
-
-  #markRead(marked: Marked, revision: number): void {
-    const { ids, readAt } = marked;
-    const missing = new Set(ids);
-    let changed = false;
-    const rows = this.#state.rows.map((row) => {
-      if (!missing.delete(row.id) || row.revision >= revision) return row;
-      changed = true;
-      return { ...row, revision, readAt };
-    });
-    if (changed) this.#change({ rows });
-    if (missing.size > 0) this.#late?.push({ marked, revision });
-  }
 }
 
 /** Whether there is a list to show. A list outlives its position. */
@@ -348,10 +362,9 @@ export function isLoaded(state: State): boolean {
   return state.epoch !== "";
 }
 
-/** The state with a head that an answer brought, where that is no older. */
-export function observed(state: State, revision: number, unreadCount: number): State {
-  const isSame = revision === state.revision && unreadCount === state.unreadCount;
-  return isSame || revision < state.revision ? state : { ...state, revision, unreadCount };
+/** The state with a head that an answer brought, where that is later. */
+export function observed(state: State, head: Head): State {
+  return head.revision > state.head.revision ? { ...state, head } : state;
 }
 
 /** The rows of a page that are in the list, newest first. */

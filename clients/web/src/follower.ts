@@ -1,7 +1,7 @@
 // A tab that shows what the one with the stream tells.
 
 import { after, merged } from "./change.js";
-import { isLoaded, observed, type State } from "./fold.js";
+import { isLoaded, observed, type Head, type State } from "./fold.js";
 import type { Group, Standing, Word } from "./group.js";
 import type { Problem, Status } from "./snapshot.js";
 import type { House, Known, Source } from "./source.js";
@@ -43,8 +43,12 @@ export class Follower implements Source {
     this.#group.say({ kind: "retry" });
   }
 
-  observe(revision: number, unreadCount: number): void {
-    this.state = observed(this.state, revision, unreadCount);
+  observe(head: Head): void {
+    this.state = observed(this.state, head);
+  }
+
+  reload(): void {
+    this.#group.say({ kind: "reload" });
   }
 
   show(): void {}
@@ -60,7 +64,7 @@ export class Follower implements Source {
   }
 
   #follow({ status, problem, version, news, rings }: Standing): void {
-    const { oldest, epoch, revision, unreadCount } = this.state;
+    const { oldest, epoch, head } = this.state;
     const isNew = version !== this.#version;
     this.#rings.push(...rings);
     if (isNew) {
@@ -75,7 +79,7 @@ export class Follower implements Source {
       }
       this.#version = version;
       // A mark that was made here may have brought a later count.
-      if (epoch === this.state.epoch) this.observe(revision, unreadCount);
+      if (epoch === this.state.epoch) this.observe(head);
     }
     // An answer to another tab's question, mostly: there is nothing new in it.
     const isSame = status === this.status && problem?.message === this.problem?.message;

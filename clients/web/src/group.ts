@@ -34,6 +34,8 @@ export type Word =
   | { readonly kind: "more" }
   /** Somebody would not wait: try again now. */
   | { readonly kind: "retry" }
+  /** The service does not know the position: load anew. */
+  | { readonly kind: "reload" }
   /** The user has signed out: keep nothing. */
   | { readonly kind: "forget" };
 

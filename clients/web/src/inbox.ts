@@ -1,22 +1,23 @@
 // The inbox of one user, for a page: whose it is, which tab leads, and what is shown.
 
-import { createClient, type Client, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, type CallOptions, type Client, type Transport } from "@connectrpc/connect";
 import type { InboxClient, InboxOptions } from "./client.js";
 import { callOptions } from "./connection.js";
 import { isLoaded, UNKNOWN } from "./fold.js";
 import { Follower } from "./follower.js";
-import { NotificationService } from "./gen/doorbell/v1/notifications_pb.js";
+import { NotificationService, type Head } from "./gen/doorbell/v1/notifications_pb.js";
 import { grpcWeb } from "./grpcweb.js";
 import { Group, type Browser, type Word } from "./group.js";
 import { identityOf, type ClaimNames } from "./identity.js";
 import { Leader } from "./leader.js";
-import { Marks } from "./marks.js";
+import { Marks, type Held, type Through } from "./marks.js";
 import type { Notification } from "./notification.js";
 import { cureOf, Diagnosis, TokenError } from "./problem.js";
 import { EMPTY, type Problem, type ProblemKind, type Snapshot, type Status } from "./snapshot.js";
 import { Resting, type House, type Source } from "./source.js";
-import { Shelf, storage } from "./storage.js";
+import { Shelf, storage, VERSION } from "./storage.js";
 import { TokenSource } from "./token.js";
+import { headOf } from "./wire.js";
 
 const CLAIMS: ClaimNames = { organization: "organizationId", user: "userId" };
 /** The service was there a moment ago. */
@@ -37,6 +38,8 @@ export function makeInbox(options: InboxOptions, outside: Outside = {}): InboxCl
     subscribe: (listener) => inbox.subscribe(listener),
     getSnapshot: () => inbox.getSnapshot(),
     markRead: (ids) => inbox.markRead(ids),
+    markAllRead: () => inbox.markAllRead(),
+    markSeen: () => inbox.markSeen(),
     loadMore: () => inbox.loadMore(),
     retry: () => inbox.retry(),
     onNotification: (announce) => inbox.onNotification(announce),
@@ -68,6 +71,9 @@ class Inbox {
   #marks: Marks;
   #snapshot: Snapshot | undefined;
   #isLoadingMore = false;
+  /** Up to where the person has looked, while the service has yet to know it; held where
+   * it was away. */
+  #looked: { readonly sequence: number; readonly epoch: string; isHeld: boolean } | undefined;
   /** What the console was told of, and what stood in the way last. */
   readonly #said = new Set<ProblemKind>();
   #problem: Problem | undefined;
@@ -178,6 +184,24 @@ class Inbox {
     await this.#marks.mark(ids.filter((id) => !held.get(id)?.readAt));
   }
 
+  async markAllRead(): Promise<void> {
+    const { state } = this.#source;
+    if (!this.#isKnown || !isLoaded(state)) throw new Error("the inbox is not loaded");
+    const { epoch, head, reached } = state;
+    if (head.unreadCount > 0) await this.#marks.mark([{ revision: reached, epoch }]);
+  }
+
+  async markSeen(): Promise<void> {
+    const { epoch, head, rows } = this.#source.state;
+    const sequence = rows[0]?.sequence ?? 0;
+    if (!this.#isKnown || head.unseenCount === 0 || sequence <= head.seenThrough) return;
+    const looked = this.#looked;
+    const isKnown = looked?.epoch === epoch && sequence <= looked.sequence;
+    if (isKnown && !looked.isHeld) return;
+    this.#looked = { sequence, epoch, isHeld: false };
+    await this.#tellLooked();
+  }
+
   async loadMore(): Promise<void> {
     if (this.#isLoadingMore || !this.getSnapshot().hasMore) return;
     this.#isLoadingMore = true;
@@ -203,10 +227,9 @@ class Inbox {
     if (!this.#isKnown) return { ...EMPTY, user, status, error };
     return {
       user,
-      notifications: this.#marks.shown(state.rows),
+      notifications: this.#marks.shown(state),
       // The service's, which the answer to a mark brings: nothing is reckoned here.
-      unreadCount: state.unreadCount,
-      revision: state.revision,
+      ...state.head,
       status,
       error,
       isLoaded: isLoaded(state),
@@ -222,7 +245,10 @@ class Inbox {
     if (problem !== this.#problem) this.#complain(problem);
     const wasReached = this.#isReached;
     this.#isReached = REACHED.includes(status);
-    if (this.#isReached && !wasReached) this.#marks.flush();
+    if (this.#isReached && !wasReached) {
+      this.#marks.flush();
+      void this.#tellLooked().catch(() => undefined);
+    }
     this.#update();
   }
 
@@ -308,6 +334,7 @@ class Inbox {
   /** Forgets all of the user who was there. */
   #drop(): void {
     this.#marks.end();
+    this.#looked = undefined;
     this.#shelf = undefined;
     this.#whose = undefined;
     this.#isIdentified = false;
@@ -334,20 +361,68 @@ class Inbox {
   #newMarks(shelf?: Shelf): Marks {
     const clerk = {
       random: this.#house.random,
-      send: async (notificationIds: readonly string[]) => {
-        const request = { notificationIds: [...notificationIds] };
-        const reply = await this.#house.call((options) => this.#client.markRead(request, options));
-        // Meanwhile it may have become somebody else's inbox.
-        const revision = Number(reply.revision);
-        if (marks === this.#marks) this.#source.observe(revision, reply.unreadCount);
-        return revision;
+      send: async (what: readonly string[] | Through) => {
+        const request =
+          "epoch" in what
+            ? { through: { revision: BigInt(what.revision), epoch: what.epoch } }
+            : { notificationIds: [...what] };
+        for (;;) {
+          const isOurs = () => marks === this.#marks;
+          const { head, more } = await this.#tell(isOurs, (options) =>
+            this.#client.markRead(request, options),
+          );
+          // It stopped early, and goes on where it is asked again.
+          if (!more) return headOf(head).revision;
+        }
       },
-      keep: (ids: readonly string[]) => shelf?.putMarks(ids),
+      keep: (held: readonly Held[]) => shelf?.putMarks(held),
       isActive: () => this.#started !== undefined,
       changed: () => this.#update(),
     };
     const marks = new Marks(clerk, shelf?.takeMarks() ?? []);
     return marks;
+  }
+
+  /** Tells the service up to where the person has looked; where it is away, once it is
+   * there again. */
+  async #tellLooked(): Promise<void> {
+    const looked = this.#looked;
+    if (!looked) return;
+    const isOurs = () => looked === this.#looked;
+    try {
+      const { sequence, epoch } = looked;
+      const request = { throughSequence: BigInt(sequence), epoch };
+      await this.#tell(isOurs, (options) => this.#client.markSeen(request, options));
+      if (isOurs()) this.#looked = undefined;
+    } catch (error) {
+      looked.isHeld = cureOf(error) === "wait";
+      if (looked.isHeld) return;
+      if (isOurs()) this.#looked = undefined;
+      throw error;
+    }
+  }
+
+  /** A call that changes the inbox, of which the answer has its head. With the token that
+   * came for it, or meanwhile, the inbox may have become somebody else's. */
+  async #tell<T extends { readonly head?: Head | undefined }>(
+    isOurs: () => boolean,
+    call: (options: CallOptions) => Promise<T>,
+  ): Promise<T> {
+    try {
+      const reply = await this.#house.call((options) => {
+        if (!isOurs()) throw new ConnectError("the token is another user's", Code.Canceled);
+        return call(options);
+      });
+      if (isOurs()) {
+        this.#source.observe(headOf(reply.head));
+        this.#update();
+      }
+      return reply;
+    } catch (error) {
+      const isLost = ConnectError.from(error).code === Code.FailedPrecondition;
+      if (isLost && isOurs()) this.#source.reload();
+      throw error;
+    }
   }
 
   // Which tab leads.
@@ -362,7 +437,7 @@ class Inbox {
     const isShared = this.#isIdentified && this.#key !== undefined;
     if (isShared && this.#options.shareTabs !== false) {
       const { baseUrl } = this.#options;
-      const name = `doorbell:${baseUrl}:${JSON.stringify([this.#user, this.#whose])}`;
+      const name = `doorbell:${baseUrl}:${JSON.stringify([VERSION, this.#user, this.#whose])}`;
       const member = {
         lead: (leads: boolean) => this.#lead(leads),
         hear: (word: Word) => this.#hear(word),

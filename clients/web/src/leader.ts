@@ -2,7 +2,7 @@
 
 import { changeOf } from "./change.js";
 import { Connection } from "./connection.js";
-import { Fold, type State } from "./fold.js";
+import { Fold, type Head, type State } from "./fold.js";
 import type { Group, Word } from "./group.js";
 import type { Notification } from "./notification.js";
 import type { Problem, Status } from "./snapshot.js";
@@ -79,9 +79,14 @@ export class Leader implements Source {
     this.#connection.offer(token);
   }
 
-  observe(revision: number, unreadCount: number): void {
-    this.#fold.observe(revision, unreadCount);
+  observe(head: Head): void {
+    this.#fold.observe(head);
     this.#changed(this.status, this.problem, []);
+  }
+
+  reload(): void {
+    this.#fold.unplace();
+    this.#connection.interrupt();
   }
 
   show(visible: boolean): void {
@@ -106,6 +111,7 @@ export class Leader implements Source {
     // Where it fails, who asked hears nothing, and gives up.
     if (word.kind === "more") void this.more().catch(() => undefined);
     if (word.kind === "retry") this.retry();
+    if (word.kind === "reload") this.reload();
   }
 
   end(): void {

@@ -15,13 +15,22 @@ const MOST_MARKED = 500;
 /** More are not held. */
 const MOST_HELD = 5000;
 
+/** All whose last change is not above a revision, which was learned in an epoch. */
+export interface Through {
+  readonly revision: number;
+  readonly epoch: string;
+}
+
+/** What is marked: one notification, by its id, or all that was shown. */
+export type Held = string | Through;
+
 /** What marks ask of their owner. */
 export interface Clerk {
   readonly random: () => number;
   /** Tells the service; answers with the revision. */
-  send(ids: readonly string[]): Promise<number>;
+  send(what: readonly string[] | Through): Promise<number>;
   /** Keeps what is yet to be sent. */
-  keep(ids: readonly string[]): void;
+  keep(held: readonly Held[]): void;
   /** Whether it is worth to go on trying. */
   isActive(): boolean;
   changed(): void;
@@ -35,21 +44,21 @@ interface Call {
 
 /** A mark of which the stream does not know yet. */
 interface Mark {
+  readonly what: Held;
   readonly call: Call;
   readonly readAt: string;
   /** The one of the service's answer, once there is one. */
   revision?: number;
   /** The service was away. */
   isHeld?: boolean;
-  /** The row as it is, and as it is shown. */
-  row?: Notification;
-  shown?: Notification;
+  /** Rows as they are shown, by what they are. */
+  readonly shown: WeakMap<Notification, Notification>;
 }
 
 /** The marks of one user's inbox. */
 export class Marks {
   readonly #clerk: Clerk;
-  /** By the notification's id. */
+  /** By the notification's id, or what names all. */
   readonly #marks = new Map<string, Mark>();
   readonly #backoff: Backoff;
   #isSending = false;
@@ -58,7 +67,7 @@ export class Marks {
   #list: { readonly rows: readonly Notification[]; shown: readonly Notification[] } | undefined;
 
   /** With those that were held before. */
-  constructor(clerk: Clerk, held: readonly string[]) {
+  constructor(clerk: Clerk, held: readonly Held[]) {
     this.#clerk = clerk;
     this.#backoff = new Backoff(clerk.random);
     this.#add(held, true);
@@ -76,9 +85,9 @@ export class Marks {
 
   /** Marks them. Resolves once the service has it or it is held; of those that are being
    * marked already it waits for the call that does so. */
-  async mark(ids: readonly string[]): Promise<void> {
-    const others = ids.map((id) => this.#marks.get(id)?.call.settled);
-    const added = [...new Set(ids)].filter((id) => !this.#marks.has(id));
+  async mark(held: readonly Held[]): Promise<void> {
+    const others = held.map((what) => this.#marks.get(keyOf(what))?.call.settled);
+    const added = held.filter((what) => !this.#marks.has(keyOf(what)));
     if (this.#unsent().length + added.length > MOST_HELD) {
       throw new RangeError("there are too many marks that are yet to be sent");
     }
@@ -97,14 +106,16 @@ export class Marks {
   }
 
   /** The rows as they are shown; the same list until something changes. */
-  shown(rows: readonly Notification[]): readonly Notification[] {
+  shown({ rows, epoch }: State): readonly Notification[] {
     if (this.#list?.rows === rows) return this.#list.shown;
+    const all = [...this.#marks.values()].filter(({ what }) => isAll(what) && what.epoch === epoch);
     const shown = rows.map((row) => {
-      const mark = this.#marks.get(row.id);
+      const isIn = ({ what }: Mark) => isAll(what) && row.revision <= what.revision;
+      const mark = this.#marks.get(row.id) ?? all.find(isIn);
       if (!mark || row.readAt) return row;
-      if (mark.row !== row || !mark.shown) mark.shown = { ...row, readAt: mark.readAt };
-      mark.row = row;
-      return mark.shown;
+      const copy = mark.shown.get(row) ?? { ...row, readAt: mark.readAt };
+      mark.shown.set(row, copy);
+      return copy;
     });
     const isSame = shown.every((row, at) => row === rows[at]);
     this.#list = { rows, shown: isSame ? rows : shown };
@@ -125,7 +136,7 @@ export class Marks {
     for (const { call } of this.#marks.values()) call.settle();
   }
 
-  #add(ids: readonly string[], isHeld: boolean): Call {
+  #add(held: readonly Held[], isHeld: boolean): Call {
     let settle: Call["settle"] = () => undefined;
     const settled = new Promise<void>((resolve, reject) => {
       settle = (error) => (error === undefined ? resolve() : reject(error));
@@ -133,9 +144,11 @@ export class Marks {
     // Who marks hears it by another way.
     settled.catch(() => undefined);
     const call = { settle, settled };
-    if (isHeld || ids.length === 0) settle();
+    if (isHeld || held.length === 0) settle();
     const readAt = new Date().toISOString();
-    for (const id of ids) this.#marks.set(id, { call, readAt, isHeld });
+    for (const what of held) {
+      this.#marks.set(keyOf(what), { what, call, readAt, isHeld, shown: new WeakMap() });
+    }
     this.#list = undefined;
     return call;
   }
@@ -145,8 +158,9 @@ export class Marks {
     this.#list = undefined;
   }
 
-  #unsent(): string[] {
-    return [...this.#marks].filter(([, mark]) => mark.revision === undefined).map(([id]) => id);
+  #unsent(): Held[] {
+    const marks = [...this.#marks.values()];
+    return marks.filter(({ revision }) => revision === undefined).map(({ what }) => what);
   }
 
   /** Sends what is to be sent, one call after the other. */
@@ -155,12 +169,14 @@ export class Marks {
     this.#isSending = true;
     try {
       for (;;) {
-        const [first, ...rest] = this.#unsent();
-        const call = first === undefined ? undefined : this.#marks.get(first)?.call;
+        const unsent = this.#unsent();
+        const [first] = unsent;
+        const callOf = (what: Held) => this.#marks.get(keyOf(what))?.call;
+        const call = first === undefined ? undefined : callOf(first);
         if (first === undefined || !call || this.#hasEnded) return;
         // Of one call, so that what is wrong with it is not another's fault.
-        const alike = rest.filter((id) => this.#marks.get(id)?.call === call);
-        const isGoing = await this.#sendSome(call, [first, ...alike]);
+        const ids = unsent.filter((what) => !isAll(what) && callOf(what) === call);
+        const isGoing = await this.#sendSome(call, isAll(first) ? [first] : ids);
         if (!isGoing) return;
       }
     } finally {
@@ -169,26 +185,26 @@ export class Marks {
   }
 
   /** Answers whether to go on. */
-  async #sendSome(call: Call, ids: readonly string[]): Promise<boolean> {
-    const batch = ids.slice(0, MOST_MARKED);
+  async #sendSome(call: Call, held: readonly Held[]): Promise<boolean> {
+    const batch = held.slice(0, MOST_MARKED);
     try {
-      const revision = await this.#clerk.send(batch);
+      const revision = await this.#clerk.send(batch.find(isAll) ?? batch.filter(isId));
       if (this.#hasEnded) return false;
       this.#backoff.reset();
-      for (const id of batch) {
-        const mark = this.#marks.get(id);
+      for (const what of batch) {
+        const mark = this.#marks.get(keyOf(what));
         if (mark) mark.revision = revision;
       }
-      if (batch.length === ids.length) call.settle();
+      if (batch.length === held.length) call.settle();
       this.#clerk.keep(this.#unsent());
       this.#clerk.changed();
       return true;
     } catch (error) {
       if (this.#hasEnded) return false;
       const isRefused = cureOf(error) === "none";
-      for (const id of isRefused ? ids : this.#unsent()) {
-        const mark = this.#marks.get(id);
-        if (isRefused) this.#delete(id);
+      for (const what of isRefused ? held : this.#unsent()) {
+        const mark = this.#marks.get(keyOf(what));
+        if (isRefused) this.#delete(keyOf(what));
         else if (mark) mark.isHeld = true;
         mark?.call.settle(isRefused ? error : undefined);
       }
@@ -201,4 +217,16 @@ export class Marks {
       return !this.#hasEnded && this.#clerk.isActive();
     }
   }
+}
+
+function isAll(what: Held): what is Through {
+  return typeof what !== "string";
+}
+
+function isId(what: Held): what is string {
+  return typeof what === "string";
+}
+
+function keyOf(what: Held): string {
+  return isAll(what) ? `all ${what.revision} ${what.epoch}` : what;
 }

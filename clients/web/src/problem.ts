@@ -28,7 +28,10 @@ export type Cure =
 export function cureOf(error: unknown): Cure {
   const { code, details } = ConnectError.from(error);
   if (code === Code.Unauthenticated) return "token";
-  const isFinal = code === Code.PermissionDenied || code === Code.InvalidArgument;
+  const isFinal =
+    code === Code.PermissionDenied ||
+    code === Code.InvalidArgument ||
+    code === Code.FailedPrecondition;
   const hasReason = details.some(
     (detail) => "type" in detail && detail.type === "google.rpc.ErrorInfo",
   );

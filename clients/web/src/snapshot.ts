@@ -54,7 +54,12 @@ export interface Snapshot {
   readonly notifications: readonly Notification[];
   /** Exact, however many are listed. */
   readonly unreadCount: number;
-  /** The change of the inbox that the count belongs to. */
+  /** How many of them were created after the person last looked, see `markSeen`: the
+   * number on a bell. */
+  readonly unseenCount: number;
+  /** The `sequence` up to which the person has looked. */
+  readonly seenThrough: number;
+  /** The change of the inbox that the counts belong to. */
   readonly revision: number;
   readonly status: Status;
   /** Nothing when all is well. */
@@ -75,6 +80,8 @@ export const EMPTY: Snapshot = {
   user: undefined,
   notifications: [],
   unreadCount: 0,
+  unseenCount: 0,
+  seenThrough: 0,
   revision: 0,
   status: "idle",
   error: undefined,

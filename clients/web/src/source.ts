@@ -2,7 +2,7 @@
 // the stream (`Follower`), or nowhere for now (`Resting`).
 
 import type { CallOptions, Client } from "@connectrpc/connect";
-import { observed, type State } from "./fold.js";
+import { observed, type Head, type State } from "./fold.js";
 import type { NotificationService } from "./gen/doorbell/v1/notifications_pb.js";
 import type { Word } from "./group.js";
 import type { Notification } from "./notification.js";
@@ -23,7 +23,9 @@ export interface Source extends Known {
   /** Tries again now. */
   retry(): void;
   /** Takes the head of an answer. */
-  observe(revision: number, unreadCount: number): void;
+  observe(head: Head): void;
+  /** The service does not know its position: loads anew. */
+  reload(): void;
   /** The tab was shown or hidden. */
   show(visible: boolean): void;
   /** The network came or went. */
@@ -73,9 +75,10 @@ export class Resting implements Source {
     throw new Error("the inbox is stopped");
   }
   retry(): void {}
-  observe(revision: number, unreadCount: number): void {
-    this.state = observed(this.state, revision, unreadCount);
+  observe(head: Head): void {
+    this.state = observed(this.state, head);
   }
+  reload(): void {}
   show(): void {}
   network(): void {}
   offer(): void {}

@@ -3,8 +3,10 @@
 // marks that the service has yet to take.
 
 import type { State } from "./fold.js";
+import type { Held } from "./marks.js";
 
-const VERSION = 2;
+/** Of all that tabs and page loads hand on to each other. */
+export const VERSION = 3;
 /** More rows are not kept: the rest is loaded when somebody scrolls there. */
 const MOST_ROWS = 100;
 
@@ -53,23 +55,23 @@ export class Shelf {
 
   /** The marks that were yet to be sent, of all tabs that there were. This tab has them
    * now. To send one twice does no harm. */
-  takeMarks(): readonly string[] {
-    const found: string[] = [];
+  takeMarks(): readonly Held[] {
+    const found: Held[] = [];
     this.#remove((key, text) => {
       if (!key.startsWith(`${this.#key}:marks:`)) return false;
       try {
-        found.push(...(JSON.parse(text) as string[]).map(String));
+        found.push(...(JSON.parse(text) as Held[]));
       } catch {
         // It is not what was put there.
       }
       return true;
     });
-    return [...new Set(found)];
+    return found;
   }
 
   /** Keeps the marks that are yet to be sent. */
-  putMarks(ids: readonly string[]): void {
-    this.#put(this.#marksKey, ids.length > 0 ? ids : undefined);
+  putMarks(held: readonly Held[]): void {
+    this.#put(this.#marksKey, held.length > 0 ? held : undefined);
   }
 
   /** Removes all there is of this user, and keeps nothing from now on. */

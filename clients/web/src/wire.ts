@@ -5,27 +5,31 @@
 
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { durationMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import type { Message, Page, StreamEvent } from "./fold.js";
+import type { Head, Message, Page, RowState, StreamEvent } from "./fold.js";
 import type * as wire from "./gen/doorbell/v1/notifications_pb.js";
 import type { Notification } from "./notification.js";
 
 /** A page of the inbox. */
 export function pageOf(response: wire.GetRecentResponse): Page {
-  const { nextPageToken, epoch, unreadCount } = response;
+  const { nextPageToken, epoch, head } = response;
   const notifications = response.notifications.map(notificationOf);
-  return { notifications, nextPageToken, epoch, revision: Number(response.revision), unreadCount };
+  return { notifications, nextPageToken, epoch, head: headOf(head) };
+}
+
+/** The head of an inbox. */
+export function headOf(head: wire.Head | undefined): Head {
+  return {
+    revision: Number(head?.revision ?? 0),
+    unreadCount: head?.unreadCount ?? 0,
+    unseenCount: head?.unseenCount ?? 0,
+    seenThrough: Number(head?.seenThrough ?? 0),
+  };
 }
 
 /** A message of the stream. */
 export function messageOf(response: wire.SubscribeResponse): Message {
-  const { unreadCount, replayed } = response;
-  return {
-    position: Number(response.position),
-    revision: Number(response.revision),
-    unreadCount,
-    replayed,
-    event: eventOf(response.event),
-  };
+  const { position, head, ring, event } = response;
+  return { position: Number(position), head: headOf(head), ring, event: eventOf(event) };
 }
 
 function eventOf(event: wire.SubscribeResponse["event"]): StreamEvent {
@@ -41,10 +45,9 @@ function eventOf(event: wire.SubscribeResponse["event"]): StreamEvent {
     }
     case "notification":
       return { kind: "notification", notification: notificationOf(event.value) };
-    case "markedRead": {
-      const { notificationIds: ids, readAt } = event.value;
-      return { kind: "markedRead", ids, readAt: isoOf(readAt) };
-    }
+    case "changed":
+      return { kind: "changed", rows: event.value.notifications.map(stateOf) };
+    case "seen":
     case "caughtUp":
     case "heartbeat":
       return { kind: event.case };
@@ -75,6 +78,17 @@ function notificationOf(row: wire.Notification): Notification {
     createdAt: isoOf(row.createdAt),
     ...(row.readAt && { readAt: isoOf(row.readAt) }),
     ...(row.archivedAt && { archivedAt: isoOf(row.archivedAt) }),
+  };
+}
+
+function stateOf(row: wire.ChangedNotification): RowState {
+  const { id, readAt, archivedAt, removedAt, notification } = row;
+  return {
+    id,
+    revision: Number(row.revision),
+    ...(readAt && { readAt: isoOf(readAt) }),
+    isGone: archivedAt !== undefined || removedAt !== undefined,
+    ...(notification && { whole: notificationOf(notification) }),
   };
 }
 

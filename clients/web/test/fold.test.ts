@@ -2,10 +2,10 @@ import { readFileSync } from "node:fs";
 import { createClient } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { after, changeOf, merged } from "../src/change.js";
-import { Fold, isLoaded, type State, type Message, type Page, type StreamEvent } from "../src/fold.js";
+import { Fold, isLoaded, type Head, type State, type Message, type Page, type RowState, type StreamEvent } from "../src/fold.js";
 import { NotificationService } from "../src/gen/doorbell/v1/notifications_pb.js";
 import type { Notification } from "../src/notification.js";
-import { messageOf, pageOf } from "../src/wire.js";
+import { headOf, messageOf, pageOf } from "../src/wire.js";
 import { Service } from "./service.js";
 
 /** Numbers that a seed repeats (https://prng.di.unimi.it/splitmix32). */
@@ -24,7 +24,7 @@ function seeded(seed: number): (below: number) => number {
 /** What the service has of the rows that the fold holds. */
 function expected(service: Service, fold: Fold) {
   return service.rows
-    .filter((row) => Number(row.sequence) >= fold.state.oldest && !row.archivedAt)
+    .filter((row) => Number(row.sequence) >= fold.state.oldest && !row.archivedAt && !row.removedAt)
     .reverse()
     .map((row) => [row.id, Number(row.revision), row.readAt !== undefined]);
 }
@@ -42,12 +42,15 @@ describe("whatever is cut, repeated and resumed", () => {
       const client = createClient(NotificationService, service.transport());
       const fold = new Fold(below(2) === 0 ? 7 : 1000);
       const rung = new Set<string>();
+      let former: { readonly position: number | undefined; readonly life: number } | undefined;
       const act = () => {
+        const ids = () => service.rows.map((row) => row.id).filter(() => below(4) === 0);
         if (below(3) > 0) service.send("a title");
-        else {
-          const ids = service.rows.map((row) => row.id).filter(() => below(4) === 0);
-          service.mark(ids);
-        }
+        else if (below(2) === 0) service.mark(ids());
+        else if (below(3) === 0) service.archive(ids());
+        else if (below(3) === 0) service.unarchive(ids());
+        else if (below(3) === 0) service.remove(ids());
+        else service.see(service.revision);
       };
       const apply = (message: Message) => {
         const effect = fold.apply(message);
@@ -72,7 +75,11 @@ describe("whatever is cut, repeated and resumed", () => {
           service.epoch = `epoch ${round}`;
         }
         const abort = new AbortController();
-        const request = { afterRevision: BigInt(fold.state.position!), epoch: fold.state.epoch };
+        // A stream that takes over was opened while the former one went on.
+        const { position, epoch } = fold.state;
+        const from = former?.life === fold.life && below(2) === 0 ? former.position : position;
+        former = { position, life: fold.life };
+        const request = { afterRevision: BigInt(from!), epoch };
         const stream = client.subscribe(request, { signal: abort.signal });
         // What is cut anywhere comes again from the position.
         let left = below(12) + 1;
@@ -88,7 +95,7 @@ describe("whatever is cut, repeated and resumed", () => {
             // A burst is more than a follower may have before it.
             if (below(6) === 0) for (let count = 0; count < 6; count += 1) act();
             // Live, something always comes next.
-            if (message.event.kind === "caughtUp" || !message.replayed) service.send("a title");
+            if (message.event.kind === "caughtUp" || message.event.kind === "changed" || message.ring) service.send("a title");
           }
         } finally {
           abort.abort();
@@ -104,17 +111,20 @@ describe("whatever is cut, repeated and resumed", () => {
       }
       abort.abort();
       expect(shown(fold)).toEqual(expected(service, fold));
-      const { revision, unreadCount } = fold.state;
-      expect([revision, unreadCount]).toEqual([Number(service.revision), service.unreadCount]);
+      expect(fold.state.head).toEqual(headOf(service.head));
     });
   }
 });
 
-test("a reply orders the count and moves no position", () => {
+function head(revision: number, unreadCount = 0): Head {
+  return { revision, unreadCount, unseenCount: 0, seenThrough: 0 };
+}
+
+test("a reply orders the counts and moves no position", () => {
   const fold = new Fold();
-  fold.observe(7, 3);
-  fold.observe(5, 9);
-  expect(fold.state).toMatchObject({ revision: 7, unreadCount: 3, position: undefined });
+  fold.observe(head(7, 3));
+  fold.observe(head(5, 9));
+  expect(fold.state).toMatchObject({ head: head(7, 3), position: undefined });
   expect(isLoaded(fold.state)).toBe(false);
 });
 
@@ -125,17 +135,19 @@ function row(sequence: number, revision = sequence, more: Partial<Notification> 
 }
 
 function page(revision: number, notifications: Notification[], nextPageToken = "", epoch = "one"): Page {
-  return { revision, unreadCount: notifications.length, epoch, notifications, nextPageToken };
+  return { head: head(revision, notifications.length), epoch, notifications, nextPageToken };
 }
 
 /** What the stream says at a revision. */
 function message(revision: number, event: StreamEvent): Message {
-  return { position: revision, revision, unreadCount: 0, replayed: false, event };
+  return { position: revision, head: head(revision), ring: event.kind === "notification", event };
 }
 
 const readAt = "2026-11-22T08:00:01.000000Z";
 const archivedAt = "2026-11-22T08:00:02.000000Z";
-const marked = (...ids: string[]) => ({ kind: "markedRead" as const, ids, readAt });
+const changed = (...rows: RowState[]) => ({ kind: "changed" as const, rows });
+const marked = (revision: number, ...ids: string[]) =>
+  changed(...ids.map((id) => ({ id, revision, readAt, isGone: false })));
 const upsert = (notification: Notification) => ({ kind: "notification" as const, notification });
 const ids = (fold: Fold) => fold.state.rows.map(({ id }) => id);
 
@@ -143,7 +155,7 @@ test("what changes in rows of a page while it is on its way is not lost", () => 
   const fold = new Fold();
   fold.load(page(6, [row(6), row(5)], "5"));
   fold.beginPage();
-  fold.apply(message(7, marked("id 6", "id 4")));
+  fold.apply(message(7, marked(7, "id 6", "id 4")));
   fold.apply(message(8, upsert(row(3, 8, { archivedAt }))));
   fold.apply(message(9, upsert(row(2, 9, { title: "changed" }))));
   // Which was archived, and is taken back.
@@ -153,7 +165,7 @@ test("what changes in rows of a page while it is on its way is not lost", () => 
   expect(ids(fold)).toEqual(["id 6", "id 5", "id 4", "id 2", "id 1"]);
   expect(fold.state.rows.map((held) => held.readAt !== undefined)).toEqual([true, false, true, false, false]);
   expect(fold.state.rows[3]?.title).toBe("changed");
-  expect(fold.state.revision).toBe(10);
+  expect(fold.state.head.revision).toBe(10);
 });
 
 test("a page as of later than what came meanwhile is left as it is", () => {
@@ -163,6 +175,16 @@ test("a page as of later than what came meanwhile is left as it is", () => {
   fold.apply(message(7, upsert(row(4, 7, { title: "former" }))));
   fold.addPage(page(8, [row(4, 8, { title: "latter" })]), fold.life);
   expect(fold.state.rows[2]?.title).toBe("latter");
+});
+
+test("an echo that comes while a page is on its way brings nothing back", () => {
+  const fold = new Fold();
+  fold.load(page(6, [row(6), row(5)], "5"));
+  fold.apply(message(7, changed({ id: "id 6", revision: 7, isGone: true })));
+  fold.beginPage();
+  fold.apply(message(6, upsert(row(6))));
+  fold.addPage(page(7, [row(4)]), fold.life);
+  expect(ids(fold)).toEqual(["id 5", "id 4"]);
 });
 
 test("what is archived is in no list, however it comes", () => {
@@ -191,8 +213,7 @@ test("a poll has the first page as it is, and moves no position", () => {
   const found = [row(7), row(4, 5, { readAt })];
   expect(fold.addPolled(page(7, found, "4")).map(({ id }) => id)).toEqual(["id 7"]);
   expect(ids(fold)).toEqual(["id 7", "id 4", "id 3", "id 2", "id 1"]);
-  expect(fold.state).toMatchObject({ position: 4, revision: 7 });
-  expect(fold.reached).toBe(7);
+  expect(fold.state).toMatchObject({ position: 4, reached: 7, head: { revision: 7 } });
   fold.addPolled(page(8, [row(7), row(4, 5, { readAt }), row(2)], "2"));
   expect(ids(fold)).toEqual(["id 7", "id 4", "id 2", "id 1"]);
   // The stream brings it again, and nothing rings twice.
@@ -207,7 +228,7 @@ test("a poll that is not next to the list, or of another epoch, takes its place"
   expect(fold.state).toMatchObject({ position: 104, oldest: 103 });
   expect(fold.addPolled(page(1, [row(1)], "", "two"))).toEqual([]);
   expect(ids(fold)).toEqual(["id 1"]);
-  expect(fold.state).toMatchObject({ epoch: "two", revision: 1, position: 1 });
+  expect(fold.state).toMatchObject({ epoch: "two", head: { revision: 1 }, position: 1 });
 });
 
 test("a list that has grown for weeks holds its window, and the pages that were loaded", () => {
@@ -228,31 +249,31 @@ test("a list that has grown for weeks holds its window, and the pages that were 
 test("in a heal what is new rings, and what only changed does not", () => {
   const fold = new Fold();
   fold.load(page(5, [row(5)], "5"));
-  const heal = (value: Notification, replayed: boolean) => {
-    const healed = { ...message(9, upsert(value)), position: 5, replayed };
+  const heal = (value: Notification, ring: boolean) => {
+    const healed = { ...message(9, upsert(value)), position: 5, ring };
     return fold.apply(healed).ring?.id;
   };
-  expect(heal(row(5, 6), true)).toBe(undefined);
-  expect(heal(row(7, 7), false)).toBe("id 7");
-  expect(heal(row(7, 7), false)).toBe(undefined);
+  expect(heal(row(5, 6), false)).toBe(undefined);
+  expect(heal(row(7, 7), true)).toBe("id 7");
+  expect(heal(row(7, 7), true)).toBe(undefined);
   // The service says that it was only missed.
-  expect(heal(row(8, 8), true)).toBe(undefined);
+  expect(heal(row(8, 8), false)).toBe(undefined);
   expect(ids(fold)).toEqual(["id 8", "id 7", "id 5"]);
 });
 
 test("the state is the same object until something changes", () => {
   const fold = new Fold();
   fold.load(page(1, [row(1)]));
-  fold.observe(1, 0);
   const before = fold.state;
+  fold.observe(head(1, 1));
   fold.apply(message(1, { kind: "heartbeat" }));
   expect(fold.state).toBe(before);
-  fold.observe(1, 1);
+  fold.observe(head(2, 7));
   const counted = fold.state;
-  expect(counted).toMatchObject({ unreadCount: 1 });
-  fold.apply(message(2, upsert(row(2))));
-  expect(fold.state).toMatchObject({ unreadCount: 0, position: 2 });
-  expect(counted).toMatchObject({ unreadCount: 1, position: 1 });
+  expect(counted).toMatchObject({ head: head(2, 7), position: 1 });
+  fold.apply(message(3, upsert(row(3))));
+  expect(fold.state).toMatchObject({ head: head(3), position: 3 });
+  expect(counted).toMatchObject({ head: head(2, 7), position: 1 });
   expect(fold.state.rows[1]).toBe(counted.rows[0]);
 });
 
@@ -262,7 +283,7 @@ test("what tabs tell each other leads to the same state, and leaves rows as they
   const former = fold.state;
   let told: State = structuredClone(former);
   fold.apply(message(4, upsert(row(4))));
-  fold.apply(message(5, marked("id 3")));
+  fold.apply(message(5, marked(5, "id 3")));
   fold.apply(message(6, upsert(row(1, 6, { archivedAt }))));
   const change = structuredClone(changeOf(former, fold.state));
   expect(change.rows.map(({ id }) => id)).toEqual(["id 4", "id 3"]);
@@ -282,18 +303,25 @@ interface Row {
   readonly revision?: number;
   readonly read?: boolean;
   readonly archived?: boolean;
+  readonly removed?: boolean;
+  readonly whole?: boolean;
 }
-interface Step {
-  readonly load?: { revision: number; unread?: number; more?: boolean; rows: Row[] };
-  readonly apply?: {
+interface Counts {
+  readonly revision?: number;
+  readonly unread?: number;
+  readonly unseen?: number;
+  readonly seenThrough?: number;
+}
+interface Step extends Counts {
+  readonly load?: Counts & { revision: number; more?: boolean; rows: Row[] };
+  readonly apply?: Counts & {
     readonly position: number;
-    readonly revision?: number;
-    readonly unread?: number;
-    readonly replayed?: boolean;
+    readonly ring?: boolean;
     readonly connected?: string;
     readonly reset?: string;
     readonly notification?: Row;
-    readonly marked?: number[];
+    readonly changed?: Row[];
+    readonly seen?: boolean;
     readonly caughtUp?: boolean;
     readonly heartbeat?: boolean;
   };
@@ -302,12 +330,22 @@ interface Step {
   readonly rows?: [number, number][];
   readonly read?: number[];
   readonly position?: number | null;
-  readonly revision?: number;
-  readonly unread?: number;
 }
 
 const rowOf = ({ sequence, revision, read, archived }: Row) =>
   row(sequence, revision, { ...(read && { readAt }), ...(archived && { archivedAt }) });
+
+function stateOf(said: Row): RowState {
+  const whole = rowOf(said);
+  const { id, revision } = whole;
+  const isGone = !!said.archived || !!said.removed;
+  return { id, revision, isGone, ...(said.read && { readAt }), ...(said.whole && { whole }) };
+}
+
+function countsOf(said: Counts, revision: number): Head {
+  const { unread = 0, unseen = 0, seenThrough = 0 } = said;
+  return { revision, unreadCount: unread, unseenCount: unseen, seenThrough };
+}
 
 function eventOf(said: NonNullable<Step["apply"]>): StreamEvent {
   if (said.connected !== undefined) {
@@ -315,8 +353,9 @@ function eventOf(said: NonNullable<Step["apply"]>): StreamEvent {
   }
   if (said.reset !== undefined) return { kind: "reset", epoch: said.reset };
   if (said.notification) return upsert(rowOf(said.notification));
-  if (said.marked) return marked(...said.marked.map((sequence) => `id ${sequence}`));
-  return { kind: said.caughtUp ? "caughtUp" : said.heartbeat ? "heartbeat" : "unknown" };
+  if (said.changed) return changed(...said.changed.map(stateOf));
+  const plain = (["seen", "caughtUp", "heartbeat"] as const).find((kind) => said[kind]);
+  return { kind: plain ?? "unknown" };
 }
 
 describe("the cases of both folds", () => {
@@ -328,24 +367,25 @@ describe("the cases of both folds", () => {
       const { load, apply } = step;
       if (load) {
         const rows = page(load.revision, load.rows.map(rowOf), load.more ? "more" : "");
-        fold.load({ ...rows, unreadCount: load.unread ?? 0 });
+        fold.load({ ...rows, head: countsOf(load, load.revision) });
       } else if (apply) {
-        const { position, revision = position, unread = 0, replayed = false } = apply;
-        const head = { position, revision, unreadCount: unread, replayed };
-        const effect = fold.apply({ ...head, event: eventOf(apply) });
+        const { position, revision = position, ring = false } = apply;
+        const message = { position, head: countsOf(apply, revision), ring, event: eventOf(apply) };
+        const effect = fold.apply(message);
         expect([effect.then, !!effect.ring], JSON.stringify(step)).toEqual([
           step.then ?? "continue",
           step.rings ?? false,
         ]);
       } else {
-        const { state } = fold;
-        const read = state.rows.filter((held) => held.readAt).map((held) => held.sequence);
+        const { head, rows, position = null } = fold.state;
         const found = {
-          rows: state.rows.map((held) => [held.sequence, held.revision]),
-          read,
-          position: state.position ?? null,
-          revision: state.revision,
-          unread: state.unreadCount,
+          rows: rows.map((held) => [held.sequence, held.revision]),
+          read: rows.filter((held) => held.readAt).map((held) => held.sequence),
+          position,
+          revision: head.revision,
+          unread: head.unreadCount,
+          unseen: head.unseenCount,
+          seenThrough: head.seenThrough,
         };
         expect(found).toMatchObject(step);
       }

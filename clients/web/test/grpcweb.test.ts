@@ -21,7 +21,7 @@ const frame = (flags: number, data: Uint8Array) => {
 const text = (said: string) => new TextEncoder().encode(said);
 const trailer = (said = "grpc-status: 0\r\n") => frame(0x80, text(said));
 const count = (unreadCount: number) =>
-  frame(0, toBinary(GetUnreadCountResponseSchema, create(GetUnreadCountResponseSchema, { unreadCount })));
+  frame(0, toBinary(GetUnreadCountResponseSchema, create(GetUnreadCountResponseSchema, { head: { unreadCount } })));
 
 interface Asked {
   readonly url: string;
@@ -56,7 +56,7 @@ test("a call is one framed message there, and one back, however it is cut in pie
   const whole = [...count(300), ...trailer()];
   for (let at = 1; at < whole.length; at += 1) {
     answering([whole.slice(0, at), whole.slice(at)]);
-    expect((await client.getUnreadCount({})).unreadCount).toBe(300);
+    expect((await client.getUnreadCount({})).head?.unreadCount).toBe(300);
   }
   const asked = answering(whole.map((byte) => [byte]));
   const options = { headers: { authorization: "Bearer x" }, timeoutMs: 5000 };

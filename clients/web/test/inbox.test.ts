@@ -2,7 +2,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { makeInbox } from "../src/inbox.js";
 import type { InboxClient, InboxOptions, Snapshot } from "../src/index.js";
-import { Service } from "./service.js";
+import { refusal, Service } from "./service.js";
 import { Channel, Locks, Shelf, token } from "./tabs.js";
 
 let service: Service;
@@ -555,13 +555,6 @@ test("a replay of thousands is told in few words", async () => {
   for (const listener of heard) expect(listener.mock.calls.length).toBeLessThan(50);
 });
 
-/** As the service says it: with a reason. */
-function forbidden(): ConnectError {
-  const error = new ConnectError("no", Code.PermissionDenied);
-  error.details.push({ type: "google.rpc.ErrorInfo", value: new Uint8Array() });
-  return error;
-}
-
 test("what a proxy refuses while the service is away is tried again", async () => {
   for (const code of [Code.PermissionDenied, Code.Unimplemented, Code.NotFound]) {
     service.failure = new ConnectError("HTTP 404", code);
@@ -575,7 +568,7 @@ test("what a proxy refuses while the service is away is tried again", async () =
 });
 
 test("what is not allowed is said to have failed, and tried again seldom", async () => {
-  service.failure = forbidden();
+  service.failure = refusal(Code.PermissionDenied);
   const inbox = open();
   await pass();
   expect(inbox.getSnapshot()).toMatchObject({ status: "failed", error: { kind: "refused" } });
@@ -639,7 +632,7 @@ test("marking shows at once, the count with the answer, and nothing stays of a f
   await pass();
   expect(inbox.getSnapshot()).toMatchObject({ unreadCount: 1, revision: 3 });
 
-  service.failure = forbidden();
+  service.failure = refusal(Code.PermissionDenied);
   const failed = inbox.markRead([service.rows[1]!.id]);
   expect(inbox.getSnapshot().notifications[0]?.readAt).toBeDefined();
   await expect(failed).rejects.toThrow("no");
@@ -674,7 +667,7 @@ test("who marks what is being marked hears how that ends", async () => {
   const one = service.send("one");
   const inbox = open();
   await pass();
-  service.failure = forbidden();
+  service.failure = refusal(Code.PermissionDenied);
   const both = [inbox.markRead([one.id]), inbox.markRead([one.id])];
   for (const { status } of await Promise.allSettled(both)) expect(status).toBe("rejected");
   expect(service.calls.filter((call) => call === "markRead").length).toBe(1);
@@ -1019,7 +1012,7 @@ test("any tab can say to try again now", async () => {
   const browser = newBrowser();
   const tabs = [await Tab.open(browser), await Tab.open(browser)];
   await pass(1000);
-  service.failure = forbidden();
+  service.failure = refusal(Code.PermissionDenied);
   service.cut();
   await pass(1000);
   for (const { inbox } of tabs) {
@@ -1315,4 +1308,154 @@ test("other tabs are told what changed, and unchanged rows stay as they are", as
   expect(titles(follower.inbox).slice(0, 2)).toEqual(["heard", "unheard"]);
   expect(announced.mock.calls).toEqual([["heard"]]);
   expect(follower.inbox.getSnapshot().notifications).toContain(before[1]![0]);
+});
+
+test("who looks has seen what is listed, and nothing that comes after", async () => {
+  service.send("one");
+  service.send("two");
+  const inbox = open();
+  await pass();
+  expect(inbox.getSnapshot()).toMatchObject({ unreadCount: 2, unseenCount: 2, seenThrough: 0 });
+  await Promise.all([inbox.markSeen(), inbox.markSeen()]);
+  expect(inbox.getSnapshot()).toMatchObject({ unreadCount: 2, unseenCount: 0, seenThrough: 2 });
+  await inbox.markSeen();
+  expect(service.calls.filter((call) => call === "markSeen").length).toBe(1);
+  service.send("three");
+  await pass(100);
+  expect(inbox.getSnapshot()).toMatchObject({ unreadCount: 3, unseenCount: 1 });
+  // On another screen.
+  service.see(4n);
+  await pass(100);
+  expect(inbox.getSnapshot()).toMatchObject({ unreadCount: 3, unseenCount: 0, seenThrough: 4 });
+  expect(titles(inbox)).toEqual(["three", "two", "one"]);
+});
+
+test("who looks while the service is away has looked once it is there again", async () => {
+  service.send("one");
+  const inbox = open();
+  await pass();
+  service.failure = new ConnectError("away", Code.Unavailable);
+  service.cut();
+  await pass(100);
+  await inbox.markSeen();
+  expect(inbox.getSnapshot().unseenCount).toBe(1);
+  service.send("two");
+  service.failure = undefined;
+  await pass(1000);
+  expect(service.seenThrough).toBe(1n);
+  expect(inbox.getSnapshot()).toMatchObject({ unreadCount: 2, unseenCount: 1, status: "live" });
+  service.failure = refusal(Code.PermissionDenied);
+  await expect(inbox.markSeen()).rejects.toThrow("no");
+});
+
+test("all that is shown is marked as read in one go, and what came since is not", async () => {
+  for (let number = 1; number <= 45; number += 1) service.send(`number ${number}`);
+  const inbox = open();
+  await pass();
+  service.mostChanged = 20;
+  service.failure = new ConnectError("away", Code.Unavailable);
+  service.cut();
+  await pass(100);
+  service.send("since");
+  await inbox.markAllRead();
+  expect(inbox.getSnapshot().notifications.every((row) => row.readAt)).toBe(true);
+  expect(inbox.getSnapshot()).toMatchObject({ unreadCount: 45, pendingMarks: 1 });
+  const before = inbox.getSnapshot().notifications;
+  await inbox.markAllRead();
+  expect(inbox.getSnapshot().pendingMarks).toBe(1);
+  inbox.getSnapshot().notifications.forEach((row, at) => expect(row).toBe(before[at]));
+  service.failure = undefined;
+  inbox.retry();
+  await pass(1000);
+  // The service goes on by itself where it stops early.
+  expect(service.marked.map((ids) => ids.length)).toEqual([20, 20, 5]);
+  expect(inbox.getSnapshot()).toMatchObject({ unreadCount: 1, pendingMarks: 0, status: "live" });
+  expect(titles(inbox)[0]).toBe("since");
+  expect(inbox.getSnapshot().notifications.map((row) => !row.readAt).indexOf(true, 1)).toBe(-1);
+  await inbox.markAllRead();
+  await pass(100);
+  expect(inbox.getSnapshot().unreadCount).toBe(0);
+  service.marked.length = 0;
+  await inbox.markAllRead();
+  expect(service.marked).toEqual([]);
+});
+
+test("what a poll has shown is marked as read, too", async () => {
+  service.isHeldBack = true;
+  const inbox = open();
+  await pass(31_000);
+  service.send("polled");
+  await pass(15_000);
+  expect(titles(inbox)).toEqual(["polled"]);
+  await inbox.markAllRead();
+  expect(service.marked).toEqual([["id 1"]]);
+  expect(inbox.getSnapshot().unreadCount).toBe(0);
+});
+
+test("a mark of all survives a reload, and of another life of the store it is taken back", async () => {
+  const browser = newBrowser();
+  service.send("one");
+  const first = await Tab.open(browser);
+  await pass(1000);
+  service.failure = new ConnectError("away", Code.Unavailable);
+  service.cut();
+  await first.inbox.markAllRead();
+  first.window.dispatchEvent(new Event("pagehide"));
+  first.inbox.stop();
+  const { inbox } = await Tab.open(browser);
+  await pass(500);
+  expect(inbox.getSnapshot()).toMatchObject({ pendingMarks: 1, unreadCount: 1 });
+  expect(inbox.getSnapshot().notifications[0]?.readAt).toBeDefined();
+  service.epoch = "the second";
+  service.send("two");
+  service.failure = undefined;
+  await pass(30_000);
+  expect(inbox.getSnapshot()).toMatchObject({ pendingMarks: 0, unreadCount: 2, status: "live" });
+  expect(inbox.getSnapshot().notifications.map((row) => !row.readAt)).toEqual([true, true]);
+  expect(browser.shelf.length).toBe(1);
+});
+
+test("where the service does not know the position, any tab has it loaded anew", async () => {
+  const browser = newBrowser();
+  service.send("one");
+  const tabs = [await Tab.open(browser), await Tab.open(browser)];
+  await pass(1000);
+  for (const [at, { inbox }] of tabs.entries()) {
+    // The streams have yet to learn of it.
+    service.epoch = `another ${at}`;
+    service.calls.length = 0;
+    const call = at === 0 ? inbox.markAllRead() : inbox.markSeen();
+    await expect(call).rejects.toThrow("no");
+    await pass(1000);
+    expect(service.calls.slice(1)).toEqual(["getRecent", "subscribe after 1"]);
+    for (const tab of tabs) {
+      expect(tab.inbox.getSnapshot()).toMatchObject({ unreadCount: 1, status: "live" });
+    }
+  }
+  await tabs[1]!.inbox.markAllRead();
+  await pass(1000);
+  for (const { inbox } of tabs) expect(inbox.getSnapshot().unreadCount).toBe(0);
+});
+
+test("what is marked as a whole or looked at is never another user's", async () => {
+  service.send("for ann");
+  for (const mark of ["markAllRead", "markSeen"] as const) {
+    let user = "ann";
+    const inbox = open({ getToken: () => token(user, Date.now() + 120_000) });
+    await pass();
+    expect(titles(inbox)).toEqual(["for ann"]);
+    // Her token ends, and the page has another's by then.
+    await pass(110_000);
+    user = "bob";
+    await inbox[mark]();
+    await pass();
+    inbox.stop();
+    // Until a token says who is there nothing is shown, and nothing marked.
+    inbox.start();
+    const unknown = [inbox.markSeen(), inbox.markAllRead()];
+    inbox.stop();
+    const ends = await Promise.allSettled(unknown);
+    expect(ends.map(({ status }) => status)).toEqual(["fulfilled", "rejected"]);
+  }
+  expect(service.calls.filter((call) => call.startsWith("mark"))).toEqual([]);
 });

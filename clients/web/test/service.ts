@@ -5,9 +5,12 @@ import { create, type JsonObject, type MessageInitShape } from "@bufbuild/protob
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createRouterTransport, type HandlerContext } from "@connectrpc/connect";
 import {
+  ChangedNotificationSchema,
+  HeadSchema,
   NotificationSchema,
   NotificationService,
   SubscribeResponseSchema,
+  type Head,
   type Notification,
   type SubscribeResponse,
 } from "../src/gen/doorbell/v1/notifications_pb.js";
@@ -19,6 +22,27 @@ interface Follower {
   readonly queue: SubscribeResponse[];
   wake: () => void;
   end: ConnectError | undefined;
+}
+
+/** As the service says it: with a reason. */
+export function refusal(code: Code): ConnectError {
+  const error = new ConnectError("no", code);
+  error.details.push({ type: "google.rpc.ErrorInfo", value: new Uint8Array() });
+  return error;
+}
+
+function isListed(row: Notification): boolean {
+  return !row.archivedAt && !row.removedAt;
+}
+
+function isUnread(row: Notification): boolean {
+  return !row.readAt && isListed(row);
+}
+
+function stateOf(row: Notification, isBack = false) {
+  const { id, sequence, revision, readAt, archivedAt, removedAt } = row;
+  const state = create(ChangedNotificationSchema, { id, sequence, revision });
+  return Object.assign(state, { readAt, archivedAt, removedAt }, isBack && { notification: row });
 }
 
 /** One user's inbox. */
@@ -37,6 +61,10 @@ export class Service {
   isHeldBack = false;
   /** What was marked, call by call. */
   readonly marked: string[][] = [];
+  /** The sequence up to which the person has looked. */
+  seenThrough = 0n;
+  /** How many one change of all marks at most. */
+  mostChanged = Number.POSITIVE_INFINITY;
   /** What every call fails with. */
   failure: ConnectError | undefined;
   /** A follower that has more to take lags. */
@@ -46,7 +74,15 @@ export class Service {
   mostFollowers = 0;
 
   get unreadCount(): number {
-    return this.rows.filter((row) => !row.readAt && !row.archivedAt).length;
+    return this.rows.filter((row) => isUnread(row)).length;
+  }
+
+  get unseenCount(): number {
+    return this.rows.filter((row) => this.#isUnseen(row)).length;
+  }
+
+  #isUnseen(row: Notification): boolean {
+    return isUnread(row) && row.sequence > this.seenThrough;
   }
 
   send(title: string, data?: JsonObject): Notification {
@@ -61,20 +97,52 @@ export class Service {
       createdAt: timestampFromMs(Number(this.revision)),
     });
     this.rows.push(row);
-    this.#publish({ event: { case: "notification", value: row } });
+    this.#publish({ ring: true, event: { case: "notification", value: row } });
     return row;
   }
 
   mark(ids: readonly string[]): number {
-    const rows = this.rows.filter((row) => ids.includes(row.id) && !row.readAt);
-    if (rows.length === 0) return 0;
+    return this.#edit((row) => ids.includes(row.id) && isUnread(row), "readAt");
+  }
+
+  archive(ids: readonly string[]): number {
+    return this.#edit((row) => ids.includes(row.id) && isListed(row), "archivedAt");
+  }
+
+  remove(ids: readonly string[]): number {
+    return this.#edit((row) => ids.includes(row.id) && isListed(row), "removedAt");
+  }
+
+  unarchive(ids: readonly string[]): number {
+    return this.#edit((row) => ids.includes(row.id) && !!row.archivedAt && !row.removedAt, "unarchived");
+  }
+
+  see(sequence: bigint): void {
+    if (sequence <= this.seenThrough) return;
     this.revision += 1n;
-    const readAt = timestampFromMs(Number(this.revision));
+    this.seenThrough = sequence;
+    this.#publish({ event: { case: "seen", value: {} } });
+  }
+
+  /** One change of all these rows; answers how many there are. */
+  #edit(
+    is: (row: Notification) => boolean,
+    what: "readAt" | "archivedAt" | "removedAt" | "unarchived",
+  ): number {
+    const ids = new Set(this.rows.filter(is).map(({ id }) => id));
+    if (ids.size === 0) return 0;
+    this.revision += 1n;
     const { revision } = this;
-    this.rows = this.rows.map((row) => (rows.includes(row) ? { ...row, revision, readAt } : row));
-    const notificationIds = rows.map((row) => row.id);
-    this.#publish({ event: { case: "markedRead", value: { notificationIds, readAt } } });
-    return rows.length;
+    const now = timestampFromMs(Number(revision));
+    this.rows = this.rows.map((row) => {
+      if (!ids.has(row.id)) return row;
+      const { archivedAt: _, ...rest } = row;
+      return what === "unarchived" ? { ...rest, revision } : { ...row, revision, [what]: now };
+    });
+    const changed = this.rows.filter(({ id }) => ids.has(id));
+    const notifications = changed.map((row) => stateOf(row, what === "unarchived"));
+    this.#publish({ event: { case: "changed", value: { notifications } } });
+    return ids.size;
   }
 
   /** Ends all streams. */
@@ -98,7 +166,7 @@ export class Service {
           const before = request.pageToken ? BigInt(request.pageToken) : undefined;
           const since = request.since?.nanos;
           const found = this.rows
-            .filter((row) => !row.archivedAt)
+            .filter(isListed)
             .filter((row) => before === undefined || row.sequence < before)
             .filter((row) => since === undefined || (row.createdAt?.nanos ?? 0) > since)
             .reverse();
@@ -106,7 +174,7 @@ export class Service {
           const last = notifications.at(-1);
           const more = found.length > notifications.length;
           return {
-            ...this.#head(),
+            head: this.head,
             epoch: this.epoch,
             notifications,
             nextPageToken: more && last ? String(last.sequence) : "",
@@ -114,22 +182,42 @@ export class Service {
         },
         getUnreadCount: (_, context) => {
           this.#admit("getUnreadCount", context);
-          return this.#head();
+          return { head: this.head };
         },
         markRead: async (request, context) => {
           this.#admit("markRead", context);
           if (this.isMute) await new Promise(() => undefined);
-          this.marked.push(request.notificationIds);
-          const markedCount = this.mark(request.notificationIds);
-          return { ...this.#head(), markedCount };
+          const { notificationIds, through } = request;
+          if (!through) {
+            this.marked.push(notificationIds);
+            return { changedCount: this.mark(notificationIds), head: this.head };
+          }
+          this.#refuseUnknown(through.revision, through.epoch);
+          const all = this.rows.filter((row) => isUnread(row) && row.revision <= through.revision);
+          const ids = all.slice(0, this.mostChanged).map((row) => row.id);
+          this.marked.push(ids);
+          const more = ids.length < all.length;
+          return { changedCount: this.mark(ids), more, head: this.head };
+        },
+        markSeen: (request, context) => {
+          this.#admit("markSeen", context);
+          this.#refuseUnknown(request.throughSequence, request.epoch);
+          this.see(request.throughSequence);
+          return { head: this.head };
         },
         subscribe: (request, context) => this.#follow(request, context),
       });
     });
   }
 
-  #head() {
-    return { revision: this.revision, unreadCount: this.unreadCount };
+  get head(): Head {
+    const { revision, unreadCount, unseenCount, seenThrough } = this;
+    return create(HeadSchema, { revision, unreadCount, unseenCount, seenThrough });
+  }
+
+  #refuseUnknown(revision: bigint, epoch: string): void {
+    if (epoch === this.epoch && revision <= this.revision) return;
+    throw refusal(Code.FailedPrecondition);
   }
 
   #admit(call: string, context: HandlerContext): void {
@@ -144,7 +232,7 @@ export class Service {
   #publish(message: Message): void {
     const whole = create(SubscribeResponseSchema, {
       position: this.revision,
-      ...this.#head(),
+      head: this.head,
       ...message,
     });
     for (const follower of this.followers) {
@@ -158,16 +246,18 @@ export class Service {
     const changed = this.rows
       .filter((row) => row.revision > after)
       .sort((a, b) => Number(a.revision - b.revision || a.sequence - b.sequence));
-    const head = this.#head();
+    const { head } = this;
     let position = after;
     for (const [at, row] of changed.entries()) {
       if (changed[at + 1]?.revision !== row.revision) position = row.revision;
-      const event = { case: "notification" as const, value: row };
-      const replayed = healedFrom === undefined || row.sequence <= healedFrom;
-      yield { position, ...head, replayed, event };
+      const event = row.removedAt
+        ? { case: "changed" as const, value: { notifications: [stateOf(row)] } }
+        : { case: "notification" as const, value: row };
+      const isNew = healedFrom !== undefined && row.sequence > healedFrom;
+      yield { position, head, ring: isNew && this.#isUnseen(row), event };
     }
     const end = { case: "caughtUp" as const, value: {} };
-    yield { position: head.revision, ...head, replayed: true, event: end };
+    yield { position: head.revision, head, event: end };
     return head.revision;
   }
 
@@ -191,11 +281,11 @@ export class Service {
         heartbeatInterval: { seconds: BigInt(this.heartbeatSeconds) },
         tokenExpiresAt: timestampFromMs(Date.now() + this.tokenLife),
       };
-      yield { position: after, ...this.#head(), event: { case: "connected", value: connected } };
+      yield { position: after, head: this.head, event: { case: "connected", value: connected } };
       const foreign = request.epoch !== undefined && request.epoch !== this.epoch;
       if (foreign || after > this.revision) {
         const reset = { case: "reset" as const, value: { epoch: this.epoch } };
-        yield { position: after, ...this.#head(), event: reset };
+        yield { position: after, head: this.head, event: reset };
         return;
       }
       let position = after;

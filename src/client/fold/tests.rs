@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::proto::{CaughtUp, Connected, Heartbeat, Reconnect, Reset};
+use crate::proto::{CaughtUp, Changed, Connected, Heartbeat, Reconnect, Reset, Seen};
 
 const EPOCH: &str = "one";
 
@@ -25,22 +26,28 @@ fn row(sequence: u64) -> Notification {
     }
 }
 
+fn head(revision: u64, unread_count: u32) -> Head {
+    Head {
+        revision,
+        unread_count,
+        ..Head::default()
+    }
+}
+
 fn page(rows: &[u64], revision: u64, unread_count: u32, more: bool) -> GetRecentResponse {
     GetRecentResponse {
         notifications: rows.iter().copied().map(row).collect(),
         next_page_token: if more { "more".into() } else { String::new() },
         epoch: EPOCH.into(),
-        revision,
-        unread_count,
+        head: Some(head(revision, unread_count)),
     }
 }
 
 fn message(position: u64, event: Event) -> SubscribeResponse {
     SubscribeResponse {
         position,
-        revision: position,
-        unread_count: 0,
-        replayed: false,
+        head: Some(head(position, 0)),
+        ring: matches!(event, Event::Notification(_)),
         event: Some(event),
     }
 }
@@ -84,7 +91,11 @@ fn a_new_notification_rings_once_and_the_oldest_leaves_the_window() {
         revision: 5,
         ..row(1)
     };
-    assert!(!inbox.apply(&message(5, Event::Notification(old))).ring);
+    let old = SubscribeResponse {
+        ring: false,
+        ..message(5, Event::Notification(old))
+    };
+    assert!(!inbox.apply(&old).ring);
     assert_eq!(sequences(&inbox), [4, 3, 2]);
     assert_eq!(inbox.position(), Some(5));
 }
@@ -135,44 +146,81 @@ fn an_archived_row_leaves_and_its_echo_does_not_bring_it_back() {
     assert_eq!(inbox.position(), Some(4));
 }
 
-#[test]
-fn marked_read_applies_above_the_position_only() {
-    let mut inbox = loaded(&[3, 2], 3, false);
-    let marked = |position| {
-        let marked = MarkedRead {
-            notification_ids: vec!["id-2".into(), "unknown".into()],
-            read_at: Some(timestamp(position)),
-        };
-        message(position, Event::MarkedRead(marked))
-    };
-    inbox.apply(&marked(3));
-    assert_eq!(inbox.notifications()[1].read_at, None);
-    assert!(inbox.apply(&marked(4)).changed);
-    assert_eq!(inbox.notifications()[1].read_at, Some(timestamp(4)));
-    assert_eq!(inbox.notifications()[1].revision, 4);
-    inbox.apply(&marked(4));
-    assert_eq!(inbox.notifications()[1].read_at, Some(timestamp(4)));
+fn read(sequence: u64, revision: u64) -> ChangedNotification {
+    ChangedNotification {
+        id: format!("id-{sequence}"),
+        sequence,
+        revision,
+        read_at: Some(timestamp(revision)),
+        ..ChangedNotification::default()
+    }
+}
+
+fn changed(position: u64, notifications: Vec<ChangedNotification>) -> SubscribeResponse {
+    message(position, Event::Changed(Changed { notifications }))
 }
 
 #[test]
-fn marked_read_leaves_a_later_copy_alone() {
+fn a_changed_row_applies_above_its_copy_whatever_the_position() {
     let mut inbox = loaded(&[3, 2], 3, false);
-    let later = Notification {
-        revision: 6,
-        ..row(2)
+    inbox.apply(&changed(3, vec![read(2, 2)]));
+    assert_eq!(inbox.notifications()[1].read_at, None);
+    assert!(
+        inbox
+            .apply(&changed(5, vec![read(2, 5), read(1, 5)]))
+            .changed
+    );
+    assert_eq!(inbox.notifications()[1].read_at, Some(timestamp(5)));
+    assert_eq!(inbox.notifications()[1].revision, 5);
+    // Rows that share a revision can be repeated, and none is lost.
+    assert!(
+        inbox
+            .apply(&changed(5, vec![read(2, 5), read(3, 5)]))
+            .changed
+    );
+    assert_eq!(inbox.notifications()[0].read_at, Some(timestamp(5)));
+    inbox.apply(&changed(6, vec![read(2, 4)]));
+    assert_eq!(inbox.notifications()[1].revision, 5);
+}
+
+#[test]
+fn a_removed_or_archived_row_leaves_and_one_that_came_back_is_there() {
+    let mut inbox = loaded(&[4, 3, 2], 4, false);
+    let removed = ChangedNotification {
+        removed_at: Some(timestamp(5)),
+        ..read(4, 5)
     };
-    // Caught up on in one state, out of the order of its changes.
-    let ahead = SubscribeResponse {
-        position: 3,
-        ..message(6, Event::Notification(later))
+    let archived = ChangedNotification {
+        archived_at: Some(timestamp(5)),
+        ..read(3, 5)
     };
-    inbox.apply(&ahead);
-    let marked = MarkedRead {
-        notification_ids: vec!["id-2".into()],
-        read_at: Some(timestamp(5)),
+    assert!(inbox.apply(&changed(5, vec![removed, archived])).changed);
+    assert_eq!(sequences(&inbox), [2]);
+    let back = ChangedNotification {
+        notification: Some(Notification {
+            revision: 6,
+            ..row(3)
+        }),
+        ..read(3, 6)
     };
-    assert!(!inbox.apply(&message(5, Event::MarkedRead(marked))).changed);
-    assert_eq!(inbox.notifications()[1].revision, 6);
+    let effect = inbox.apply(&changed(6, vec![back]));
+    assert!(effect.changed && !effect.ring);
+    assert_eq!(sequences(&inbox), [3, 2]);
+}
+
+#[test]
+fn what_was_seen_changes_the_head_alone() {
+    let mut inbox = loaded(&[3, 2], 3, false);
+    let seen = SubscribeResponse {
+        head: Some(Head {
+            seen_through: 3,
+            ..head(4, 2)
+        }),
+        ..message(4, Event::Seen(Seen {}))
+    };
+    assert!(inbox.apply(&seen).changed);
+    assert_eq!(inbox.head().seen_through, 3);
+    assert_eq!(inbox.position(), Some(4));
 }
 
 #[test]
@@ -180,14 +228,13 @@ fn the_count_is_that_of_the_highest_revision_seen() {
     let mut inbox = loaded(&[], 10, false);
     let heartbeat = |revision, unread_count| SubscribeResponse {
         position: 10,
-        revision,
-        unread_count,
-        replayed: false,
+        head: Some(head(revision, unread_count)),
+        ring: false,
         event: Some(Event::Heartbeat(Heartbeat {})),
     };
     assert!(inbox.apply(&heartbeat(12, 7)).changed);
     assert!(!inbox.apply(&heartbeat(11, 3)).changed);
-    assert_eq!((inbox.revision(), inbox.unread_count()), (12, 7));
+    assert_eq!(*inbox.head(), head(12, 7));
     // The head that came along is not what was delivered.
     assert_eq!(inbox.position(), Some(10));
 }
@@ -196,7 +243,7 @@ fn the_count_is_that_of_the_highest_revision_seen() {
 fn a_reset_and_an_unknown_event_above_the_position_ask_for_a_load() {
     let unknown = |position| SubscribeResponse {
         position,
-        revision: position,
+        head: Some(head(position, 1)),
         ..SubscribeResponse::default()
     };
     let mut inbox = loaded(&[3], 3, false);
@@ -223,7 +270,7 @@ fn another_epoch_drops_what_there_is() {
     assert_eq!(inbox.apply(&connected(30, EPOCH)).then, Then::Continue);
     assert_eq!(inbox.apply(&connected(30, "two")).then, Then::Load);
     assert_eq!(sequences(&inbox), [0; 0]);
-    assert_eq!((inbox.revision(), inbox.position()), (0, None));
+    assert_eq!((inbox.head().revision, inbox.position()), (0, None));
     assert_eq!(inbox.epoch(), None);
 }
 
@@ -233,7 +280,7 @@ fn an_epoch_that_was_not_known_is_taken_over() {
     assert_eq!(inbox.apply(&connected(5, "two")).then, Then::Continue);
     assert_eq!((inbox.epoch(), inbox.position()), (Some("two"), Some(5)));
     let replayed = SubscribeResponse {
-        replayed: true,
+        ring: false,
         ..message(6, Event::Notification(row(6)))
     };
     let effect = inbox.apply(&replayed);
@@ -258,6 +305,111 @@ fn reconnect_says_how_long() {
     );
 }
 
+/// What a case of `tests/folds.json` gives to the fold.
+fn said(apply: &Value) -> SubscribeResponse {
+    let number = |name: &str| apply[name].as_u64();
+    let count = |name| u32::try_from(number(name).unwrap_or(0)).unwrap();
+    let position = number("position").unwrap();
+    let text = |name: &str| apply[name].as_str().map(str::to_owned);
+    let event = if let Some(epoch) = text("connected") {
+        Some(Event::Connected(Connected {
+            epoch,
+            ..Connected::default()
+        }))
+    } else if let Some(epoch) = text("reset") {
+        Some(Event::Reset(Reset { epoch }))
+    } else if apply["notification"].is_object() {
+        Some(Event::Notification(case_row(&apply["notification"])))
+    } else if let Some(rows) = apply["changed"].as_array() {
+        let row = |row: &Value| state(&case_row(row), row["whole"] == true);
+        Some(Event::Changed(Changed {
+            notifications: rows.iter().map(row).collect(),
+        }))
+    } else if apply["seen"] == true {
+        Some(Event::Seen(Seen {}))
+    } else if apply["caughtUp"] == true {
+        Some(Event::CaughtUp(CaughtUp {}))
+    } else if apply["heartbeat"] == true {
+        Some(Event::Heartbeat(Heartbeat {}))
+    } else {
+        None
+    };
+    SubscribeResponse {
+        position,
+        head: Some(Head {
+            revision: number("revision").unwrap_or(position),
+            unread_count: count("unread"),
+            unseen_count: count("unseen"),
+            seen_through: number("seenThrough").unwrap_or(0),
+        }),
+        ring: apply["ring"] == true,
+        event,
+    }
+}
+
+fn case_row(said: &Value) -> Notification {
+    let sequence = said["sequence"].as_u64().unwrap();
+    let time = |name: &str| (said[name] == true).then(|| timestamp(1));
+    Notification {
+        revision: said["revision"].as_u64().unwrap_or(sequence),
+        read_at: time("read"),
+        archived_at: time("archived"),
+        removed_at: time("removed"),
+        ..row(sequence)
+    }
+}
+
+/// The cases that the browser's fold is judged by, too.
+#[test]
+fn the_cases_of_both_folds() {
+    let text = include_str!("../../../tests/folds.json");
+    let cases: Vec<Value> = serde_json::from_str(text).unwrap();
+    assert!(cases.len() > 10);
+    for case in &cases {
+        let window = case["window"].as_u64().unwrap_or(100);
+        let mut inbox = Inbox::new(usize::try_from(window).unwrap());
+        for step in case["steps"].as_array().unwrap() {
+            let (load, apply) = (&step["load"], &step["apply"]);
+            if load.is_object() {
+                let rows = load["rows"].as_array().unwrap();
+                let number = |name: &str| u32::try_from(load[name].as_u64().unwrap_or(0)).unwrap();
+                inbox.load(GetRecentResponse {
+                    notifications: rows.iter().map(case_row).collect(),
+                    next_page_token: String::from(if load["more"] == true { "more" } else { "" }),
+                    epoch: EPOCH.into(),
+                    head: Some(Head {
+                        revision: load["revision"].as_u64().unwrap(),
+                        unread_count: number("unread"),
+                        unseen_count: number("unseen"),
+                        seen_through: 0,
+                    }),
+                });
+            } else if apply.is_object() {
+                let effect = inbox.apply(&said(apply));
+                let rings = step["rings"] == true;
+                let loads = step["then"] == "load";
+                let found = (effect.ring, effect.then == Then::Load);
+                assert_eq!(found, (rings, loads), "{}: {step}", case["name"]);
+            } else {
+                let rows = inbox.notifications();
+                let read = rows.iter().filter(|row| row.read_at.is_some());
+                let found = json!({
+                    "rows": rows.iter().map(|row| [row.sequence, row.revision]).collect::<Vec<_>>(),
+                    "read": read.map(|row| row.sequence).collect::<Vec<_>>(),
+                    "position": inbox.position(),
+                    "revision": inbox.head().revision,
+                    "unread": inbox.head().unread_count,
+                    "unseen": inbox.head().unseen_count,
+                    "seenThrough": inbox.head().seen_through,
+                });
+                for (name, expected) in step.as_object().unwrap() {
+                    assert_eq!(&found[name], expected, "{}: {name} of {step}", case["name"]);
+                }
+            }
+        }
+    }
+}
+
 /// One change of the model's inbox, by indices that are taken modulo what there
 /// is.
 #[derive(Clone, Debug)]
@@ -265,6 +417,9 @@ enum Change {
     Send,
     MarkRead(Vec<prop::sample::Index>),
     Archive(prop::sample::Index),
+    Unarchive(prop::sample::Index),
+    Remove(prop::sample::Index),
+    Look,
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -272,6 +427,9 @@ fn change() -> impl Strategy<Value = Change> {
         5 => Just(Change::Send),
         3 => prop::collection::vec(any::<prop::sample::Index>(), 1..4).prop_map(Change::MarkRead),
         2 => any::<prop::sample::Index>().prop_map(Change::Archive),
+        1 => any::<prop::sample::Index>().prop_map(Change::Unarchive),
+        1 => any::<prop::sample::Index>().prop_map(Change::Remove),
+        1 => Just(Change::Look),
     ]
 }
 
@@ -279,18 +437,48 @@ fn change() -> impl Strategy<Value = Change> {
 #[derive(Clone, Default)]
 struct Snapshot {
     rows: BTreeMap<u64, Notification>,
+    seen_through: u64,
     live: SubscribeResponse,
 }
 
 impl Snapshot {
-    fn unread_count(&self) -> u32 {
-        let unread = |row: &&Notification| row.read_at.is_none() && row.archived_at.is_none();
-        u32::try_from(self.rows.values().filter(unread).count()).unwrap()
+    fn is_unread(row: &Notification) -> bool {
+        row.read_at.is_none() && is_in_inbox(row)
+    }
+
+    fn head(&self, revision: u64) -> Head {
+        let unread = || self.rows.values().filter(|row| Self::is_unread(row));
+        let unseen = unread().filter(|row| row.sequence > self.seen_through);
+        Head {
+            revision,
+            unread_count: u32::try_from(unread().count()).unwrap(),
+            unseen_count: u32::try_from(unseen.count()).unwrap(),
+            seen_through: self.seen_through,
+        }
     }
 
     fn listed(&self) -> Vec<Notification> {
-        let shown = |row: &&Notification| row.archived_at.is_none();
+        let shown = |row: &&Notification| is_in_inbox(row);
         self.rows.values().rev().filter(shown).cloned().collect()
+    }
+
+    fn sequences(&self, is: impl Fn(&Notification) -> bool) -> Vec<u64> {
+        let rows = self.rows.values().filter(|row| is(row));
+        rows.map(|row| row.sequence).collect()
+    }
+}
+
+/// A row's state as an event tells it, with the whole row where a screen may lack it.
+fn state(row: &Notification, is_back: bool) -> ChangedNotification {
+    ChangedNotification {
+        id: row.id.clone(),
+        sequence: row.sequence,
+        revision: row.revision,
+        read_at: row.read_at,
+        archived_at: row.archived_at,
+        removed_at: row.removed_at,
+        removal_cause: 0,
+        notification: is_back.then(|| row.clone()),
     }
 }
 
@@ -300,47 +488,55 @@ fn history(changes: &[Change]) -> Vec<Snapshot> {
     for change in changes {
         let mut next = snapshots.last().unwrap().clone();
         let revision = snapshots.len() as u64;
-        let unread: Vec<u64> = next
-            .rows
-            .values()
-            .filter(|row| row.read_at.is_none() && row.archived_at.is_none())
-            .map(|row| row.sequence)
-            .collect();
-        let present: Vec<u64> = next.listed().iter().map(|row| row.sequence).collect();
+        let unread = next.sequences(Snapshot::is_unread);
+        let present = next.sequences(is_in_inbox);
+        let archived = next.sequences(|row| row.archived_at.is_some() && row.removed_at.is_none());
+        let mut edit = |sequence: &u64, is_back, set: &dyn Fn(&mut Notification)| {
+            let row = next.rows.get_mut(sequence).unwrap();
+            set(row);
+            row.revision = revision;
+            Event::Changed(Changed {
+                notifications: vec![state(row, is_back)],
+            })
+        };
+        let now = Some(timestamp(revision));
         let event = match change {
             Change::Send => {
                 next.rows.insert(revision, row(revision));
                 Event::Notification(row(revision))
             }
             Change::MarkRead(picks) if !unread.is_empty() => {
-                let mut ids = Vec::new();
+                let mut notifications = BTreeMap::new();
                 for pick in picks {
                     let row = next.rows.get_mut(pick.get(&unread)).unwrap();
-                    if row.read_at.is_none() {
-                        row.read_at = Some(timestamp(revision));
-                        row.revision = revision;
-                        ids.push(row.id.clone());
-                    }
+                    row.read_at = now;
+                    row.revision = revision;
+                    notifications.insert(row.sequence, state(row, false));
                 }
-                Event::MarkedRead(MarkedRead {
-                    notification_ids: ids,
-                    read_at: Some(timestamp(revision)),
+                Event::Changed(Changed {
+                    notifications: notifications.into_values().collect(),
                 })
             }
             Change::Archive(pick) if !present.is_empty() => {
-                let row = next.rows.get_mut(pick.get(&present)).unwrap();
-                row.archived_at = Some(timestamp(revision));
-                row.revision = revision;
-                Event::Notification(row.clone())
+                edit(pick.get(&present), false, &|row| row.archived_at = now)
+            }
+            Change::Unarchive(pick) if !archived.is_empty() => {
+                edit(pick.get(&archived), true, &|row| row.archived_at = None)
+            }
+            Change::Remove(pick) if !present.is_empty() => {
+                edit(pick.get(&present), false, &|row| row.removed_at = now)
+            }
+            Change::Look if next.seen_through + 1 < revision => {
+                next.seen_through = revision - 1;
+                Event::Seen(Seen {})
             }
             // Changes nothing, so takes no revision.
             _ => continue,
         };
         next.live = SubscribeResponse {
             position: revision,
-            revision,
-            unread_count: next.unread_count(),
-            replayed: false,
+            head: Some(next.head(revision)),
+            ring: matches!(event, Event::Notification(_)),
             event: Some(event),
         };
         snapshots.push(next);
@@ -366,19 +562,23 @@ fn catch_up(history: &[Snapshot], from: u64, to: u64, heal: bool) -> Vec<Subscri
         if is_last {
             position = row.revision;
         }
+        let is_unseen = Snapshot::is_unread(row) && row.sequence > snapshot.seen_through;
         messages.push(SubscribeResponse {
             position,
-            revision: to,
-            unread_count: snapshot.unread_count(),
-            replayed: !(heal && row.sequence > from),
-            event: Some(Event::Notification((*row).clone())),
+            head: Some(snapshot.head(to)),
+            ring: heal && row.sequence > from && is_unseen,
+            event: Some(match row.removed_at {
+                Some(_) => Event::Changed(Changed {
+                    notifications: vec![state(row, false)],
+                }),
+                None => Event::Notification((*row).clone()),
+            }),
         });
     }
     messages.push(SubscribeResponse {
         position: to,
-        revision: to,
-        unread_count: snapshot.unread_count(),
-        replayed: true,
+        head: Some(snapshot.head(to)),
+        ring: false,
         event: Some(Event::CaughtUp(CaughtUp {})),
     });
     messages
@@ -423,8 +623,7 @@ fn stream(history: &[Snapshot], leg: &Leg, from: u64, seen: u64) -> Vec<Subscrib
     };
     let head = between(&leg.head, seen);
     let mut messages = vec![SubscribeResponse {
-        revision: head,
-        unread_count: history[usize::try_from(head).unwrap()].unread_count(),
+        head: Some(history[usize::try_from(head).unwrap()].head(head)),
         ..connected(from, EPOCH)
     }];
     messages.extend(catch_up(history, from, head, false));
@@ -468,41 +667,41 @@ fn check(changes: &[Change], legs: &[Leg], end: &Leg, loaded_at: usize, window: 
             String::new()
         },
         epoch: EPOCH.into(),
-        revision: start.live.revision,
-        unread_count: start.unread_count(),
+        head: Some(start.head(start.live.position)),
     });
 
     let mut rings: BTreeMap<String, u32> = BTreeMap::new();
-    let mut moments = vec![(inbox.position().unwrap(), inbox.revision())];
+    let mut moments = vec![(inbox.position().unwrap(), inbox.head().revision)];
     for (number, leg) in legs.iter().chain([end]).enumerate() {
         let opened = moments.len().saturating_sub(1 + leg.overlap);
         let (from, seen) = moments[opened];
         let mut messages = stream(&history, leg, from, seen);
         // The next stream takes over from this one, or resumes after its cut.
-        moments = vec![(inbox.position().unwrap(), inbox.revision())];
+        moments = vec![(inbox.position().unwrap(), inbox.head().revision)];
         if number < legs.len() {
             messages.truncate(leg.cut.index(messages.len() + 1));
         }
         for message in &messages {
-            let before = (inbox.position(), inbox.revision());
+            let before = (inbox.position(), inbox.head().revision);
             let effect = inbox.apply(message);
             assert_eq!(effect.then, Then::Continue);
             let is_first = matches!(message.event, Some(Event::Connected(_)));
             assert!(is_first || inbox.position() >= before.0, "it went back");
-            assert!(inbox.revision() >= before.1, "the count went back");
-            let moment = (inbox.position().unwrap(), inbox.revision());
+            assert!(inbox.head().revision >= before.1, "the count went back");
+            let moment = (inbox.position().unwrap(), inbox.head().revision);
             if is_first {
                 moments = vec![moment];
             } else {
                 moments.push(moment);
             }
-            let count = history[usize::try_from(inbox.revision()).unwrap()].unread_count();
-            assert_eq!(inbox.unread_count(), count, "a count of another revision");
+            let revision = inbox.head().revision;
+            let head = history[usize::try_from(revision).unwrap()].head(revision);
+            assert_eq!(*inbox.head(), head, "a count of another revision");
             if effect.ring {
                 let Some(Event::Notification(row)) = &message.event else {
                     panic!("{message:?} rang");
                 };
-                assert!(!message.replayed && row.sequence > start.live.revision);
+                assert!(message.ring && row.sequence > start.live.position);
                 *rings.entry(row.id.clone()).or_default() += 1;
             }
         }
@@ -510,8 +709,7 @@ fn check(changes: &[Change], legs: &[Leg], end: &Leg, loaded_at: usize, window: 
 
     assert!(rings.values().all(|times| *times == 1), "{rings:?}");
     assert_eq!(inbox.position(), Some(last as u64));
-    assert_eq!(inbox.revision(), last as u64);
-    assert_eq!(inbox.unread_count(), history[last].unread_count());
+    assert_eq!(*inbox.head(), history[last].head(last as u64));
     let mut expected = history[last].listed();
     expected.retain(|row| row.sequence >= inbox.oldest_sequence);
     assert_eq!(inbox.notifications(), expected);

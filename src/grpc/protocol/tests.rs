@@ -45,6 +45,13 @@ impl NotificationService for Stub {
         ))
     }
 
+    async fn mark_seen(
+        &self,
+        _: tonic::Request<proto::MarkSeenRequest>,
+    ) -> Answer<proto::MarkSeenResponse> {
+        std::future::pending().await
+    }
+
     async fn get_unread_count(
         &self,
         _: tonic::Request<proto::GetUnreadCountRequest>,

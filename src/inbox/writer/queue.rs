@@ -1,4 +1,4 @@
-//! What waits for one lane: sends in one line and marks in another, so that
+//! What waits for one lane: sends in one line and edits in another, so that
 //! neither waits for the other, and nobody takes the whole of it.
 
 use std::{
@@ -20,9 +20,9 @@ use crate::{
     store::{self, Mutation, Outcome},
 };
 
-/// The most marks of one inbox that wait: who reads it is one person, and a mark
-/// takes up to 500 ids.
-const MOST_MARKS_OF_AN_INBOX: usize = 16;
+/// The most edits of one inbox that wait: who reads it is one person, and an edit
+/// changes up to a thousand rows.
+const MOST_EDITS_OF_AN_INBOX: usize = 16;
 
 /// Where the outcome of a write goes.
 pub(super) type Answer = oneshot::Sender<Result<Outcome, Arc<store::Error>>>;
@@ -40,7 +40,7 @@ pub(super) struct Queue {
     changed: Notify,
     /// The most that wait.
     most: usize,
-    /// Of one batch; of sends, and of marks again.
+    /// Of one batch; of sends, and of edits again.
     most_rows: usize,
     /// Of one batch. Bounds what a room holds as well: its slots are runs, and a
     /// run is at most a batch.
@@ -52,9 +52,9 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Waiting {
     sends: VecDeque<Job>,
-    marks: VecDeque<Job>,
+    edits: VecDeque<Job>,
     of_organization: Counts<OrganizationId>,
-    marks_of: Counts<InboxKey>,
+    edits_of: Counts<InboxKey>,
     is_closed: bool,
 }
 
@@ -76,27 +76,27 @@ impl Queue {
     }
 
     /// Puts a write at the end of its line. Refused at once where too many wait, of
-    /// all, of its organization (half of all) or of marks of its inbox.
+    /// all, of its organization (half of all) or of edits of its inbox.
     pub(super) fn put(&self, mutation: Mutation, answer: Answer) -> Result<(), Error> {
         let mut waiting = self.lock();
         let inbox = mutation.inbox();
         let organization = &inbox.organization_id;
-        let is_mark = matches!(mutation, Mutation::MarkRead { .. });
+        let is_edit = matches!(mutation, Mutation::Edit { .. } | Mutation::Seen { .. });
         if waiting.is_closed {
             return Err(Error::Closed);
         }
-        if is_mark && waiting.marks_of.get(inbox) >= MOST_MARKS_OF_AN_INBOX {
-            return Err(Error::TooManyMarks);
+        if is_edit && waiting.edits_of.get(inbox) >= MOST_EDITS_OF_AN_INBOX {
+            return Err(Error::TooManyEdits);
         }
-        if waiting.sends.len() + waiting.marks.len() >= self.most
+        if waiting.sends.len() + waiting.edits.len() >= self.most
             || waiting.of_organization.get(organization) >= self.most.div_ceil(2)
         {
             return Err(Error::QueueFull);
         }
         waiting.of_organization.up(organization);
-        if is_mark {
-            waiting.marks_of.up(inbox);
-            waiting.marks.push_back(Job { mutation, answer });
+        if is_edit {
+            waiting.edits_of.up(inbox);
+            waiting.edits.push_back(Job { mutation, answer });
         } else {
             waiting.sends.push_back(Job { mutation, answer });
         }
@@ -137,7 +137,7 @@ impl Queue {
     pub(super) fn abandon(&self) {
         let mut waiting = self.lock();
         waiting.is_closed = true;
-        let left = waiting.sends.drain(..).count() + waiting.marks.drain(..).count();
+        let left = waiting.sends.drain(..).count() + waiting.edits.drain(..).count();
         self.depth.fetch_sub(left, Ordering::Relaxed);
     }
 
@@ -151,7 +151,7 @@ impl Waiting {
     /// is the last of its line.
     fn take(&mut self, most_rows: usize, most_bytes: usize) -> (Vec<Mutation>, Vec<Answer>) {
         let mut batch = (Vec::new(), Vec::new());
-        for line in [&mut self.sends, &mut self.marks] {
+        for line in [&mut self.sends, &mut self.edits] {
             let (mut rows, mut bytes) = (0, 0);
             while rows < most_rows
                 && bytes < most_bytes
@@ -164,11 +164,13 @@ impl Waiting {
                         rows += 1;
                         bytes += new.content.len_bytes();
                     }
-                    Mutation::MarkRead {
-                        notification_ids, ..
-                    } => {
-                        rows += notification_ids.len();
-                        self.marks_of.down(inbox);
+                    Mutation::Edit { ids, .. } => {
+                        rows += ids.len();
+                        self.edits_of.down(inbox);
+                    }
+                    Mutation::Seen { .. } => {
+                        rows += 1;
+                        self.edits_of.down(inbox);
                     }
                 }
                 batch.0.push(mutation);

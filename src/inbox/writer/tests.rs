@@ -1,6 +1,6 @@
 //! The writer on a store in memory, which does what a test says.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use rstest::rstest;
@@ -12,8 +12,11 @@ use crate::{
     clock::{SystemClock, Timestamp},
     config::{FeedSettings, LogFormat},
     hub::Received,
-    model::{Change, Content, Epoch, Head, InboxEvent, NewNotification, Notification, Revision},
-    store::{Changes, Cursor, PageLimit, Recent, RecentQuery, Snapshot},
+    model::{
+        Change, Content, Epoch, Head, InboxEvent, NewNotification, Notification, Revision, Row,
+        RowState,
+    },
+    store::{Changes, Cursor, Edit, PageLimit, Recent, RecentQuery, Selected, Snapshot, Which},
     telemetry::tests::captured,
 };
 
@@ -56,9 +59,8 @@ impl Memory {
 fn id_of(mutation: &Mutation) -> u128 {
     match mutation {
         Mutation::Send(new) => new.id.as_u128(),
-        Mutation::MarkRead {
-            notification_ids, ..
-        } => notification_ids[0].as_u128(),
+        Mutation::Edit { ids, .. } => ids[0].as_u128(),
+        Mutation::Seen { through, .. } => u128::from(through.get()),
     }
 }
 
@@ -80,44 +82,35 @@ impl Store for Memory {
             let ahead = i64::try_from(self.ahead.as_micros()).unwrap();
             let head = Head {
                 revision: *revision,
-                last_created_at: Timestamp::from_micros(now.as_micros() + ahead),
                 ..Head::default()
             };
             let (outcome, change) = match mutation {
                 Mutation::Send(new) => {
                     let notification = Notification {
-                        id: new.id,
-                        sequence: *revision,
-                        revision: *revision,
+                        row: Row {
+                            id: new.id,
+                            sequence: *revision,
+                            revision: *revision,
+                            ring_revision: *revision,
+                            state: RowState::default(),
+                        },
                         content: new.content.clone(),
                         sender: new.sender.clone(),
-                        created_at: now,
-                        read_at: None,
-                        archived_at: None,
+                        created_at: Timestamp::from_micros(now.as_micros() + ahead),
                     };
-                    let sent = Outcome::Sent {
+                    let sent = Sent {
                         notification: notification.clone(),
                         duplicate: false,
                         head,
                     };
-                    (sent, Change::Created(notification))
+                    (Outcome::Sent(Ok(sent)), Change::Notification(notification))
                 }
-                Mutation::MarkRead {
-                    notification_ids, ..
-                } => {
-                    let marked = Outcome::MarkedRead {
-                        marked_count: u32::try_from(notification_ids.len()).unwrap(),
-                        head,
-                    };
-                    let change = Change::MarkedRead {
-                        notification_ids: notification_ids.clone(),
-                        read_at: now,
-                    };
-                    (marked, change)
+                Mutation::Edit { .. } | Mutation::Seen { .. } => {
+                    (Outcome::Edited(Edited { changed: 1, head }), Change::Seen)
                 }
             };
             committed.outcomes.push(outcome);
-            let event = InboxEvent::new(*revision, 0, change);
+            let event = InboxEvent { head, change };
             committed.runs.push((inbox.clone(), vec![event]));
         }
         Ok(committed)
@@ -149,11 +142,13 @@ impl Store for Memory {
         Err(unavailable())
     }
 
-    async fn unread_of(
+    async fn select(
         &self,
         _: &InboxKey,
-        _: &[Uuid],
-    ) -> Result<(Snapshot, HashSet<Uuid>), store::Error> {
+        _: &Which,
+        _: Edit,
+        _: Revision,
+    ) -> Result<Selected, store::Error> {
         Err(unavailable())
     }
 
@@ -218,9 +213,11 @@ fn sends(ids: std::ops::Range<u128>) -> Vec<Mutation> {
 
 /// Of so many rows, the first of them `id`.
 fn mark(user: &str, id: u128, rows: u128) -> Mutation {
-    Mutation::MarkRead {
+    Mutation::Edit {
         inbox: inbox(user),
-        notification_ids: (id..id + rows).map(Uuid::from_u128).collect(),
+        ids: (id..id + rows).map(Uuid::from_u128).collect(),
+        edit: Edit::Read,
+        through: None,
     }
 }
 
@@ -330,7 +327,7 @@ async fn an_inbox_has_few_marks_that_wait() {
         .collect();
     assert_eq!(refused, [16], "at once, while the store is busy");
     let answers = harness.go(writing).await;
-    assert!(matches!(answers[16], Err(Error::TooManyMarks)));
+    assert!(matches!(answers[16], Err(Error::TooManyEdits)));
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 18);
     // What was taken has left its place.
     harness.writer.write(mark("bob", 200, 1)).await.unwrap();
@@ -367,7 +364,7 @@ async fn events_are_published_in_order_and_before_the_answers() {
         let Ok(Received::Run(run)) = received else {
             panic!("{revision}: {received:?}");
         };
-        assert_eq!(run[0].revision, Revision::new(revision));
+        assert_eq!(run[0].head.revision, Revision::new(revision));
     }
 }
 
@@ -445,7 +442,7 @@ async fn a_member_at_fault_is_found_by_halving_and_fails_alone() {
     let writing = harness.write_behind(sends(0..8)).await;
     for (number, answer) in harness.go(writing).await.iter().enumerate() {
         match answer {
-            Ok(Outcome::Sent { .. }) => assert_ne!(number, 6),
+            Ok(Outcome::Sent(_)) => assert_ne!(number, 6),
             Err(Error::Store(error)) => assert_eq!((number, error.name()), (6, "corrupt")),
             other => panic!("{number}: {other:?}"),
         }

@@ -1,168 +1,228 @@
-//! What must hold whatever the batches: the plan's writes are applied to rows in
-//! memory, as an engine applies them to its tables.
+//! A database of maps that loads and writes as an engine does.
 
 use std::sync::Arc;
 
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 use crate::model::Content;
 
-/// The rows of all inboxes, and their heads.
-#[derive(Default)]
-struct Tables {
-    heads: HashMap<InboxKey, Head>,
-    rows: HashMap<(InboxKey, Uuid), Insert>,
+const NOW: Timestamp = Timestamp::from_micros(1_000_000);
+
+type Place = (InboxKey, Revision);
+type Stored = (Notification, Option<(String, Fingerprint)>);
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Database {
+    rows: BTreeMap<Place, Stored>,
+    heads: BTreeMap<InboxKey, StoredHead>,
 }
 
-impl Tables {
-    /// What an engine loads for a batch.
+impl Database {
+    fn of(&self, inbox: &InboxKey) -> impl Iterator<Item = &Notification> {
+        let rows = self.rows.iter().filter(move |((of, _), _)| of == inbox);
+        rows.map(|(_, (notification, _))| notification)
+    }
+
+    /// What an engine loads for `batch`.
     fn before(&self, batch: &[Mutation]) -> Before {
         let mut before = Before::default();
         for inbox in inboxes(batch) {
-            if let Some(head) = self.heads.get(inbox) {
-                before.heads.insert(inbox.clone(), *head);
-            }
+            let head = self.heads.get(inbox);
+            before.heads.extend(head.map(|head| (inbox.clone(), *head)));
         }
-        for (inbox, key) in keys(batch) {
-            let keyed = self.rows.values().find_map(|row| {
-                let (its_key, fingerprint) = row.keyed.as_ref()?;
-                (row.inbox == *inbox && its_key == key).then(|| Keyed {
-                    notification: row.notification.clone(),
-                    fingerprint: *fingerprint,
-                })
-            });
-            if let Some(keyed) = keyed {
-                let keys = before.keyed.entry(inbox.clone()).or_default();
-                keys.insert(key.to_owned(), keyed);
+        for (inbox, wanted) in keys(batch) {
+            for ((of, _), (notification, keyed)) in &self.rows {
+                if let Some((key, fingerprint)) = keyed
+                    && (of, key.as_str()) == (inbox, wanted)
+                {
+                    let keyed = Keyed {
+                        notification: notification.clone(),
+                        fingerprint: *fingerprint,
+                    };
+                    let keys = before.keyed.entry(inbox.clone()).or_default();
+                    keys.insert(key.clone(), keyed);
+                }
             }
         }
         for (inbox, id) in ids(batch) {
-            let row = self.rows.get(&(inbox.clone(), id));
-            if row.is_some_and(|row| row.notification.is_unread()) {
-                before.unread.entry(inbox.clone()).or_default().insert(id);
-            }
+            let row = self.of(inbox).find(|row| row.row.id == id);
+            let rows = before.rows.entry(inbox.clone()).or_default();
+            rows.extend(row.map(|row| (id, row.row)));
+        }
+        for (inbox, through) in seen(batch) {
+            let unread = self.of(inbox).filter(|row| row.row.is_unseen(through));
+            let unread = u32::try_from(unread.count()).unwrap();
+            before.unread_above.insert((inbox.clone(), through), unread);
         }
         before
     }
 
-    fn write(&mut self, plan: Plan) {
-        for insert in plan.inserts {
-            let at = (insert.inbox.clone(), insert.notification.id);
-            let before = self.rows.insert(at, insert);
-            assert!(before.is_none(), "a row is made once");
-        }
-        for mark in plan.marks {
-            let row = self.rows.get_mut(&(mark.inbox, mark.id)).unwrap();
-            let row = &mut row.notification;
-            assert!(row.is_unread(), "a row is read once");
-            row.read_at = Some(mark.read_at);
-            row.revision = mark.revision;
+    fn commit(&mut self, batch: &[Mutation]) -> Committed {
+        let plan = plan(batch, self.before(batch), NOW);
+        for (place, write) in plan.rows {
+            match write {
+                RowWrite::Insert {
+                    notification,
+                    keyed,
+                } => {
+                    let former = self.rows.insert(place, (notification, keyed));
+                    assert_eq!(former, None, "a row was made twice");
+                }
+                RowWrite::Update { row, .. } => {
+                    self.rows.get_mut(&place).unwrap().0.row = row;
+                }
+            }
         }
         self.heads.extend(plan.heads);
+        plan.committed
     }
 
-    fn of<'t>(&'t self, inbox: &'t InboxKey) -> impl Iterator<Item = &'t Notification> {
-        let rows = self.rows.values().filter(move |row| row.inbox == *inbox);
-        rows.map(|row| &row.notification)
-    }
-
-    /// Promises 3 and 4, and the order of an inbox.
+    /// Promise 4, for both counts.
     fn check(&self) {
-        for (inbox, head) in &self.heads {
-            let unread = self.of(inbox).filter(|row| row.is_unread()).count();
-            assert_eq!(head.unread_count as usize, unread, "{inbox:?}");
-            let mut rows: Vec<_> = self.of(inbox).collect();
-            rows.sort_by_key(|row| row.sequence);
-            assert!(
-                rows.is_sorted_by(|a, b| a.sequence < b.sequence && a.created_at < b.created_at)
-            );
-            let last = rows.iter().map(|row| row.revision).max().unwrap();
-            assert_eq!(
-                (head.revision, head.last_created_at),
-                (last, rows[rows.len() - 1].created_at)
-            );
-            for row in rows {
-                assert!(row.sequence <= row.revision);
-                assert!(row.read_at.is_none_or(|at| at >= row.created_at));
-            }
+        for (inbox, StoredHead { head, .. }) in &self.heads {
+            let count = |is: &dyn Fn(&Notification) -> bool| {
+                u32::try_from(self.of(inbox).filter(|row| is(row)).count()).unwrap()
+            };
+            let unread = count(&|row| row.row.state.is_unread());
+            let unseen = count(&|row| row.row.is_unseen(head.seen_through));
+            assert_eq!((head.unread_count, head.unseen_count), (unread, unseen));
+            assert!(self.of(inbox).all(|row| row.row.revision <= head.revision));
         }
     }
 }
 
-fn inbox() -> impl Strategy<Value = InboxKey> {
-    (0..2, 0..2).prop_map(|(organization, user)| {
-        InboxKey::parse(&format!("o{organization}"), &format!("u{user}")).unwrap()
+fn inbox(user: usize) -> InboxKey {
+    InboxKey::parse("acme", ["ann", "bob"][user % 2]).unwrap()
+}
+
+fn content(title: usize) -> Arc<Content> {
+    Arc::new(Content {
+        kind: "test".into(),
+        title: title.to_string(),
+        body: None,
+        entity_type: None,
+        entity_id: None,
+        action_url: None,
+        data: None,
     })
 }
 
-/// Sends with few keys and contents, and marks of what may be there: ids are those of
-/// the sends, numbered in their order.
-fn mutation() -> impl Strategy<Value = Mutation> {
-    let send = (inbox(), prop::option::of(0..3_u8), 0..2_u8).prop_map(|(inbox, key, title)| {
-        Mutation::Send(NewNotification {
-            inbox,
-            id: Uuid::nil(),
-            content: Arc::new(Content {
-                kind: "test".into(),
-                title: format!("title {title}"),
-                body: None,
-                entity_type: None,
-                entity_id: None,
-                action_url: None,
-                data: None,
+/// A wish that becomes a mutation when its turn comes.
+#[derive(Clone, Debug)]
+enum Wish {
+    Send {
+        user: usize,
+        key: Option<usize>,
+        title: usize,
+    },
+    Read {
+        user: usize,
+        /// Of the ids that there will be; also ones of the other inbox.
+        ids: Vec<u128>,
+        through: Option<u64>,
+    },
+    Seen {
+        user: usize,
+        through: u64,
+    },
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    prop_oneof![
+        (0..2usize, option::of(0..3usize), 0..2usize).prop_map(|(user, key, title)| Wish::Send {
+            user,
+            key,
+            title
+        }),
+        (0..2usize, vec(1..12u128, 1..5), option::of(0..12u64))
+            .prop_map(|(user, ids, through)| Wish::Read { user, ids, through }),
+        (0..2usize, 0..12u64).prop_map(|(user, through)| Wish::Seen { user, through }),
+    ]
+}
+
+/// Ids count up, so that later wishes can name them.
+fn mutations(wishes: Vec<Wish>) -> Vec<Mutation> {
+    (1..)
+        .zip(wishes)
+        .map(|(id, wish)| match wish {
+            Wish::Send { user, key, title } => Mutation::Send(NewNotification {
+                inbox: inbox(user),
+                id: Uuid::from_u128(id),
+                content: content(title),
+                idempotency_key: key.map(|key| key.to_string()),
+                sender: "backend".into(),
             }),
-            idempotency_key: key.map(|key| format!("key {key}")),
-            sender: "backend".into(),
+            Wish::Read { user, ids, through } => Mutation::Edit {
+                inbox: inbox(user),
+                ids: ids.into_iter().map(Uuid::from_u128).collect(),
+                edit: Edit::Read,
+                through: through.map(Revision::new),
+            },
+            Wish::Seen { user, through } => Mutation::Seen {
+                inbox: inbox(user),
+                through: Revision::new(through),
+            },
         })
-    });
-    let mark = (inbox(), vec(1..40_u128, 1..6)).prop_map(|(inbox, ids)| Mutation::MarkRead {
-        inbox,
-        notification_ids: ids.into_iter().map(Uuid::from_u128).collect(),
-    });
-    prop_oneof![3 => send, 2 => mark]
+        .collect()
 }
 
 proptest! {
+    /// However mutations are gathered, each has the outcome, and each revision the
+    /// event, that it has alone; and the counts are those of the rows.
     #[test]
-    fn heads_and_answers_are_those_of_the_rows_whatever_happens(
-        batches in vec((vec(mutation(), 1..8), 0..50_i64), 1..8),
+    fn a_batch_is_its_members_one_after_the_other(
+        wishes in vec(wish(), 1..30),
+        sizes in vec(1..8usize, 30),
     ) {
-        let (mut tables, mut made) = (Tables::default(), 0);
-        for (mut batch, now) in batches {
-            for mutation in &mut batch {
-                if let Mutation::Send(new) = mutation {
-                    made += 1;
-                    new.id = Uuid::from_u128(made);
+        let all = mutations(wishes);
+        let (mut alone, mut gathered) = (Database::default(), Database::default());
+        let mut rest = all.as_slice();
+        for size in sizes {
+            let (batch, after) = rest.split_at(size.min(rest.len()));
+            rest = after;
+            let together = gathered.commit(batch);
+            let mut outcomes = Vec::new();
+            let mut runs: HashMap<InboxKey, Vec<InboxEvent>> = HashMap::new();
+            for mutation in batch {
+                let before = alone.heads.get(mutation.inbox()).copied().unwrap_or_default();
+                let committed = alone.commit(std::slice::from_ref(mutation));
+                alone.check();
+                outcomes.extend(committed.outcomes);
+                for (inbox, run) in committed.runs {
+                    prop_assert_eq!(run.len(), 1, "a mutation is one change at most");
+                    prop_assert_eq!(run[0].head.revision, before.head.revision.next());
+                    prop_assert_eq!(run[0].head, alone.heads[&inbox].head);
+                    runs.entry(inbox).or_default().extend(run);
                 }
             }
-            let plan = plan(&batch, tables.before(&batch), Timestamp::from_micros(now));
-            let heads_before = tables.heads.clone();
-            let committed = plan.committed.outcomes.clone();
-            // Each inbox's events take each revision once, up to the head.
-            for (inbox, run) in &plan.committed.runs {
-                let before = heads_before.get(inbox).copied().unwrap_or_default();
-                let mut expected = before.revision;
-                for event in run {
-                    expected = expected.next();
-                    prop_assert_eq!(event.revision, expected);
-                }
-                let last = run.last().unwrap();
-                let head = plan.heads[inbox];
-                prop_assert_eq!((head.revision, head.unread_count), (last.revision, last.unread_count));
-            }
-            prop_assert_eq!(plan.committed.runs.len(), plan.heads.len());
-            tables.write(plan);
-            tables.check();
-            for (mutation, outcome) in batch.iter().zip(&committed) {
-                if let (Mutation::Send(new), Outcome::Sent { notification, duplicate, .. }) =
-                    (mutation, outcome)
-                {
-                    prop_assert_eq!(&notification.content, &new.content);
-                    prop_assert_eq!(notification.id != new.id, *duplicate);
-                    prop_assert!(tables.rows.contains_key(&(new.inbox.clone(), notification.id)));
-                }
-            }
+            prop_assert_eq!(together.outcomes, outcomes);
+            prop_assert_eq!(together.runs.into_iter().collect::<HashMap<_, _>>(), runs);
+            prop_assert_eq!(&gathered, &alone);
         }
     }
+}
+
+#[test]
+fn what_changes_nothing_takes_no_revision() {
+    let mut database = Database::default();
+    let read = |ids: Vec<u128>| Wish::Read {
+        user: 0,
+        ids,
+        through: None,
+    };
+    let send = Wish::Send {
+        user: 0,
+        key: None,
+        title: 0,
+    };
+    let seen = Wish::Seen {
+        user: 0,
+        through: 1,
+    };
+    database.commit(&mutations(vec![send, read(vec![1]), seen.clone()]));
+    let before = database.clone();
+    let committed = database.commit(&mutations(vec![read(vec![1, 2]), seen]));
+    assert_eq!(database, before);
+    assert!(committed.runs.is_empty());
 }

@@ -32,8 +32,8 @@ use crate::{
     random::{Random, SystemRandom},
     sabotage::{self, Sabotage},
     store::{
-        Committed, Error, Mutation, Outcome,
-        plan::{self, Before, Plan},
+        Committed, Error, Mutation, Outcome, Sent,
+        plan::{self, Before, Plan, StoredHead},
     },
 };
 
@@ -139,15 +139,28 @@ impl<'b> Sends<'b> {
     /// [`plan::plan`] then says is what it did.
     fn before(&self, mut after: Before) -> Before {
         for (inbox, count) in self.inboxes.iter().zip(&self.counts) {
-            if let Some(head) = after.heads.get_mut(*inbox) {
+            if let Some(StoredHead {
+                head,
+                last_created_at,
+            }) = after.heads.get_mut(*inbox)
+            {
                 let count = u32::try_from(*count).unwrap_or(u32::MAX);
-                head.revision = Revision::new(head.revision.get() - u64::from(count));
-                head.unread_count -= count;
-                head.last_created_at =
-                    Timestamp::from_micros(head.last_created_at.as_micros() - i64::from(count));
+                *head = head_before(*head, count);
+                *last_created_at =
+                    Timestamp::from_micros(last_created_at.as_micros() - i64::from(count));
             }
         }
         after
+    }
+}
+
+/// The head before the last so many sends.
+fn head_before(head: Head, sends: u32) -> Head {
+    Head {
+        revision: Revision::new(head.revision.get() - u64::from(sends)),
+        unread_count: head.unread_count.saturating_sub(sends),
+        unseen_count: head.unseen_count.saturating_sub(sends),
+        ..head
     }
 }
 
@@ -155,7 +168,7 @@ impl<'b> Sends<'b> {
 pub(super) fn sends(batch: &[Mutation]) -> impl Iterator<Item = &NewNotification> {
     batch.iter().filter_map(|mutation| match mutation {
         Mutation::Send(new) => Some(new),
-        Mutation::MarkRead { .. } => None,
+        _ => None,
     })
 }
 
@@ -351,8 +364,8 @@ impl Postgres {
     }
 }
 
-/// What the one statement did, by its rows; `None` where it did nothing. Where an inbox changed
-/// since, the unread counts of that moment are gone: its sends are answered with the
+/// What the one statement did, by its rows; `None` where it did nothing. Where an inbox
+/// changed since, the counts of that moment are gone: its sends are answered with the
 /// present head, and its rooms have to look.
 fn sent_by(batch: &[Mutation], found: &Found) -> Option<Committed> {
     let mut last = HashMap::new();
@@ -361,7 +374,7 @@ fn sent_by(batch: &[Mutation], found: &Found) -> Option<Committed> {
             return None;
         };
         let (row, _) = found.get(&(new.inbox.clone(), new.id))?;
-        last.insert(&new.inbox, row.sequence);
+        last.insert(&new.inbox, row.row.sequence);
     }
     let mut committed = Committed::default();
     let mut runs: BTreeMap<&InboxKey, Run> = BTreeMap::new();
@@ -369,24 +382,20 @@ fn sent_by(batch: &[Mutation], found: &Found) -> Option<Committed> {
         let (notification, mut head) = found.get(&(new.inbox.clone(), new.id))?.clone();
         if last.get(&new.inbox) == Some(&head.revision) {
             // What came after this row is of this batch, and unread.
-            let more = head.revision.get() - notification.sequence.get();
-            let more = u32::try_from(more).unwrap_or(u32::MAX);
-            head.revision = notification.sequence;
-            head.unread_count = head.unread_count.saturating_sub(more);
-            head.last_created_at = notification.created_at;
-            runs.entry(&new.inbox).or_default().push(InboxEvent::new(
-                head.revision,
-                head.unread_count,
-                Change::Created(notification.clone()),
-            ));
+            let more = head.revision.get() - notification.row.sequence.get();
+            head = head_before(head, u32::try_from(more).unwrap_or(u32::MAX));
+            runs.entry(&new.inbox).or_default().push(InboxEvent {
+                head,
+                change: Change::Notification(notification.clone()),
+            });
         } else if !committed.unknown_counts.contains(&new.inbox) {
             committed.unknown_counts.push(new.inbox.clone());
         }
-        committed.outcomes.push(Outcome::Sent {
+        committed.outcomes.push(Outcome::Sent(Ok(Sent {
             notification,
             duplicate: false,
             head,
-        });
+        })));
     }
     let runs = runs.into_iter().map(|(inbox, run)| (inbox.clone(), run));
     committed.runs = runs.collect();

@@ -23,11 +23,11 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    model::{Content, Data, InboxKey, NewNotification},
+    model::{Content, Data, InboxKey, NewNotification, Row},
     store::{
         Error, Mutation,
-        plan::{self, Before, Fingerprint, Plan},
-        rows::{self, Columns, columns, integer},
+        plan::{self, Before, Changed, Fingerprint, Made, Plan},
+        rows::{self, Columns, columns, head_columns, integer, row_columns},
     },
 };
 
@@ -54,13 +54,13 @@ macro_rules! new_arrays {
 }
 
 /// Counts the heads on in the order of their keys, makes those that are missing, and
-/// writes the rows and the id of the batch; or writes nothing, where a key was used. A row names its head by
-/// the place in that order, from 1, and tells how many rows of its inbox come after
-/// it.
+/// writes the rows and the id of the batch; or writes nothing, where a key was used. A
+/// row names its head by the place in that order, from 1, and tells how many rows of its
+/// inbox come after it.
 const SEND: &str = concat!(
     "WITH heads AS (INSERT INTO inboxes AS i (organization_id, user_id, revision, unread_count, \
-     last_created_at) SELECT w.organization_id, w.user_id, w.sends, w.sends, $19 + w.sends - 1 \
-     FROM unnest($16::text[], $17::text[], $18::bigint[]) AS w (organization_id, user_id, sends) \
+     unseen_count, last_created_at) SELECT w.organization_id, w.user_id, w.sends, w.sends, \
+     w.sends, $19 + w.sends - 1 FROM unnest($16::text[], $17::text[], $18::bigint[]) AS w (organization_id, user_id, sends) \
      WHERE NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[], $12::text[]) \
      AS w (organization_id, user_id, idempotency_key) JOIN notifications AS n \
      ON n.organization_id = w.organization_id AND n.user_id = w.user_id \
@@ -69,17 +69,17 @@ const SEND: &str = concat!(
      ON CONFLICT (organization_id, user_id) DO UPDATE SET \
      revision = i.revision + excluded.revision, \
      unread_count = i.unread_count + excluded.revision, \
+     unseen_count = i.unseen_count + excluded.revision, \
      last_created_at = greatest($19, i.last_created_at + 1) + excluded.revision - 1 \
-     RETURNING i.organization_id, i.user_id, i.revision, i.unread_count, i.floor, \
-     i.last_created_at), \
+     RETURNING i.*), \
      last AS MATERIALIZED (SELECT array_agg(revision ORDER BY organization_id, user_id) \
      AS revision, array_agg(last_created_at ORDER BY organization_id, user_id) AS created_at \
      FROM heads HAVING count(*) > 0), \
      made AS (INSERT INTO notifications (organization_id, user_id, sequence, revision, \
-     created_at, ",
+     ring_revision, created_at, ",
     new_columns!(),
     ") SELECT w.organization_id, w.user_id, last.revision[w.head] - w.more, \
-     last.revision[w.head] - w.more, last.created_at[w.head] - w.more, ",
+     last.revision[w.head] - w.more, last.revision[w.head] - w.more, last.created_at[w.head] - w.more, ",
     new_columns!(),
     " FROM last, unnest(",
     new_arrays!(),
@@ -87,20 +87,24 @@ const SEND: &str = concat!(
     new_columns!(),
     ", head, more)), \
      proof AS (INSERT INTO commits (organization_id, id) SELECT $20, $21 FROM last) \
-     SELECT organization_id, user_id, revision, unread_count, floor, last_created_at FROM heads"
+     SELECT i.organization_id, i.user_id, ",
+    head_columns!(),
+    " FROM heads AS i"
 );
 
 /// Locks the heads in the order of their keys, and makes those that are missing and
 /// sent to: an inbox without a head has nothing to mark.
-const LOCK_HEADS: &str = "INSERT INTO inboxes AS i (organization_id, user_id) \
+const LOCK_HEADS: &str = concat!(
+    "INSERT INTO inboxes AS i (organization_id, user_id) \
      SELECT w.organization_id, w.user_id FROM unnest($1::text[], $2::text[], $3::boolean[]) \
      AS w (organization_id, user_id, is_sent_to) WHERE w.is_sent_to OR EXISTS \
      (SELECT FROM inboxes AS h WHERE h.organization_id = w.organization_id \
      AND h.user_id = w.user_id) \
      ORDER BY w.organization_id COLLATE \"C\", w.user_id COLLATE \"C\" \
      ON CONFLICT (organization_id, user_id) DO UPDATE SET revision = i.revision \
-     RETURNING i.organization_id, i.user_id, i.revision, i.unread_count, i.floor, \
-     i.last_created_at";
+     RETURNING i.organization_id, i.user_id, ",
+    head_columns!()
+);
 
 /// Waits for who inserts the same, and inserts nothing where that one committed.
 const CLAIM: &str = "INSERT INTO commits (organization_id, id) VALUES ($1, $2) \
@@ -108,7 +112,9 @@ const CLAIM: &str = "INSERT INTO commits (organization_id, id) VALUES ($1, $2) \
 
 /// The rows that a batch sent, each with its present head.
 const FIND: &str = concat!(
-    "SELECT i.revision AS head_revision, i.unread_count, i.floor, i.last_created_at, ",
+    "SELECT ",
+    head_columns!(),
+    ", ",
     columns!(),
     " FROM unnest($1::text[], $2::text[], $3::uuid[]) AS w (organization_id, user_id, id) \
      JOIN notifications AS n ON n.organization_id = w.organization_id \
@@ -130,32 +136,48 @@ const KEYED: &str = concat!(
      AND n.idempotency_key = w.idempotency_key"
 );
 
-const UNREAD: &str = "SELECT n.organization_id, n.user_id, n.id \
-     FROM unnest($1::text[], $2::text[], $3::uuid[]) AS w (organization_id, user_id, id) \
+/// Rows by their ids, without their contents.
+const ROWS: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    " FROM unnest($1::text[], $2::text[], $3::uuid[]) AS w (organization_id, user_id, id) \
      JOIN notifications AS n ON n.organization_id = w.organization_id \
-     AND n.user_id = w.user_id AND n.id = w.id \
-     WHERE n.read_at IS NULL AND n.archived_at IS NULL";
+     AND n.user_id = w.user_id AND n.id = w.id"
+);
 
-const MARK: &str = "UPDATE notifications AS n SET revision = m.revision, read_at = m.read_at \
-     FROM unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[], $5::bigint[]) \
-     AS m (organization_id, user_id, id, revision, read_at) \
-     WHERE n.organization_id = m.organization_id AND n.user_id = m.user_id AND n.id = m.id";
+/// How many rows of each inbox are unread above a sequence.
+const UNREAD_ABOVE: &str = "SELECT w.organization_id, w.user_id, w.sequence, \
+     (SELECT count(*) FROM notifications AS n WHERE n.organization_id = w.organization_id \
+     AND n.user_id = w.user_id AND n.sequence > w.sequence AND n.read_at IS NULL \
+     AND n.archived_at IS NULL AND n.removed_at IS NULL) AS count \
+     FROM unnest($1::text[], $2::text[], $3::bigint[]) AS w (organization_id, user_id, sequence)";
+
+/// Writes the states of rows that are there.
+const UPDATE: &str = "UPDATE notifications AS n SET revision = m.revision, \
+     ring_revision = m.ring_revision, read_at = m.read_at, archived_at = m.archived_at, \
+     removed_at = m.removed_at, removal_cause = m.removal_cause \
+     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], \
+     $7::bigint[], $8::bigint[], $9::bigint[]) AS m (organization_id, user_id, sequence, \
+     revision, ring_revision, read_at, archived_at, removed_at, removal_cause) \
+     WHERE n.organization_id = m.organization_id AND n.user_id = m.user_id \
+     AND n.sequence = m.sequence";
 
 /// The new rows, the new heads and the id of the batch, in one round trip. Who was in
 /// doubt has inserted the id before.
 const WRITE: &str = concat!(
     "WITH made AS (INSERT INTO notifications (organization_id, user_id, ",
     new_columns!(),
-    ", sequence, revision, created_at) SELECT * FROM unnest(",
+    ", sequence, revision, ring_revision, created_at) SELECT * FROM unnest(",
     new_arrays!(),
-    ", $14::bigint[], $15::bigint[], $16::bigint[])), \
-     proof AS (INSERT INTO commits (organization_id, id) VALUES ($22, $23) \
+    ", $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[])), \
+     proof AS (INSERT INTO commits (organization_id, id) VALUES ($25, $26) \
      ON CONFLICT DO NOTHING) \
      UPDATE inboxes AS i SET revision = h.revision, unread_count = h.unread_count, \
+     unseen_count = h.unseen_count, seen_through = h.seen_through, \
      last_created_at = h.last_created_at \
-     FROM unnest($17::text[], $18::text[], $19::bigint[], $20::bigint[], $21::bigint[]) \
-     AS h (organization_id, user_id, revision, unread_count, last_created_at) \
-     WHERE i.organization_id = h.organization_id AND i.user_id = h.user_id"
+     FROM unnest($18::text[], $19::text[], $20::bigint[], $21::bigint[], $22::bigint[], \
+     $23::bigint[], $24::bigint[]) AS h (organization_id, user_id, revision, unread_count, \
+     unseen_count, seen_through, last_created_at) WHERE i.organization_id = h.organization_id AND i.user_id = h.user_id"
 );
 
 /// The columns of a new row that are known before its head is locked.
@@ -179,13 +201,13 @@ impl<'r> NewRow<'r> {
         }
     }
 
-    fn of_insert(insert: &'r plan::Insert) -> Self {
-        let keyed = insert.keyed.as_ref();
+    fn of_made((inbox, notification, keyed): &Made<'r>) -> Self {
+        let keyed = keyed.as_ref();
         Self {
-            inbox: &insert.inbox,
-            id: insert.notification.id,
-            content: &insert.notification.content,
-            sender: &insert.notification.sender,
+            inbox,
+            id: notification.row.id,
+            content: &notification.content,
+            sender: &notification.sender,
             keyed: keyed.map(|(key, fingerprint)| (key.as_str(), *fingerprint)),
         }
     }
@@ -223,7 +245,7 @@ fn read_heads(rows: &[sqlx::postgres::PgRow]) -> Result<Before, Error> {
     let mut before = Before::default();
     for row in rows {
         let inbox = Columns::of(row, "inboxes").inbox()?;
-        before.heads.insert(inbox, rows::head(row, "revision")?);
+        before.heads.insert(inbox, rows::head(row)?);
     }
     Ok(before)
 }
@@ -378,32 +400,40 @@ impl Link for Writing<'_> {
         if !ids.is_empty() {
             let (organizations, users) = halves(ids.iter().map(|(inbox, _)| *inbox));
             let ids: Vec<Uuid> = ids.iter().map(|(_, id)| *id).collect();
-            let query = self.store.query(UNREAD);
+            let query = self.store.query(ROWS);
             let query = query.bind(organizations).bind(users).bind(ids);
             for row in self.fetch(query).await? {
+                let inbox = Columns::of(&row, "notifications").inbox()?;
+                let row = rows::row(&row)?;
+                before.rows.entry(inbox).or_default().insert(row.id, row);
+            }
+        }
+
+        let seen = plan::seen(batch);
+        if !seen.is_empty() {
+            let (organizations, users) = halves(seen.iter().map(|(inbox, _)| *inbox));
+            let through: Vec<i64> = seen.iter().map(|(_, through)| integer(*through)).collect();
+            let query = self.store.query(UNREAD_ABOVE);
+            let query = query.bind(organizations).bind(users).bind(through);
+            for row in self.fetch(query).await? {
                 let columns = Columns::of(&row, "notifications");
-                let unread = before.unread.entry(columns.inbox()?).or_default();
-                unread.insert(columns.id()?);
+                let place = (columns.inbox()?, columns.revision("sequence")?);
+                before.unread_above.insert(place, columns.count("count")?);
             }
         }
         Ok(before)
     }
 
     async fn write(&mut self, plan: &Plan, proof: Proof<'_>) -> Result<(), Error> {
-        if !plan.marks.is_empty() {
-            let marks = &plan.marks;
-            let (organizations, users) = halves(marks.iter().map(|mark| &mark.inbox));
-            let query = self.store.query(MARK);
-            let query = query
-                .bind(organizations)
-                .bind(users)
-                .bind(column(marks, |mark| mark.id))
-                .bind(column(marks, |mark| integer(mark.revision)))
-                .bind(column(marks, |mark| mark.read_at.as_micros()));
+        let (made, changed) = plan.split();
+        let query = self.store.bind_write(plan, &made, proof);
+        self.fetch(query).await?;
+        // What is changed may be made by this batch: then it is made by now.
+        if !changed.is_empty() {
+            let query = self.store.bind_update(&changed);
             self.fetch(query).await?;
         }
-        let query = self.store.bind_write(plan, proof);
-        self.fetch(query).await.map(drop)
+        Ok(())
     }
 
     async fn commit(&mut self) -> Told<()> {
@@ -430,30 +460,50 @@ impl Link for Writing<'_> {
         for row in self.fetch(query).await? {
             let inbox = Columns::of(&row, "notifications").inbox()?;
             let notification = rows::notification(&row)?;
-            let head = rows::head(&row, "head_revision")?;
-            found.insert((inbox, notification.id), (notification, head));
+            let head = rows::head(&row)?.head;
+            found.insert((inbox, notification.row.id), (notification, head));
         }
         Ok(found)
     }
 }
 
 impl Postgres {
-    fn bind_write(&self, plan: &Plan, proof: Proof<'_>) -> PgQuery {
-        let inserts = &plan.inserts;
+    fn bind_write(&self, plan: &Plan, made: &[Made<'_>], proof: Proof<'_>) -> PgQuery {
         let (organizations, users) = halves(plan.heads.keys());
         let heads: Vec<_> = plan.heads.values().collect();
-        NewRow::bind(self.query(WRITE), &column(inserts, NewRow::of_insert))
-            .bind(column(inserts, |row| integer(row.notification.sequence)))
-            .bind(column(inserts, |row| integer(row.notification.revision)))
-            .bind(column(inserts, |row| {
-                row.notification.created_at.as_micros()
-            }))
+        NewRow::bind(self.query(WRITE), &column(made, NewRow::of_made))
+            .bind(column(made, |(_, new, _)| integer(new.row.sequence)))
+            .bind(column(made, |(_, new, _)| integer(new.row.revision)))
+            .bind(column(made, |(_, new, _)| integer(new.row.ring_revision)))
+            .bind(column(made, |(_, new, _)| new.created_at.as_micros()))
             .bind(organizations)
             .bind(users)
-            .bind(column(&heads, |head| integer(head.revision)))
-            .bind(column(&heads, |head| i64::from(head.unread_count)))
-            .bind(column(&heads, |head| head.last_created_at.as_micros()))
+            .bind(column(&heads, |of| integer(of.head.revision)))
+            .bind(column(&heads, |of| i64::from(of.head.unread_count)))
+            .bind(column(&heads, |of| i64::from(of.head.unseen_count)))
+            .bind(column(&heads, |of| integer(of.head.seen_through)))
+            .bind(column(&heads, |of| of.last_created_at.as_micros()))
             .bind(proof.organization_id)
             .bind(proof.id)
+    }
+
+    fn bind_update(&self, changed: &[Changed<'_>]) -> PgQuery {
+        let (organizations, users) = halves(changed.iter().map(|(inbox, _)| *inbox));
+        let micros = |time: Option<Timestamp>| time.map(Timestamp::as_micros);
+        let removed = |row: &Row| row.state.removed;
+        self.query(UPDATE)
+            .bind(organizations)
+            .bind(users)
+            .bind(column(changed, |(_, row)| integer(row.sequence)))
+            .bind(column(changed, |(_, row)| integer(row.revision)))
+            .bind(column(changed, |(_, row)| integer(row.ring_revision)))
+            .bind(column(changed, |(_, row)| micros(row.state.read_at)))
+            .bind(column(changed, |(_, row)| micros(row.state.archived_at)))
+            .bind(column(changed, |(_, row)| {
+                micros(removed(row).map(|(at, _)| at))
+            }))
+            .bind(column(changed, |(_, row)| {
+                removed(row).map(|(_, cause)| rows::cause_number(cause))
+            }))
     }
 }

@@ -77,13 +77,13 @@ const hello = {
 
 const empty = await alice.getRecent({});
 assert.deepEqual(empty.notifications, []);
-assert.equal(empty.revision, 0n);
+assert.equal(empty.head.revision, 0n);
 
 // A live event arrives while the stream is open.
 const abort = new AbortController();
 const live = stream(
   alice.subscribe(
-    { afterRevision: empty.revision, epoch: empty.epoch },
+    { afterRevision: empty.head.revision, epoch: empty.epoch },
     { signal: abort.signal },
   ),
 );
@@ -102,18 +102,21 @@ assert.equal(rung.event.value.id, id);
 assert.equal(rung.event.value.title, hello.title);
 assert.deepEqual(rung.event.value.data, hello.data);
 assert.deepEqual(
-  [rung.position, rung.revision, rung.unreadCount, rung.replayed],
-  [1n, 1n, 1, false],
+  [rung.position, rung.head.revision, rung.head.unreadCount, rung.head.unseenCount, rung.ring],
+  [1n, 1n, 1, 1, true],
 );
 
 const count = await alice.getUnreadCount({});
-assert.deepEqual([count.revision, count.unreadCount], [1n, 1]);
+assert.deepEqual([count.head.revision, count.head.unreadCount], [1n, 1]);
 
 const marked = await alice.markRead({ notificationIds: [id] });
-assert.deepEqual([marked.markedCount, marked.unreadCount], [1, 0]);
-const read = await nextButHeartbeats(live, "markedRead");
-assert.deepEqual(read.event.value.notificationIds, [id]);
-assert.deepEqual([read.position, read.unreadCount], [2n, 0]);
+assert.deepEqual([marked.changedCount, marked.head.unreadCount], [1, 0]);
+const read = await nextButHeartbeats(live, "changed");
+assert.deepEqual(
+  read.event.value.notifications.map((row) => [row.id, row.sequence, row.revision]),
+  [[id, 1n, 2n]],
+);
+assert.deepEqual([read.position, read.head.unreadCount, read.ring], [2n, 0, false]);
 
 // Silence is not silent.
 const heartbeat = await live.next("heartbeat");
@@ -133,7 +136,7 @@ assert.equal((await resumed.next("connected")).position, 1n);
 const row = await resumed.next("notification");
 assert.equal(row.event.value.id, id);
 assert.ok(row.event.value.readAt);
-assert.deepEqual([row.position, row.replayed], [2n, true]);
+assert.deepEqual([row.position, row.ring], [2n, false]);
 assert.equal((await resumed.next("caughtUp")).position, 2n);
 abortResumed.abort();
 

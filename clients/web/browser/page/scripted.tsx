@@ -24,7 +24,8 @@ class Scripted implements InboxClient {
   /** Notifications with these titles, newest first. */
   list(...titles: string[]): void {
     const notifications = titles.map((title, at) => made(String(titles.length - at), title));
-    this.set({ notifications, unreadCount: titles.length, isLoaded: true, status: "live" });
+    const counts = { unreadCount: titles.length, unseenCount: titles.length };
+    this.set({ notifications, ...counts, isLoaded: true, status: "live" });
   }
 
   /** Changes each of the list. */
@@ -66,6 +67,14 @@ class Scripted implements InboxClient {
     );
     this.set({ notifications });
   };
+
+  markAllRead = async () => {
+    this.#note("markAllRead");
+    this.edit({ readAt: new Date().toISOString() });
+    this.set({ unreadCount: 0 });
+  };
+
+  markSeen = async () => this.#note("markSeen");
 
   loadMore = async () => {
     this.#note("loadMore");

@@ -62,16 +62,16 @@ export function Inbox({ inbox, user, className, theme, ...props }: InboxProps) {
         ref={bell}
         type="button"
         className="doorbell-bell"
-        aria-label={labels.bell(snapshot.unreadCount)}
+        aria-label={labels.bell(snapshot.unseenCount)}
         aria-haspopup="dialog"
         aria-expanded={isOpen}
         aria-controls={isOpen ? panel : undefined}
         onClick={() => setOpen(!isOpen)}
       >
         <BellIcon />
-        {snapshot.unreadCount > 0 && (
+        {snapshot.unseenCount > 0 && (
           <span className="doorbell-badge" aria-hidden="true">
-            {labels.badge(snapshot.unreadCount)}
+            {labels.badge(snapshot.unseenCount)}
           </span>
         )}
       </button>

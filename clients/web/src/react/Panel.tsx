@@ -1,6 +1,6 @@
 // The list behind the bell.
 
-import { useId, useLayoutEffect, useRef, type KeyboardEvent, type RefObject } from "react";
+import { useEffect, useId, useLayoutEffect, useRef, type KeyboardEvent, type RefObject } from "react";
 import type { InboxClient } from "../client.js";
 import type { Snapshot } from "../snapshot.js";
 import { Fleeting } from "./Fleeting.js";
@@ -22,13 +22,21 @@ export function Panel({ id, bell, inbox, snapshot, labels, ...choices }: PanelPr
   const panel = useRef<HTMLDivElement>(null);
   const heading = useId();
   const now = useNow();
-  const { notifications, isLoaded, hasMore, isLoadingMore, status } = snapshot;
+  const { notifications, isLoaded, hasMore, isLoadingMore, status, unreadCount, unseenCount } = snapshot;
   useLayoutEffect(() => {
     if (!panel.current || !bell.current) return;
     const letGo = keepPlaced(panel.current, bell.current);
     panel.current.focus({ preventScroll: true });
     return letGo;
   }, [bell]);
+  // What is in the list of a page that is shown is seen, also what comes while it is open.
+  useEffect(() => {
+    const isLookedAt = document.visibilityState !== "hidden" && unseenCount > 0;
+    if (isLookedAt) void inbox.markSeen().catch(() => undefined);
+  }, [inbox, notifications, unseenCount, status]);
+
+  // What is refused is shown as unread again: that says enough.
+  const markAllRead = () => inbox.markAllRead().catch(() => undefined);
 
   return (
     <div
@@ -41,9 +49,19 @@ export function Panel({ id, bell, inbox, snapshot, labels, ...choices }: PanelPr
       tabIndex={-1}
       onKeyDown={move}
     >
-      <h2 id={heading} className="doorbell-title">
-        {labels.title}
-      </h2>
+      <div className="doorbell-head">
+        <h2 id={heading} className="doorbell-title">
+          {labels.title}
+        </h2>
+        {unreadCount > 0 && (
+          <>
+            <span className="doorbell-count">{labels.unreadCount(unreadCount)}</span>
+            <Fleeting className="doorbell-link" onClick={() => void markAllRead()}>
+              {labels.markAllRead}
+            </Fleeting>
+          </>
+        )}
+      </div>
       <Standing inbox={inbox} snapshot={snapshot} labels={labels} />
       {!isLoaded && status !== "failed" && (
         <p className="doorbell-empty" aria-busy="true">

@@ -7,13 +7,16 @@ import type { Problem } from "../snapshot.js";
 export interface Labels {
   readonly title: string;
   /** What the bell is called, for who does not see the badge. */
-  readonly bell: (unread: number) => string;
+  readonly bell: (unseen: number) => string;
   /** What the badge shows. */
-  readonly badge: (unread: number) => string;
+  readonly badge: (unseen: number) => string;
+  /** Beside the title, where any is. */
+  readonly unreadCount: (unread: number) => string;
   readonly empty: string;
   readonly loading: string;
   readonly loadMore: string;
   readonly markRead: string;
+  readonly markAllRead: string;
   readonly unread: string;
   readonly offline: string;
   readonly reconnecting: string;
@@ -32,12 +35,14 @@ export interface Labels {
 /** The texts in English. */
 export const ENGLISH: Labels = {
   title: "Notifications",
-  bell: (unread) => (unread === 0 ? "Notifications" : `Notifications, ${unread} unread`),
-  badge: (unread) => (unread > 99 ? "99+" : String(unread)),
+  bell: (unseen) => (unseen === 0 ? "Notifications" : `Notifications, ${unseen} new`),
+  badge: (unseen) => (unseen > 99 ? "99+" : String(unseen)),
+  unreadCount: (unread) => `${unread} unread`,
   empty: "Nothing here yet.",
   loading: "Loading…",
   loadMore: "Show older ones",
   markRead: "Mark as read",
+  markAllRead: "Mark all as read",
   unread: "Unread",
   offline: "You are offline.",
   reconnecting: "Reconnecting…",

@@ -6,7 +6,13 @@ use futures_util::FutureExt as _;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 use super::*;
-use crate::{model::Content, store::plan::Keyed};
+use crate::{
+    model::Content,
+    store::{
+        Edit,
+        plan::{Keyed, RowWrite},
+    },
+};
 
 const NOW: Timestamp = Timestamp::from_micros(1_000_000);
 
@@ -33,9 +39,18 @@ fn send(user: &str, id: u128, key: Option<&str>) -> Mutation {
 }
 
 fn mark(user: &str, id: u128) -> Mutation {
-    Mutation::MarkRead {
+    Mutation::Edit {
         inbox: inbox(user),
-        notification_ids: vec![Uuid::from_u128(id)],
+        ids: vec![Uuid::from_u128(id)],
+        edit: Edit::Read,
+        through: None,
+    }
+}
+
+fn see(user: &str, through: u64) -> Mutation {
+    Mutation::Seen {
+        inbox: inbox(user),
+        through: Revision::new(through),
     }
 }
 
@@ -65,47 +80,60 @@ struct Server {
     rows: HashMap<(InboxKey, Uuid), Notification>,
     commits: HashSet<Uuid>,
     late: Vec<Late>,
-    /// The unread count at each revision.
-    history: HashMap<(InboxKey, u64), u32>,
+    /// The head of each revision.
+    history: HashMap<(InboxKey, Revision), Head>,
     /// The inboxes that each batch changed, by its id.
     applied: Vec<(Uuid, HashSet<InboxKey>)>,
 }
 
 impl Server {
     fn plan(&self, batch: &[Mutation]) -> Plan {
-        let mut before = Before::default();
-        before.heads.clone_from(&self.before.heads);
-        before.keyed.clone_from(&self.before.keyed);
-        for ((inbox, id), row) in &self.rows {
-            if row.read_at.is_none() {
-                before.unread.entry(inbox.clone()).or_default().insert(*id);
-            }
+        plan::plan(batch, self.load(batch), NOW)
+    }
+
+    fn load(&self, batch: &[Mutation]) -> Before {
+        let mut before = self.before.clone();
+        for ((inbox, id), found) in &self.rows {
+            let rows = before.rows.entry(inbox.clone()).or_default();
+            rows.insert(*id, found.row);
         }
-        plan::plan(batch, before, NOW)
+        for (inbox, through) in plan::seen(batch) {
+            let rows = self.rows.iter().filter(|((of, _), _)| of == inbox);
+            let unseen = rows.filter(|(_, found)| found.row.is_unseen(through));
+            let unseen = u32::try_from(unseen.count()).unwrap();
+            before.unread_above.insert((inbox.clone(), through), unseen);
+        }
+        before
     }
 
     fn apply(&mut self, plan: &Plan, id: Uuid) {
         assert!(self.commits.insert(id), "an id was committed twice");
-        for insert in &plan.inserts {
-            let (key, row) = (insert.inbox.clone(), insert.notification.clone());
-            if let Some((used, fingerprint)) = &insert.keyed {
-                let keyed = Keyed {
-                    notification: row.clone(),
-                    fingerprint: *fingerprint,
-                };
-                let keys = self.before.keyed.entry(key.clone()).or_default();
-                assert!(keys.insert(used.clone(), keyed).is_none());
+        for ((inbox, _), write) in &plan.rows {
+            match write {
+                RowWrite::Insert {
+                    notification,
+                    keyed,
+                } => {
+                    if let Some((used, fingerprint)) = keyed {
+                        let keyed = Keyed {
+                            notification: notification.clone(),
+                            fingerprint: *fingerprint,
+                        };
+                        let keys = self.before.keyed.entry(inbox.clone()).or_default();
+                        assert!(keys.insert(used.clone(), keyed).is_none());
+                    }
+                    let place = (inbox.clone(), notification.row.id);
+                    assert!(self.rows.insert(place, notification.clone()).is_none());
+                }
+                RowWrite::Update { row, .. } => {
+                    self.rows.get_mut(&(inbox.clone(), row.id)).unwrap().row = *row;
+                }
             }
-            assert!(self.rows.insert((key, row.id), row).is_none());
-        }
-        for mark in &plan.marks {
-            let row = self.rows.get_mut(&(mark.inbox.clone(), mark.id)).unwrap();
-            (row.read_at, row.revision) = (Some(mark.read_at), mark.revision);
         }
         for (inbox, run) in &plan.committed.runs {
             for event in run.iter() {
-                let at = (inbox.clone(), event.revision.get());
-                let former = self.history.insert(at, event.unread_count);
+                let at = (inbox.clone(), event.head.revision);
+                let former = self.history.insert(at, event.head);
                 assert!(former.is_none(), "a revision was given twice");
             }
         }
@@ -121,7 +149,7 @@ impl Server {
     /// The one statement: what it did.
     fn send(&mut self, batch: &[Mutation], id: Uuid) -> Option<Before> {
         let plan = self.plan(batch);
-        if self.commits.contains(&id) || plan.inserts.len() < batch.len() {
+        if self.commits.contains(&id) || plan.rows.len() < batch.len() {
             return None;
         }
         self.apply(&plan, id);
@@ -225,20 +253,7 @@ impl Link for Fake<'_> {
 
     async fn load(&mut self, batch: &[Mutation]) -> Result<Before, Error> {
         self.step()?;
-        let mut before = Before::default();
-        for mutation in batch {
-            let inbox = mutation.inbox();
-            if let Some(head) = self.server.before.heads.get(inbox) {
-                before.heads.insert(inbox.clone(), *head);
-            }
-        }
-        before.keyed.clone_from(&self.server.before.keyed);
-        for ((inbox, id), row) in &self.server.rows {
-            if row.read_at.is_none() {
-                before.unread.entry(inbox.clone()).or_default().insert(*id);
-            }
-        }
-        Ok(before)
+        Ok(self.server.load(batch))
     }
 
     async fn write(&mut self, plan: &Plan, proof: Proof<'_>) -> Result<(), Error> {
@@ -273,7 +288,7 @@ impl Link for Fake<'_> {
         let found = sends(batch).filter_map(|new| {
             let key = (new.inbox.clone(), new.id);
             let row = self.server.rows.get(&key)?.clone();
-            Some((key, (row, self.server.before.heads[&new.inbox])))
+            Some((key, (row, self.server.before.heads[&new.inbox].head)))
         });
         Ok(found.collect())
     }
@@ -288,7 +303,11 @@ fn batch(random: &mut StdRng, server: &Server, next_id: &mut u128) -> Vec<Mutati
             let rows: Vec<_> = server.rows.keys().collect();
             match rows.choose(random) {
                 Some((inbox, id)) if !only_sends && random.random_bool(0.6) => {
-                    mark(inbox.user_id.as_str(), id.as_u128())
+                    if random.random_bool(0.7) {
+                        mark(inbox.user_id.as_str(), id.as_u128())
+                    } else {
+                        see(inbox.user_id.as_str(), random.random_range(0..8))
+                    }
                 }
                 _ => {
                     *next_id += 1;
@@ -364,21 +383,21 @@ fn told_truly(
     for (inbox, run) in &committed.runs {
         assert!(told.insert(inbox.clone()), "seed {seed}");
         for event in run.iter() {
-            let at = (inbox.clone(), event.revision.get());
-            assert_eq!(server.history[&at], event.unread_count, "seed {seed}");
+            let at = (inbox.clone(), event.head.revision);
+            assert_eq!(server.history[&at], event.head, "seed {seed}");
         }
     }
     told.extend(committed.unknown_counts.iter().cloned());
     let changed = applied.first().map(|(_, changed)| changed.clone());
     assert_eq!(told, changed.unwrap_or_default(), "seed {seed}");
     for outcome in &committed.outcomes {
-        if let Outcome::Sent { notification, .. } = outcome {
+        if let Outcome::Sent(Ok(Sent { notification, .. })) = outcome {
             let mut rows = server.rows.iter();
-            let row = rows.find(|((_, id), _)| *id == notification.id);
+            let row = rows.find(|((_, id), _)| *id == notification.row.id);
             let row = row
                 .unwrap_or_else(|| panic!("seed {seed}: it is not there"))
                 .1;
-            assert_eq!(row.sequence, notification.sequence, "seed {seed}");
+            assert_eq!(row.row.sequence, notification.row.sequence, "seed {seed}");
         }
     }
 }
@@ -394,19 +413,19 @@ fn counts_that_are_gone_are_not_told() {
         .send(&[send("bob", 3, None)], Uuid::from_u128(2))
         .unwrap();
     let found = server.rows.iter().map(|(key, row)| {
-        let head = server.before.heads[&key.0];
+        let head = server.before.heads[&key.0].head;
         (key.clone(), (row.clone(), head))
     });
     let committed = sent_by(&batch, &found.collect()).unwrap();
     let [(ann, run)] = &committed.runs[..] else {
         panic!("{:?}", committed.runs);
     };
-    let told: Vec<_> = run.iter().map(|event| event.revision.get()).collect();
+    let told: Vec<_> = run.iter().map(|event| event.head.revision.get()).collect();
     assert_eq!((ann, told), (&inbox("ann"), vec![1]));
     assert_eq!(committed.unknown_counts, [inbox("bob")]);
     assert!(matches!(
         committed.outcomes[1],
-        Outcome::Sent { head, .. } if (head.revision.get(), head.unread_count) == (2, 2)
+        Outcome::Sent(Ok(Sent { head, .. })) if (head.revision.get(), head.unread_count) == (2, 2)
     ));
     assert!(sent_by(&batch, &Found::new()).is_none());
 }
