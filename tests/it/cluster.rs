@@ -134,12 +134,21 @@ impl Cluster {
                  (i.organization_id, i.user_id) AND read_at IS NULL AND archived_at IS NULL)",
             ),
             (
-                "each revision from 1 to the head is the making or the reading of a row",
+                "each unseen count is a count of the rows",
+                "SELECT count(*) FROM inboxes AS i WHERE unseen_count <> (SELECT count(*) \
+                 FROM notifications AS n WHERE (n.organization_id, n.user_id) = \
+                 (i.organization_id, i.user_id) AND read_at IS NULL AND archived_at IS NULL \
+                 AND n.sequence > i.seen_through)",
+            ),
+            // A look has no row, and raises `seen_through` by one at least.
+            (
+                "each revision from 1 to the head is the making or the reading of a row, or a look",
                 "SELECT count(*) FROM (SELECT 1 FROM inboxes AS i JOIN (SELECT organization_id, \
                  user_id, revision AS at FROM notifications UNION SELECT organization_id, user_id, \
                  sequence FROM notifications) AS c USING (organization_id, user_id) \
-                 GROUP BY organization_id, user_id, i.revision \
-                 HAVING count(*) <> i.revision OR min(at) <> 1 OR max(at) <> i.revision) AS wrong",
+                 GROUP BY organization_id, user_id, i.revision, i.seen_through \
+                 HAVING i.revision - count(*) NOT BETWEEN 0 AND i.seen_through OR min(at) <> 1 \
+                 OR max(at) > i.revision OR i.seen_through >= i.revision) AS wrong",
             ),
             (
                 "created_at strictly increases",

@@ -678,7 +678,7 @@ async fn a_way_that_swallows_holds_nothing_up_for_ever() {
     let far = engines::url(proxy.address, engines::database_of(&url));
     let settings = StoreSettings {
         database_url: Some(far.into()),
-        database_connect_timeout: Duration::from_millis(300).into(),
+        database_connect_timeout: Duration::from_secs(1).into(),
         database_statement_timeout: Duration::from_millis(300).into(),
         ..StoreSettings::default()
     };
