@@ -6,7 +6,8 @@
 //! from other readers; its streams have places of their own until they stand, and then
 //! the hub's.
 //! Calls without a token have a few places on each connection and some in all; where
-//! they are to be answered at once and the answer is not taken, the connection goes.
+//! they are to be answered at once and the answer is not taken, or where it goes on
+//! asking while all its places are taken, the connection goes.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -39,6 +40,8 @@ const OPEN_ON_A_CONNECTION: usize = 16;
 const ENDLESS: usize = 1000;
 /// All others without a token.
 const OPEN: usize = 10_000;
+/// A connection whose places are all taken, and which goes on asking so often, is closed.
+const REFUSED: usize = 100;
 /// So long an answer without a token may wait to be taken.
 const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 /// The most bytes of what asks for a stream, with the prefix of its message.
@@ -195,7 +198,7 @@ impl Held {
         inbox: InboxKey,
         reason: ErrorReason,
     ) -> Result<Self, Status> {
-        places.take(inbox).map(Self::Reader).ok_or_else(|| {
+        places.take(inbox).map(Self::Reader).map_err(|_| {
             let most = places.most;
             status::passing(
                 Code::ResourceExhausted,
@@ -215,12 +218,16 @@ impl Open {
             (ErrorReason::TooManyCalls, &self.others)
         };
         let (peer, close) = (self.connection)(extensions).ok_or_else(status::internal)?;
-        let place = self.places.take((peer, endless)).ok_or_else(|| {
-            refuse(
-                reason,
-                "this connection may have no more such calls under way",
-            )
-        })?;
+        let place = match self.places.take((peer, endless)) {
+            Ok(place) => place,
+            Err(refused) => {
+                if refused >= REFUSED {
+                    close();
+                }
+                let text = "this connection may have no more such calls under way";
+                return Err(refuse(reason, text));
+            }
+        };
         let permit = all
             .clone()
             .try_acquire_owned()
@@ -239,7 +246,14 @@ impl Open {
 struct Places<K> {
     most: usize,
     /// A std mutex, held for a look-up.
-    under_way: Mutex<HashMap<K, usize>>,
+    under_way: Mutex<HashMap<K, Count>>,
+}
+
+#[derive(Default)]
+struct Count {
+    under_way: usize,
+    /// Since there was none under way.
+    refused: usize,
 }
 
 impl<K: Clone + Eq + Hash> Places<K> {
@@ -250,14 +264,16 @@ impl<K: Clone + Eq + Hash> Places<K> {
         })
     }
 
-    fn take(self: &Arc<Self>, key: K) -> Option<Place<K>> {
+    /// An error says how many were refused so far.
+    fn take(self: &Arc<Self>, key: K) -> Result<Place<K>, usize> {
         let mut under_way = lock(&self.under_way);
         let count = under_way.entry(key.clone()).or_default();
-        if *count >= self.most {
-            return None;
+        if count.under_way >= self.most {
+            count.refused += 1;
+            return Err(count.refused);
         }
-        *count += 1;
-        Some(Place {
+        count.under_way += 1;
+        Ok(Place {
             places: self.clone(),
             key,
         })
@@ -273,8 +289,8 @@ struct Place<K: Clone + Eq + Hash> {
 impl<K: Clone + Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         if let Entry::Occupied(mut count) = lock(&self.places.under_way).entry(self.key.clone()) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
+            count.get_mut().under_way -= 1;
+            if count.get().under_way == 0 {
                 count.remove();
             }
         }
@@ -420,6 +436,25 @@ mod tests {
             held.pop();
             assert_eq!(reason(&call(&layer, path, peer(1)).await), None);
         }
+    }
+
+    #[tokio::test]
+    async fn who_goes_on_asking_without_a_place_loses_its_connection() {
+        let layer = open();
+        let (greedy, modest) = (peer(1), peer(2));
+        let mut held = Vec::new();
+        for from in [&greedy, &modest] {
+            for _ in 0..OPEN_ON_A_CONNECTION {
+                held.push(call(&layer, CHECK, from.clone()).await);
+            }
+            for _ in 1..REFUSED {
+                call(&layer, CHECK, from.clone()).await;
+            }
+        }
+        assert!(!greedy.1.is_cancelled());
+        call(&layer, CHECK, greedy.clone()).await;
+        assert!(greedy.1.is_cancelled());
+        assert!(!modest.1.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]
