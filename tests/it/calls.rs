@@ -391,7 +391,7 @@ pub fn resident_kib(server: &Server) -> u64 {
 }
 
 /// Asks again and again until it is true.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let asking = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -742,10 +742,9 @@ async fn who_never_finishes_a_request_keeps_no_stream_from_opening() {
     for _ in 0..200 {
         unfinished.spawn(begin("Subscribe"));
     }
-    for _ in 0..3 {
-        unfinished.spawn(begin("GetRecent"));
-    }
     eventually("all have begun", async || {
+        // One more each time: who looks holds a place too, and may have taken it from one.
+        unfinished.spawn(begin("GetRecent"));
         let mut ann = server.user("acme", "ann").await;
         ann.get_unread_count(GetUnreadCountRequest {})
             .await
@@ -765,7 +764,6 @@ async fn who_never_finishes_a_request_keeps_no_stream_from_opening() {
     bob.get_unread_count(GetUnreadCountRequest {})
         .await
         .unwrap();
-    assert_eq!(unfinished.len(), 203);
     unfinished.shutdown().await;
     eventually("who gives up has its calls again", async || {
         let mut ann = server.user("acme", "ann").await;
