@@ -212,6 +212,19 @@ pub struct Content {
 }
 
 impl Content {
+    /// No more than a type and a title.
+    pub fn new(kind: impl Into<String>, title: impl Into<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            title: title.into(),
+            body: None,
+            entity_type: None,
+            entity_id: None,
+            action_url: None,
+            data: None,
+        }
+    }
+
     /// Identifies the content: SHA-256 over each present field as tag, length
     /// and bytes. Absent fields are skipped, so that a field which comes later
     /// keeps the fingerprints of what was sent before.
@@ -363,15 +376,7 @@ mod tests {
     use super::*;
 
     fn content() -> Content {
-        Content {
-            kind: "comment".into(),
-            title: "Ann wrote".into(),
-            body: None,
-            entity_type: None,
-            entity_id: None,
-            action_url: None,
-            data: None,
-        }
+        Content::new("comment", "Ann wrote")
     }
 
     #[test]

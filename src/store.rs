@@ -417,6 +417,11 @@ pub enum Sharing {
     Beside,
 }
 
+/// Gives a new database its epoch and its id, and an old one the id that it lacks.
+const NAMES: &str = "INSERT INTO doorbell (id, epoch, database_id) VALUES (1, $1, $2) \
+     ON CONFLICT (id) DO UPDATE SET database_id = excluded.database_id \
+     WHERE doorbell.database_id IS NULL";
+
 /// The migrations of an engine: names and texts, numbered from 1.
 fn migrator(migrations: &[(&'static str, &'static str)]) -> Migrator {
     let migration = |(version, (name, sql)): (i64, &(&'static str, &'static str))| {

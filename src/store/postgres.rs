@@ -480,16 +480,12 @@ async fn prepare(database: &mut PgConnection, random: &dyn Random) -> Result<(),
             }
             _ => error.to_string(),
         })?;
-    sqlx::query(
-        "INSERT INTO doorbell (id, epoch, database_id) VALUES (1, $1, $2) \
-         ON CONFLICT (id) DO UPDATE SET database_id = excluded.database_id \
-         WHERE doorbell.database_id IS NULL",
-    )
-    .bind(super::new_epoch(random).as_str())
-    .bind(random.uuid_v4())
-    .execute(&mut *database)
-    .await
-    .map_err(|error| error.to_string())?;
+    sqlx::query(super::NAMES)
+        .bind(super::new_epoch(random).as_str())
+        .bind(random.uuid_v4())
+        .execute(&mut *database)
+        .await
+        .map_err(|error| error.to_string())?;
     let oldest: i64 = sqlx::query_scalar("SELECT oldest_schema FROM doorbell WHERE id = 1")
         .fetch_one(database)
         .await

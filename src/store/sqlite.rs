@@ -185,16 +185,12 @@ async fn prepare(writer: &mut SqliteConnection, random: &dyn Random) -> Result<(
         ),
         error => error.to_string(),
     })?;
-    sqlx::query(
-        "INSERT INTO doorbell (id, epoch, database_id) VALUES (1, ?, ?) \
-         ON CONFLICT (id) DO UPDATE SET database_id = excluded.database_id \
-         WHERE doorbell.database_id IS NULL",
-    )
-    .bind(super::new_epoch(random).as_str())
-    .bind(random.uuid_v4())
-    .execute(&mut *writer)
-    .await
-    .map_err(|error| error.to_string())?;
+    sqlx::query(super::NAMES)
+        .bind(super::new_epoch(random).as_str())
+        .bind(random.uuid_v4())
+        .execute(&mut *writer)
+        .await
+        .map_err(|error| error.to_string())?;
     Ok(())
 }
 

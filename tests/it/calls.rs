@@ -7,8 +7,8 @@ use bytes::{BufMut as _, Bytes};
 use doorbell::{
     clock::{Clock as _, SystemClock, Timestamp},
     proto::{
-        self, MarkReadRequest, Notification, SendInAppRequest, SubscribeRequest, SubscribeResponse,
-        subscribe_response::Event,
+        self, GetRecentRequest, MarkReadRequest, Notification, SendInAppRequest, SubscribeRequest,
+        SubscribeResponse, subscribe_response::Event,
     },
 };
 use http::{HeaderMap, Request, StatusCode};
@@ -59,6 +59,12 @@ pub fn after(revision: u64) -> SubscribeRequest {
         after_revision: Some(revision),
         epoch: None,
     }
+}
+
+/// The epoch of the store, as a reader learns it.
+pub async fn epoch(reader: &mut Client) -> String {
+    let page = reader.get_recent(GetRecentRequest::default()).await;
+    page.unwrap().into_inner().epoch
 }
 
 /// A sender and a reader of one inbox, which note all that they change.

@@ -938,15 +938,7 @@ async fn two_nodes_with_clocks_an_hour_apart_keep_order_and_counts() {
     }
     for number in 0..40_usize {
         let node = &nodes[number % 3 % 2];
-        let content = Content {
-            kind: "test".into(),
-            title: format!("number {number}"),
-            body: None,
-            entity_type: None,
-            entity_id: None,
-            action_url: None,
-            data: None,
-        };
+        let content = Content::new("test", format!("number {number}"));
         let new = NewNotification {
             inbox: ann.clone(),
             id: node.new_id(),

@@ -27,6 +27,8 @@ use doorbell::{
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::support::{self, ann};
+
 /// A store that counts its reads, and answers pages when it is let.
 struct CountedStore {
     inner: Arc<dyn Store>,
@@ -123,7 +125,7 @@ impl Harness {
     async fn with(writer: &WriterSettings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(CountedStore {
-            inner: Arc::new(crate::support::sqlite(&directory).await),
+            inner: Arc::new(support::sqlite(&directory).await),
             heads: AtomicUsize::new(0),
             pages: AtomicUsize::new(0),
             batches: Mutex::default(),
@@ -151,15 +153,7 @@ impl Harness {
     }
 
     async fn send(&self) {
-        let content = Content {
-            kind: "test".into(),
-            title: "a title".into(),
-            body: None,
-            entity_type: None,
-            entity_id: None,
-            action_url: None,
-            data: None,
-        };
+        let content = Content::new("test", "a title");
         let new = NewNotification {
             inbox: ann(),
             id: self.inbox.new_id(),
@@ -178,10 +172,6 @@ impl Harness {
         let never = Timestamp::from_seconds(i64::MAX);
         self.inbox.subscribe(&ann(), resume, never).await.unwrap()
     }
-}
-
-fn ann() -> InboxKey {
-    InboxKey::parse("acme", "ann").unwrap()
 }
 
 async fn next(feed: &mut Feed) -> (u64, Event) {

@@ -236,16 +236,8 @@ impl Run {
     fn send(&mut self, at: usize, idempotency_key: Option<u8>) {
         let (inbox, answers) = (self.inbox.clone(), self.answers.clone());
         self.writes.spawn(async move {
-            let title = idempotency_key.map_or("a title".into(), |key| format!("of key {key}"));
-            let content = Content {
-                kind: "test".into(),
-                title,
-                body: None,
-                entity_type: None,
-                entity_id: None,
-                action_url: None,
-                data: None,
-            };
+            let title = idempotency_key.map_or("a title".to_owned(), |key| format!("of key {key}"));
+            let content = Content::new("test", title);
             let new = NewNotification {
                 inbox: key(at),
                 id: inbox.new_id(),
@@ -800,15 +792,7 @@ async fn a_feed_that_nobody_polls_keeps_no_reader_from_others() {
 
 async fn send(inbox: &Inboxes, title: &str) -> Uuid {
     let id = inbox.new_id();
-    let content = Content {
-        kind: "test".into(),
-        title: title.into(),
-        body: None,
-        entity_type: None,
-        entity_id: None,
-        action_url: None,
-        data: None,
-    };
+    let content = Content::new("test", title);
     let new = NewNotification {
         inbox: key(0),
         id,

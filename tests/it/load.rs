@@ -336,19 +336,8 @@ impl World {
                     notification_ids: ids.iter().map(Uuid::to_string).collect(),
                     ..MarkReadRequest::default()
                 };
-                let answer = match answered(client.mark_read(request)).await {
-                    Ok(response) => {
-                        let response = response.into_inner();
-                        let head = Head::from(response.head);
-                        self.replied(at, head.revision);
-                        Some((head, response.changed_count))
-                    }
-                    Err(status) => {
-                        self.refused(&status)?;
-                        None
-                    }
-                };
-                lock(&place.ledger).marked(Asked::Ids(ids), answer);
+                self.mark_once(at, &mut client, request, Asked::Ids(ids))
+                    .await?;
             }
             match answered(client.get_unread_count(GetUnreadCountRequest {})).await {
                 Ok(response) => lock(&place.ledger).head(response.into_inner().head.into()),
@@ -393,14 +382,24 @@ impl World {
         if !random.random_ratio(1, 8) {
             return Ok(());
         }
-        let page_revision = head.revision;
         let through = Through {
-            revision: page_revision,
+            revision: head.revision,
             epoch: page.epoch,
             types: vec![],
         };
-        let answer = match answered(client.mark_read(client::MarkReadRequest::from(through))).await
-        {
+        let asked = Asked::Through(head.revision);
+        self.mark_once(at, client, through.into(), asked).await
+    }
+
+    /// Notes what is asked and what is answered.
+    async fn mark_once(
+        &self,
+        at: usize,
+        client: &mut Client,
+        request: MarkReadRequest,
+        asked: Asked,
+    ) -> Check {
+        let answer = match answered(client.mark_read(request)).await {
             Ok(response) => {
                 let response = response.into_inner();
                 let head = Head::from(response.head);
@@ -412,7 +411,7 @@ impl World {
                 None
             }
         };
-        lock(&place.ledger).marked(Asked::Through(page_revision), answer);
+        lock(&self.inboxes[at].ledger).marked(asked, answer);
         Ok(())
     }
 

@@ -37,15 +37,7 @@ fn send(inbox: InboxKey, id: Uuid, key: Option<String>) -> Mutation {
     Mutation::Send(NewNotification {
         inbox,
         id,
-        content: Arc::new(Content {
-            kind: "test".into(),
-            title: "a title".into(),
-            body: None,
-            entity_type: None,
-            entity_id: None,
-            action_url: None,
-            data: None,
-        }),
+        content: Arc::new(Content::new("test", "a title")),
         idempotency_key: key,
         sender: "backend".into(),
     })

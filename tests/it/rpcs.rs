@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     calls::{
-        Inbox, after, assert_invalid, assert_refused, counts, head, in_seconds, mark, next,
+        Inbox, after, assert_invalid, assert_refused, counts, epoch, head, in_seconds, mark, next,
         refusal, rest, send, signed, until_caught_up,
     },
     history::{Head, Screen, Told},
@@ -735,9 +735,7 @@ async fn a_stream_says_first_where_it_stands() {
     let mut ann = Inbox::new(&server, "acme", "ann").await;
     ann.send("One").await;
     ann.send("Two").await;
-    let epoch = recent(&mut ann.reader, GetRecentRequest::default())
-        .await
-        .epoch;
+    let epoch = epoch(&mut ann.reader).await;
     let expires_at = in_seconds(1000);
     let token = signed(&serde_json::json!({
         "organizationId": "acme", "userId": "ann", "exp": expires_at,
@@ -844,9 +842,7 @@ async fn what_cannot_be_served_is_reset() {
     let server = Setup::new().start();
     let mut ann = Inbox::new(&server, "acme", "ann").await;
     ann.send("One").await;
-    let epoch = recent(&mut ann.reader, GetRecentRequest::default())
-        .await
-        .epoch;
+    let epoch = epoch(&mut ann.reader).await;
     let other_epoch = |at| SubscribeRequest {
         after_revision: Some(at),
         epoch: Some("other".into()),
@@ -876,9 +872,7 @@ async fn a_replay_has_as_many_rows_as_the_limit_and_not_one_more() {
         let ids = ann.ids.clone();
         ann.mark(&ids[1..3]).await;
         ann.mark(&ids[3..]).await;
-        let epoch = recent(&mut ann.reader, GetRecentRequest::default())
-            .await
-            .epoch;
+        let epoch = epoch(&mut ann.reader).await;
         assert_reset(&mut ann.reader, after(0), &epoch).await;
         let mut stream = ann.subscribe(after(1)).await;
         assert_eq!(until_caught_up(&mut stream).await.len(), 1 + 5 + 1);
@@ -1142,9 +1136,7 @@ async fn all_of_some_types_is_marked_and_the_others_are_not() {
         };
         ann.sender.send_in_app(request).await.unwrap();
     }
-    let epoch = recent(&mut ann.reader, GetRecentRequest::default())
-        .await
-        .epoch;
+    let epoch = epoch(&mut ann.reader).await;
     let mut stream = ann.subscribe(SubscribeRequest::default()).await;
     next(&mut stream).await;
     let answer = marked(&mut ann.reader, mark_through(4, &epoch, &["a", "c", "z"])).await;
@@ -1164,9 +1156,7 @@ async fn a_selection_is_one_of_three_and_well_formed() {
     let server = Setup::new().start();
     let mut ann = Inbox::new(&server, "acme", "ann").await;
     ann.send("One").await;
-    let epoch = recent(&mut ann.reader, GetRecentRequest::default())
-        .await
-        .epoch;
+    let epoch = epoch(&mut ann.reader).await;
     let ids = || mark([ann.ids[0].to_string()]);
     let two_at_once = [
         MarkReadRequest {
@@ -1241,7 +1231,7 @@ async fn all_of_a_large_inbox_is_marked_change_by_change() {
         fill(&server, "ann", 100, &send("acme", "ann", "Hello")).await;
     }
     let mut ann = server.user("acme", "ann").await;
-    let epoch = recent(&mut ann, GetRecentRequest::default()).await.epoch;
+    let epoch = epoch(&mut ann).await;
     let mut stream = ann
         .subscribe(SubscribeRequest::default())
         .await
@@ -1297,9 +1287,7 @@ async fn who_has_looked_has_seen_and_not_read() {
     }
     let ids = ann.ids.clone();
     ann.mark(&ids[..1]).await;
-    let epoch = recent(&mut ann.reader, GetRecentRequest::default())
-        .await
-        .epoch;
+    let epoch = epoch(&mut ann.reader).await;
     let mut stream = ann.subscribe(SubscribeRequest::default()).await;
     next(&mut stream).await;
     let seen = async |client: &mut Client, through| {
@@ -1366,9 +1354,7 @@ async fn a_replay_over_looks_ends_at_the_head_and_never_rings() {
     let mut ann = Inbox::new(&server, "acme", "ann").await;
     ann.send("1").await;
     ann.send("2").await;
-    let epoch = recent(&mut ann.reader, GetRecentRequest::default())
-        .await
-        .epoch;
+    let epoch = epoch(&mut ann.reader).await;
     ann.reader.mark_seen(look(1, &epoch)).await.unwrap();
     for (position, rows) in [(0, 2), (1, 1), (2, 0), (3, 0)] {
         let mut stream = ann.subscribe(after(position)).await;

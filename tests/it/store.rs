@@ -24,7 +24,10 @@ use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::engines::{self, PgBouncer, Postgres};
+use crate::{
+    engines::{self, PgBouncer, Postgres},
+    support::{self, ann, at, content, neighbour, rev},
+};
 
 /// An engine under test, with the ways around the trait that a test needs.
 #[async_trait]
@@ -48,7 +51,7 @@ struct SqliteBackend {
 impl SqliteBackend {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = Arc::new(crate::support::sqlite(&directory).await);
+        let store = Arc::new(support::sqlite(&directory).await);
         Self { directory, store }
     }
 
@@ -70,8 +73,8 @@ impl Backend for SqliteBackend {
         self.store.close().await;
         let elsewhere = tempfile::tempdir().unwrap();
         // The store holds its lock as long as it lives.
-        self.store = Arc::new(crate::support::sqlite(&elsewhere).await);
-        self.store = Arc::new(crate::support::sqlite(&self.directory).await);
+        self.store = Arc::new(support::sqlite(&elsewhere).await);
+        self.store = Arc::new(support::sqlite(&self.directory).await);
     }
 
     async fn sql(&self, statements: &str) {
@@ -133,7 +136,7 @@ impl PostgresBackend {
     }
 
     async fn open(url: String, settings: StoreSettings, pooler: Option<PgBouncer>) -> Self {
-        let store = Arc::new(crate::support::postgres_with(&settings).await);
+        let store = Arc::new(support::postgres_with(&settings).await);
         Self {
             url,
             settings,
@@ -151,7 +154,7 @@ impl Backend for PostgresBackend {
 
     async fn reopen(&mut self) {
         self.store.close().await;
-        self.store = Arc::new(crate::support::postgres_with(&self.settings).await);
+        self.store = Arc::new(support::postgres_with(&self.settings).await);
     }
 
     async fn sql(&self, statements: &str) {
@@ -172,38 +175,10 @@ impl Backend for PostgresBackend {
     }
 }
 
-fn ann() -> InboxKey {
-    InboxKey::parse("acme", "ann").unwrap()
-}
-
-fn neighbour() -> InboxKey {
-    InboxKey::parse("globex", "ann").unwrap()
-}
-
-fn at(micros: i64) -> Timestamp {
-    Timestamp::from_micros(micros)
-}
-
-fn rev(number: u64) -> Revision {
-    Revision::new(number)
-}
-
 const NO_LIMIT: PageLimit = PageLimit {
     rows: 1000,
     bytes: usize::MAX,
 };
-
-fn content(title: &str) -> Content {
-    Content {
-        kind: "comment".into(),
-        title: title.into(),
-        body: None,
-        entity_type: None,
-        entity_id: None,
-        action_url: None,
-        data: None,
-    }
-}
 
 fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
@@ -1276,7 +1251,7 @@ async fn refused(url: &str) -> String {
 #[tokio::test]
 async fn a_second_process_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let _first = crate::support::sqlite(&directory).await;
+    let _first = support::sqlite(&directory).await;
     let url = format!(
         "sqlite://{}",
         directory.path().join("doorbell.db").display()
@@ -1292,7 +1267,7 @@ async fn a_second_process_is_refused() {
 #[tokio::test]
 async fn a_second_process_is_refused_by_way_of_a_link_and_when_the_database_is_gone() {
     let directory = tempfile::tempdir().unwrap();
-    let _first = crate::support::sqlite(&directory).await;
+    let _first = support::sqlite(&directory).await;
     let (database, link) = (
         directory.path().join("doorbell.db"),
         directory.path().join("link.db"),
@@ -1331,7 +1306,7 @@ async fn nothing_is_written_once_a_file_of_the_database_is_gone(
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let other = tempfile::tempdir().unwrap();
-    crate::support::sqlite(&other).await.close().await;
+    support::sqlite(&other).await.close().await;
     let other = other.path().join("doorbell.db");
     std::os::unix::fs::symlink(at("doorbell.db"), at("link.db")).unwrap();
     let url = format!("sqlite://{}", at("link.db").display());
@@ -1372,7 +1347,7 @@ fn at_second(second: i64) -> Timestamp {
 async fn the_files_of_a_new_database_are_its_users_alone() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let directory = tempfile::tempdir().unwrap();
-    let store = crate::support::sqlite(&directory).await;
+    let store = support::sqlite(&directory).await;
     store.commit(&[send(ann(), 1)], at_second(1)).await.unwrap();
     for end in ["", "-wal", "-shm", ".lock"] {
         let path = directory.path().join(format!("doorbell.db{end}"));
@@ -1383,7 +1358,7 @@ async fn the_files_of_a_new_database_are_its_users_alone() {
     // What an operator made of it stays.
     let database = directory.path().join("doorbell.db");
     std::fs::set_permissions(&database, Permissions::from_mode(0o640)).unwrap();
-    let _store = crate::support::sqlite(&directory).await;
+    let _store = support::sqlite(&directory).await;
     assert_eq!(mode(&database), 0o640);
 }
 

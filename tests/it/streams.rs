@@ -12,9 +12,8 @@ use bytes::Bytes;
 use doorbell::{
     clock::Timestamp,
     proto::{
-        GetRecentRequest, GetUnreadCountRequest, MarkSeenRequest, Notification, SendInAppRequest,
-        SubscribeRequest, notification_service_client::NotificationServiceClient,
-        subscribe_response::Event,
+        GetUnreadCountRequest, MarkSeenRequest, Notification, SendInAppRequest, SubscribeRequest,
+        notification_service_client::NotificationServiceClient, subscribe_response::Event,
     },
 };
 use futures_util::stream;
@@ -35,8 +34,8 @@ use tower::ServiceExt as _;
 
 use crate::{
     calls::{
-        Inbox, Messages, SERVICE, Way, after, assert_refused, counts, eventually, exchange, frame,
-        in_seconds, mark, metric, moment, next, page, resident_kib, rest, send, signed,
+        Inbox, Messages, SERVICE, Way, after, assert_refused, counts, epoch, eventually, exchange,
+        frame, in_seconds, mark, metric, moment, next, page, resident_kib, rest, send, signed,
     },
     history::{Head, Screen, Told},
     process::PATIENCE,
@@ -252,8 +251,7 @@ async fn a_heal_rings_for_what_is_unseen_alone() {
     let are_read = sent.iter().filter(|(row, _)| READ.contains(&row.sequence));
     let ids: Vec<_> = are_read.map(|(row, _)| row.id.clone()).collect();
     elsewhere.mark_read(mark(ids)).await.unwrap();
-    let page = elsewhere.get_recent(GetRecentRequest::default()).await;
-    let epoch = page.unwrap().into_inner().epoch;
+    let epoch = epoch(&mut elsewhere).await;
     let looked = MarkSeenRequest {
         through_sequence: SEEN,
         epoch,

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use doorbell::{
     clock::{Clock, SystemClock, Timestamp},
     config::StoreSettings,
-    model::{Epoch, InboxKey, Revision},
+    model::{Content, Epoch, InboxKey, Revision},
     random::{Random, SeededRandom},
     store::{
         Changes, Committed, Cursor, Edit, Error, Mutation, PageLimit, Recent, RecentQuery,
@@ -32,6 +32,28 @@ impl Clock for WildClock {
         let off = self.0.load(Ordering::SeqCst);
         Timestamp::from_micros(SystemClock.now().as_micros() + off)
     }
+}
+
+/// Whose inbox most cases are about.
+pub fn ann() -> InboxKey {
+    InboxKey::parse("acme", "ann").unwrap()
+}
+
+/// The same user in another organization.
+pub fn neighbour() -> InboxKey {
+    InboxKey::parse("globex", "ann").unwrap()
+}
+
+pub fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+pub fn rev(number: u64) -> Revision {
+    Revision::new(number)
+}
+
+pub fn content(title: &str) -> Content {
+    Content::new("comment", title)
 }
 
 /// Writes a file and answers with its path.

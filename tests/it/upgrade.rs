@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use doorbell::{
     clock::Timestamp,
-    model::{
-        Content, Data, Epoch, Head, InboxKey, NewNotification, Notification, Revision, Row,
-        RowState,
-    },
+    model::{Content, Data, Epoch, Head, NewNotification, Notification, Revision, Row, RowState},
     store::{
         Cursor, Edit, Edited, Mismatch, Mutation, Outcome, PageLimit, RecentQuery, Sent, Store,
         Which,
@@ -21,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     engines::{self, Postgres},
-    support,
+    support::{self, ann, at, content, neighbour, rev},
 };
 
 fn first_schema(sql: &'static str) -> Migrator {
@@ -30,35 +27,7 @@ fn first_schema(sql: &'static str) -> Migrator {
     Migrator::with_migrations(vec![migration])
 }
 
-fn ann() -> InboxKey {
-    InboxKey::parse("acme", "ann").unwrap()
-}
-
-fn neighbour() -> InboxKey {
-    InboxKey::parse("globex", "ann").unwrap()
-}
-
-fn rev(number: u64) -> Revision {
-    Revision::new(number)
-}
-
-fn at(micros: i64) -> Timestamp {
-    Timestamp::from_micros(micros)
-}
-
 const EPOCH: &str = "0123456789abcdef0123456789abcdef";
-
-fn plain(title: &str) -> Content {
-    Content {
-        kind: "comment".into(),
-        title: title.into(),
-        body: None,
-        entity_type: None,
-        entity_id: None,
-        action_url: None,
-        data: None,
-    }
-}
 
 /// All that a sender could say.
 fn full() -> Content {
@@ -68,7 +37,7 @@ fn full() -> Content {
         entity_id: Some("7".into()),
         action_url: Some("/invoices/7".into()),
         data: Some(Data::from_canonical(r#"{"a":[1,null],"b":"x"}"#.into())),
-        ..plain("keyed")
+        ..content("keyed")
     }
 }
 
@@ -101,9 +70,9 @@ fn rows() -> [Notification; 4] {
     };
     [
         row(1, 1, unread, full()),
-        row(4, 4, unread, plain("unread")),
-        row(2, 5, read, plain("read")),
-        row(3, 6, archived, plain("archived")),
+        row(4, 4, unread, content("unread")),
+        row(2, 5, read, content("read")),
+        row(3, 6, archived, content("archived")),
     ]
 }
 
@@ -122,7 +91,7 @@ fn filled(id: fn(Uuid) -> String, bytes: fn(&[u8]) -> String) -> String {
          INSERT INTO inboxes (organization_id, user_id, revision, unread_count, floor, \
          last_created_at) VALUES ('acme', 'ann', 6, 2, 0, 1004), ('globex', 'ann', 3, 1, 2, 1003);"
     );
-    let theirs = row(3, 3, RowState::default(), plain("theirs"));
+    let theirs = row(3, 3, RowState::default(), content("theirs"));
     let ours = rows().map(|row| ("acme", row));
     for (
         organization,
@@ -233,7 +202,7 @@ async fn goes_on(store: &dyn Store) {
         head: old,
     };
     assert_eq!(again, Outcome::Sent(Ok(expected)));
-    let other = committed(send(9, Some("k"), plain("other"))).await;
+    let other = committed(send(9, Some("k"), content("other"))).await;
     assert_eq!(other, Outcome::Sent(Err(Mismatch)));
 
     let about = Which::About {
@@ -256,7 +225,7 @@ async fn goes_on(store: &dyn Store) {
     };
     let edited = |changed, head| Outcome::Edited(Edited { changed, head });
     assert_eq!(looked, edited(1, head(7, 2, 0)));
-    let Outcome::Sent(Ok(sent)) = committed(send(8, None, plain("new"))).await else {
+    let Outcome::Sent(Ok(sent)) = committed(send(8, None, content("new"))).await else {
         panic!("it is new")
     };
     assert_eq!((sent.duplicate, sent.head), (false, head(8, 3, 1)));

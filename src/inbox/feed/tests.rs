@@ -104,15 +104,7 @@ impl House {
     }
 
     fn notification(&self, id: u128) -> NewNotification {
-        let content = Content {
-            kind: "test".into(),
-            title: "a title".into(),
-            body: None,
-            entity_type: None,
-            entity_id: None,
-            action_url: None,
-            data: None,
-        };
+        let content = Content::new("test", "a title");
         NewNotification {
             inbox: self.key.clone(),
             id: Uuid::from_u128(id),

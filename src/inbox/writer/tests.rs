@@ -189,15 +189,7 @@ fn send_to(inbox: InboxKey, id: u128) -> Mutation {
     Mutation::Send(NewNotification {
         inbox,
         id: Uuid::from_u128(id),
-        content: Arc::new(Content {
-            kind: "test".into(),
-            title: "0123456".into(),
-            body: None,
-            entity_type: None,
-            entity_id: None,
-            action_url: None,
-            data: None,
-        }),
+        content: Arc::new(Content::new("test", "0123456")),
         idempotency_key: None,
         sender: "backend".into(),
     })

@@ -97,15 +97,7 @@ fn inbox(user: usize) -> InboxKey {
 }
 
 fn content(title: usize) -> Arc<Content> {
-    Arc::new(Content {
-        kind: "test".into(),
-        title: title.to_string(),
-        body: None,
-        entity_type: None,
-        entity_id: None,
-        action_url: None,
-        data: None,
-    })
+    Arc::new(Content::new("test", title.to_string()))
 }
 
 /// A wish that becomes a mutation when its turn comes.

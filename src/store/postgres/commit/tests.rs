@@ -24,15 +24,7 @@ fn send(user: &str, id: u128, key: Option<&str>) -> Mutation {
     Mutation::Send(NewNotification {
         inbox: inbox(user),
         id: Uuid::from_u128(id),
-        content: Arc::new(Content {
-            kind: "test".into(),
-            title: "a title".into(),
-            body: None,
-            entity_type: None,
-            entity_id: None,
-            action_url: None,
-            data: None,
-        }),
+        content: Arc::new(Content::new("test", "a title")),
         idempotency_key: key.map(str::to_owned),
         sender: "backend".into(),
     })
