@@ -267,6 +267,10 @@ async fn hop() -> Result<(), Failure> {
             content: new.content.clone(),
             sender: new.sender.clone(),
             created_at: SystemClock.now(),
+            sent_at: SystemClock.now(),
+            expire_time: None,
+            collapse_key: None,
+            collapsed_count: 0,
         };
         let head = Head {
             revision,

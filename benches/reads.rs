@@ -50,16 +50,11 @@ async fn run() -> Result<(), Failure> {
         rows: 20,
         bytes: 1 << 20,
     };
-    let query = RecentQuery {
-        since: None,
-        before: None,
-        unread_only: false,
-        limit,
-    };
+    let query = RecentQuery::new(limit);
     for _ in 0..READS / 4 {
         for (at, inbox) in [&large, &small].into_iter().enumerate() {
             let began = Instant::now();
-            store.recent(inbox, query).await?;
+            store.recent(inbox, query.clone()).await?;
             pages[at].push(began.elapsed().as_secs_f64() * 1e6);
         }
     }

@@ -337,6 +337,48 @@ mod bare {
             nothing()
         }
 
+        async fn update_in_app(
+            &self,
+            _: Request<proto::UpdateInAppRequest>,
+        ) -> Result<Response<proto::UpdateInAppResponse>, Status> {
+            nothing()
+        }
+
+        async fn retract_in_app(
+            &self,
+            _: Request<proto::RetractInAppRequest>,
+        ) -> Result<Response<proto::RetractInAppResponse>, Status> {
+            nothing()
+        }
+
+        async fn mark_unread(
+            &self,
+            _: Request<proto::MarkUnreadRequest>,
+        ) -> Result<Response<proto::MarkUnreadResponse>, Status> {
+            nothing()
+        }
+
+        async fn archive(
+            &self,
+            _: Request<proto::ArchiveRequest>,
+        ) -> Result<Response<proto::ArchiveResponse>, Status> {
+            nothing()
+        }
+
+        async fn unarchive(
+            &self,
+            _: Request<proto::UnarchiveRequest>,
+        ) -> Result<Response<proto::UnarchiveResponse>, Status> {
+            nothing()
+        }
+
+        async fn remove(
+            &self,
+            _: Request<proto::RemoveRequest>,
+        ) -> Result<Response<proto::RemoveResponse>, Status> {
+            nothing()
+        }
+
         async fn mark_seen(
             &self,
             _: Request<proto::MarkSeenRequest>,

@@ -283,7 +283,8 @@ impl Client {
 
     /// Reads the head of the caller's inbox: how many are unread.
     pub async fn get_unread_count(&self) -> Result<GetUnreadCountResponse, Error> {
-        self.call(GetUnreadCountRequest {}, async |mut service, request| {
+        let request = GetUnreadCountRequest::default();
+        self.call(request, async |mut service, request| {
             service.get_unread_count(request).await
         })
         .await

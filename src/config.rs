@@ -30,6 +30,10 @@ pub const MAX_ENTITY_BYTES: usize = 128;
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 128;
 /// The most bytes of `action_url`.
 pub const MAX_ACTION_URL_BYTES: usize = 2048;
+/// The most actions of a notification.
+pub const MAX_ACTIONS: usize = 3;
+/// The most bytes of an action's label.
+pub const MAX_LABEL_BYTES: usize = 128;
 /// The most levels of `data`: an object of plain values has one.
 pub const MAX_DATA_DEPTH: usize = 16;
 /// The most ids of one `MarkRead`.

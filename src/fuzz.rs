@@ -22,13 +22,13 @@ use crate::{
     clock::{Clock, Timestamp},
     config::{AuthSettings, ContentLimits, MAX_RECENT_LIMIT, MAX_TYPES},
     grpc::convert,
-    inbox::Selection,
-    model::{InboxKey, InvalidId, Notification, Revision, Row, RowState},
+    model::{Epoch, InboxKey, InvalidId, Notification, Revision, Row, RowState},
     proto::{
         self, GetRecentRequest, MarkReadRequest, MarkSeenRequest, SendInAppRequest,
         SubscribeRequest,
     },
     random::SeededRandom,
+    store::{About, Edit, Which},
     wire,
 };
 
@@ -45,10 +45,10 @@ pub fn send(bytes: &[u8]) {
     let limits = ContentLimits::default();
     let is_small = convert::check_size(&request, &limits).is_ok();
     assert_eq!(is_small, request.encoded_len() <= limits.max_request_bytes);
-    let Ok(sent) = convert::send(request, &limits) else {
+    let convert = |request| convert::send(request, &limits, Uuid::nil(), "sender".into());
+    let Ok(sent) = convert(request) else {
         return;
     };
-    let content = Arc::new(sent.content);
     let row = Notification {
         row: Row {
             id: Uuid::nil(),
@@ -57,9 +57,13 @@ pub fn send(bytes: &[u8]) {
             ring_revision: Revision::new(1),
             state: RowState::default(),
         },
-        content: content.clone(),
-        sender: "sender".into(),
+        content: sent.content.clone(),
+        sender: sent.sender.clone(),
         created_at: NOW,
+        sent_at: NOW,
+        expire_time: sent.expire_time,
+        collapse_key: sent.collapse_key.clone(),
+        collapsed_count: 0,
     };
     let wire = wire::notification(&row).encode_to_vec();
     let read = proto::Notification::decode(&*wire).unwrap_or_default();
@@ -74,13 +78,16 @@ pub fn send(bytes: &[u8]) {
         action_url: read.action_url,
         data: read.data,
         idempotency_key: sent.idempotency_key.clone(),
+        image_url: read.image_url,
+        actions: read.actions,
+        expire_time: read.expire_time,
+        collapse_key: sent.collapse_key.as_deref().map(str::to_owned),
+        silent: sent.is_silent,
     };
-    let again = convert::send(again, &limits).ok();
-    let again = again.map(|again| (again.inbox, again.content, again.idempotency_key));
-    let fingerprint = again.as_ref().map(|(_, content, _)| content.fingerprint());
-    assert_eq!(fingerprint, Some(content.fingerprint()));
-    let expected = (sent.inbox, (*content).clone(), sent.idempotency_key);
-    assert_eq!(again, Some(expected));
+    let again = convert(again).ok();
+    let fingerprint = again.as_ref().map(|again| again.content.fingerprint());
+    assert_eq!(fingerprint, Some(sent.content.fingerprint()));
+    assert_eq!(again, Some(sent));
 }
 
 /// What is asked of the own inbox: a `Subscribe`, a `GetRecent`, a `MarkRead`, a
@@ -105,9 +112,14 @@ pub fn subscribe_recent(bytes: &[u8]) {
         }
     }
     if let Ok(request) = MarkReadRequest::decode(bytes)
-        && let Ok(selection) = convert::mark_read(request.clone())
+        && let MarkReadRequest {
+            notification_ids,
+            about,
+            through,
+        } = request.clone()
+        && let Ok((verb, epoch)) = convert::verb(Edit::Read, &notification_ids, about, through)
     {
-        assert_eq!(asked(selection), in_lower_case(request));
+        assert_eq!(asked(verb.which, epoch), in_lower_case(request));
     }
     if let Ok(request) = MarkSeenRequest::decode(bytes)
         && let Ok((through, epoch)) = convert::mark_seen(&request)
@@ -121,35 +133,33 @@ pub fn subscribe_recent(bytes: &[u8]) {
 }
 
 /// A selection as it is asked for.
-fn asked(selection: Selection) -> MarkReadRequest {
+fn asked(which: Which, epoch: Option<Epoch>) -> MarkReadRequest {
     let mut request = MarkReadRequest::default();
-    match selection {
-        Selection::Ids(ids) => {
+    match which {
+        Which::Ids(ids) => {
             assert!((1..=500).contains(&ids.len()));
             request.notification_ids = ids.iter().map(Uuid::to_string).collect();
         }
-        Selection::About {
+        Which::About(About {
             entity_type,
             entity_id,
-        } => {
+        }) => {
             assert!(!entity_type.is_empty() && !entity_id.is_empty());
             request.about = Some(proto::About {
                 entity_type,
                 entity_id,
             });
         }
-        Selection::Through {
-            revision,
-            epoch,
-            types,
-        } => {
+        Which::Through { revision, types } => {
             assert!(types.len() <= MAX_TYPES);
-            request.through = Some(proto::Through {
+            request.through = epoch.map(|epoch| proto::Through {
                 revision: revision.get(),
                 epoch: epoch.as_str().to_owned(),
                 types,
             });
         }
+        // No person names them.
+        Which::Key(_) | Which::Collapse(_) => {}
     }
     request
 }
@@ -179,7 +189,7 @@ fn recent(request: &GetRecentRequest, own: &Inbox, other: &Inbox) {
     match query.before {
         None => assert_eq!(request.page_token, ""),
         Some(before) => {
-            let token = convert::page_token(own, before);
+            let token = convert::page_token(request, own, before);
             assert_eq!(token, request.page_token.to_ascii_lowercase());
             assert!(convert::recent(request, other).is_err());
         }

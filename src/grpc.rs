@@ -19,21 +19,24 @@ use tokio::{sync::Semaphore, time::timeout};
 use tonic::{Code, Request, Response, Status, metadata::MetadataValue};
 
 use crate::{
-    auth::{Caller, Right},
+    auth::{Caller, Right, Scope},
     clock::Clock,
     config::ContentLimits,
     inbox::{
-        Inboxes,
+        Error, Inboxes,
         feed::{Event, Feed, Message},
     },
     metrics,
-    model::{InboxKey, NewNotification, Revision},
+    model::{InboxKey, RemovalCause, Revision},
     proto::{
-        ErrorReason, GetRecentRequest, GetRecentResponse, GetUnreadCountRequest,
-        GetUnreadCountResponse, MarkReadRequest, MarkReadResponse, MarkSeenRequest,
-        MarkSeenResponse, SendInAppRequest, SendInAppResponse, SubscribeRequest,
+        ArchiveRequest, ArchiveResponse, ErrorReason, GetRecentRequest, GetRecentResponse,
+        GetUnreadCountRequest, GetUnreadCountResponse, MarkReadRequest, MarkReadResponse,
+        MarkSeenRequest, MarkSeenResponse, MarkUnreadRequest, MarkUnreadResponse, RemoveRequest,
+        RemoveResponse, RetractInAppRequest, RetractInAppResponse, SendInAppRequest,
+        SendInAppResponse, SubscribeRequest, Suppressed, TypeCount, UnarchiveRequest,
+        UnarchiveResponse, UpdateInAppRequest, UpdateInAppResponse,
     },
-    store::Edit,
+    store::{Edit, NotSent, TypeCounts, selection::MOST_WALKED},
     wire,
 };
 use server::notification_service_server::NotificationService;
@@ -52,6 +55,9 @@ pub mod server {
 const OPENING: usize = 64;
 /// The longest that one waits for its turn: the store or the bus has stalled.
 const OPENING_WAIT: Duration = Duration::from_secs(5);
+
+/// The most that is said of one type.
+const MOST_COUNTED: u32 = 1000;
 
 /// The service.
 pub struct Service {
@@ -104,6 +110,54 @@ fn reader<T>(request: &Request<T>) -> Result<InboxKey, Status> {
     }
 }
 
+/// What a caller may send to.
+fn sender(caller: &Caller) -> Result<&Scope, Status> {
+    match &caller.right {
+        Right::Send(scope) => Ok(scope),
+        Right::Read(_) => Err(status::new(
+            Code::PermissionDenied,
+            ErrorReason::NotASender,
+            "this token's role may not send",
+        )),
+    }
+}
+
+fn covers(scope: &Scope, inbox: &InboxKey) -> Result<(), Status> {
+    if scope.covers(&inbox.organization_id) {
+        return Ok(());
+    }
+    Err(status::new(
+        Code::PermissionDenied,
+        ErrorReason::WrongOrganization,
+        "this token may not send into that organization",
+    ))
+}
+
+/// Does a person's verb: its requests and its replies are alike.
+macro_rules! verb {
+    ($service:ident, $request:ident, $edit:expr, $response:ident) => {{
+        let inbox = reader(&$request)?;
+        convert::check_size($request.get_ref(), &$service.limits)?;
+        let request = $request.into_inner();
+        let (about, through) = (request.about, request.through);
+        let (verb, epoch) = convert::verb($edit, &request.notification_ids, about, through)?;
+        let done = $service.inboxes.edit(&inbox, verb, epoch).await;
+        answer!(done, $response)
+    }};
+}
+
+/// Answers a verb.
+macro_rules! answer {
+    ($done:ident, $response:ident) => {{
+        let done = $done.map_err(|error| status::of(&error))?;
+        Ok(Response::new($response {
+            changed_count: done.changed,
+            more: done.more,
+            head: Some(wire::head(&done.head)),
+        }))
+    }};
+}
+
 type Messages = Pin<Box<dyn Stream<Item = Result<encoded::SubscribeResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -113,58 +167,95 @@ impl NotificationService for Service {
         request: Request<SendInAppRequest>,
     ) -> Result<Response<SendInAppResponse>, Status> {
         let caller = caller(&request)?;
-        let Right::Send(scope) = &caller.right else {
-            return Err(status::new(
-                Code::PermissionDenied,
-                ErrorReason::NotASender,
-                "this token's role may not send",
-            ));
-        };
+        let scope = sender(&caller)?;
         let request = request.into_inner();
         convert::check_size(&request, &self.limits)?;
-        let send = convert::send(request, &self.limits)?;
-        if !scope.covers(&send.inbox.organization_id) {
-            return Err(status::new(
-                Code::PermissionDenied,
-                ErrorReason::WrongOrganization,
-                "this token may not send into that organization",
-            ));
-        }
-        let sent = self
-            .inboxes
-            .send(NewNotification {
-                inbox: send.inbox,
-                id: self.inboxes.new_id(),
-                content: Arc::new(send.content),
-                idempotency_key: send.idempotency_key,
-                sender: caller.subject.clone(),
-            })
-            .await
-            .map_err(|error| status::of(&error))?;
+        let (id, subject) = (self.inboxes.new_id(), caller.subject.clone());
+        let new = convert::send(request, &self.limits, id, subject)?;
+        covers(scope, &new.inbox)?;
+        let (sent, suppressed, head) = match self.inboxes.send(new).await {
+            Ok(sent) => {
+                let head = sent.head;
+                (Some(sent), Suppressed::Unspecified, head)
+            }
+            Err(Error::NotSent(NotSent::Expired(head))) => (None, Suppressed::Expired, head),
+            Err(error) => return Err(status::of(&error)),
+        };
         Ok(Response::new(SendInAppResponse {
-            notification: Some(wire::notification(&sent.notification)),
-            duplicate: sent.duplicate,
-            head: Some(wire::head(&sent.head)),
+            duplicate: sent.as_ref().is_some_and(|sent| sent.duplicate),
+            notification: sent.map(|sent| wire::notification(&sent.notification)),
+            head: Some(wire::head(&head)),
+            suppressed: suppressed.into(),
         }))
+    }
+
+    async fn update_in_app(
+        &self,
+        request: Request<UpdateInAppRequest>,
+    ) -> Result<Response<UpdateInAppResponse>, Status> {
+        let caller = caller(&request)?;
+        let scope = sender(&caller)?;
+        let request = request.into_inner();
+        convert::check_size(&request, &self.limits)?;
+        let correction = convert::update(request, &self.limits)?;
+        covers(scope, &correction.inbox)?;
+        let updated = self.inboxes.update(correction).await;
+        let updated = updated.map_err(|error| status::of(&error))?;
+        Ok(Response::new(UpdateInAppResponse {
+            notification: Some(wire::notification(&updated.notification)),
+            changed: updated.changed,
+            head: Some(wire::head(&updated.head)),
+        }))
+    }
+
+    async fn retract_in_app(
+        &self,
+        request: Request<RetractInAppRequest>,
+    ) -> Result<Response<RetractInAppResponse>, Status> {
+        let caller = caller(&request)?;
+        let scope = sender(&caller)?;
+        let request = request.into_inner();
+        convert::check_size(&request, &self.limits)?;
+        let (inbox, verb) = convert::retract(request)?;
+        covers(scope, &inbox)?;
+        let done = self.inboxes.edit(&inbox, verb, None).await;
+        answer!(done, RetractInAppResponse)
     }
 
     async fn mark_read(
         &self,
         request: Request<MarkReadRequest>,
     ) -> Result<Response<MarkReadResponse>, Status> {
-        let inbox = reader(&request)?;
-        convert::check_size(request.get_ref(), &self.limits)?;
-        let selection = convert::mark_read(request.into_inner())?;
-        let done = self
-            .inboxes
-            .edit(&inbox, selection, Edit::Read)
-            .await
-            .map_err(|error| status::of(&error))?;
-        Ok(Response::new(MarkReadResponse {
-            changed_count: done.changed,
-            more: done.more,
-            head: Some(wire::head(&done.head)),
-        }))
+        verb!(self, request, Edit::Read, MarkReadResponse)
+    }
+
+    async fn mark_unread(
+        &self,
+        request: Request<MarkUnreadRequest>,
+    ) -> Result<Response<MarkUnreadResponse>, Status> {
+        verb!(self, request, Edit::Unread, MarkUnreadResponse)
+    }
+
+    async fn archive(
+        &self,
+        request: Request<ArchiveRequest>,
+    ) -> Result<Response<ArchiveResponse>, Status> {
+        verb!(self, request, Edit::Archive, ArchiveResponse)
+    }
+
+    async fn unarchive(
+        &self,
+        request: Request<UnarchiveRequest>,
+    ) -> Result<Response<UnarchiveResponse>, Status> {
+        verb!(self, request, Edit::Unarchive, UnarchiveResponse)
+    }
+
+    async fn remove(
+        &self,
+        request: Request<RemoveRequest>,
+    ) -> Result<Response<RemoveResponse>, Status> {
+        let edit = Edit::Remove(RemovalCause::User);
+        verb!(self, request, edit, RemoveResponse)
     }
 
     async fn mark_seen(
@@ -188,14 +279,32 @@ impl NotificationService for Service {
         request: Request<GetUnreadCountRequest>,
     ) -> Result<Response<GetUnreadCountResponse>, Status> {
         let inbox = reader(&request)?;
-        let head = self
-            .inboxes
-            .head(&inbox)
-            .await
-            .map_err(|error| status::of(&error))?
-            .head;
+        convert::check_size(request.get_ref(), &self.limits)?;
+        let types = convert::types(request.into_inner().types)?;
+        if types.is_empty() {
+            let snapshot = self.inboxes.head(&inbox).await;
+            let head = snapshot.map_err(|error| status::of(&error))?.head;
+            return Ok(Response::new(GetUnreadCountResponse {
+                head: Some(wire::head(&head)),
+                types: Vec::new(),
+            }));
+        }
+        let counts = self.inboxes.count_types(&inbox, types.clone()).await;
+        let TypeCounts { snapshot, unread } = counts.map_err(|error| status::of(&error))?;
+        let head = snapshot.head;
+        // What is beyond may be of any type.
+        let are_all_counted = head.unread_count as usize <= MOST_WALKED;
+        let count = |kind: String| {
+            let unread = unread.get(&kind).copied().unwrap_or(0);
+            TypeCount {
+                r#type: kind,
+                unread_count: unread.min(MOST_COUNTED),
+                more: unread > MOST_COUNTED || !are_all_counted,
+            }
+        };
         Ok(Response::new(GetUnreadCountResponse {
             head: Some(wire::head(&head)),
+            types: types.into_iter().map(count).collect(),
         }))
     }
 
@@ -212,11 +321,12 @@ impl NotificationService for Service {
             .await
             .map_err(|error| status::of(&error))?;
         let notifications = convert::page(&page.rows, self.inboxes.page_bytes());
-        let more = page.more || notifications.len() < page.rows.len();
-        let last = notifications.last().filter(|_| more);
+        let is_cut = notifications.len() < page.rows.len();
+        let last = notifications.last().filter(|_| is_cut);
+        let last = last.map(|last| Revision::new(last.sequence)).or(page.next);
         Ok(Response::new(GetRecentResponse {
             next_page_token: last
-                .map(|last| convert::page_token(&inbox, Revision::new(last.sequence)))
+                .map(|last| convert::page_token(request.get_ref(), &inbox, last))
                 .unwrap_or_default(),
             notifications,
             epoch: page.snapshot.epoch.as_str().to_owned(),

@@ -27,13 +27,13 @@ use crate::{
     hub,
     model::{InboxKey, NewNotification},
     random::Random,
-    store::{self, PageLimit, Recent, RecentQuery, Sent, Snapshot, Store},
+    store::{self, NotSent, PageLimit, Recent, RecentQuery, Sent, Snapshot, Store, TypeCounts},
 };
 use feed::{Feed, Resume};
 use head_reader::HeadReader;
 use readers::Readers;
 use shared_read::SharedReads;
-pub use verbs::{Done, Selection};
+pub use verbs::Done;
 use writer::Writer;
 
 /// Why a use case failed.
@@ -48,9 +48,12 @@ pub enum Error {
     /// The server is stopping; nothing was changed.
     #[error("the server is stopping")]
     Closed,
-    /// The idempotency key was used with another content; nothing was changed.
-    #[error("the idempotency key was used with another content")]
-    Mismatch,
+    /// No notification was made; nothing was changed.
+    #[error(transparent)]
+    NotSent(#[from] NotSent),
+    /// The notification was not corrected; nothing was changed.
+    #[error(transparent)]
+    NotUpdated(#[from] store::NotUpdated),
     /// The revision is of another epoch, or above the head; nothing was changed.
     #[error("the position is of another epoch, or above the head")]
     PositionInvalid,
@@ -141,14 +144,38 @@ impl Inboxes {
     /// setting's. Cancel safe.
     pub async fn recent(&self, inbox: &InboxKey, mut query: RecentQuery) -> Result<Recent, Error> {
         query.limit.bytes = query.limit.bytes.min(self.feeds.page_bytes);
+        let store = self.store.clone();
+        let read = |inbox| async move { store.recent(&inbox, query).await };
+        self.read(inbox, read).await
+    }
+
+    /// Counts the unread notifications of each of these types. Cancel safe.
+    pub async fn count_types(
+        &self,
+        inbox: &InboxKey,
+        types: Vec<String>,
+    ) -> Result<TypeCounts, Error> {
+        let store = self.store.clone();
+        let count = |inbox| async move { store.count_types(&inbox, &types).await };
+        self.read(inbox, count).await
+    }
+
+    /// Reads as one of its person's few, and to the end when its caller goes away: what
+    /// ends in the midst of a statement takes its connection along.
+    async fn read<T: Send + 'static, F>(
+        &self,
+        inbox: &InboxKey,
+        read: impl FnOnce(InboxKey) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, store::Error>> + Send + 'static,
+    {
         let place = self.readers.place(inbox).await;
-        let (store, inbox) = (self.store.clone(), inbox.clone());
-        // It goes on when its caller goes away: what ends in the midst of a statement
-        // takes its connection along.
+        let read = read(inbox.clone());
         let read = tokio::spawn(async move {
-            let page = store.recent(&inbox, query).await;
+            let answer = read.await;
             drop(place);
-            page
+            answer
         });
         let failed = |error: JoinError| store::Error::Unavailable(error.into());
         Ok(read.await.map_err(failed)??)

@@ -709,7 +709,7 @@ pub(crate) mod tests {
         for (number, text) in (0..).zip(reasons()).skip(1) {
             assert_eq!(ErrorReason::try_from(number).unwrap().text(), text);
         }
-        assert_eq!(reasons().len(), 21);
+        assert_eq!(reasons().len(), 23);
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl Data {
     }
 }
 
-/// What a sender says: the part of a notification that never changes.
+/// What a sender says: what a person sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
     /// What kind of notification it is (`type` on the wire).
@@ -209,6 +209,50 @@ pub struct Content {
     pub action_url: Option<String>,
     /// Anything else.
     pub data: Option<Data>,
+    /// An image to show beside it.
+    pub image_url: Option<String>,
+    /// What can be done about it.
+    pub actions: Vec<Action>,
+}
+
+/// A button of a notification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Its text.
+    pub label: String,
+    /// Where it leads.
+    pub url: String,
+    /// Whether it is the one to take most likely.
+    pub is_primary: bool,
+}
+
+impl Action {
+    fn len_bytes(&self) -> usize {
+        self.label.len() + self.url.len()
+    }
+}
+
+/// A part of a [`Content`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// `type` on the wire.
+    Kind,
+    /// `title`.
+    Title,
+    /// `body`.
+    Body,
+    /// `entity_type`.
+    EntityType,
+    /// `entity_id`.
+    EntityId,
+    /// `action_url`.
+    ActionUrl,
+    /// `data`.
+    Data,
+    /// `image_url`.
+    ImageUrl,
+    /// `actions`.
+    Actions,
 }
 
 impl Content {
@@ -222,14 +266,41 @@ impl Content {
             entity_id: None,
             action_url: None,
             data: None,
+            image_url: None,
+            actions: Vec::new(),
         }
+    }
+
+    /// What is left of a notification that was removed.
+    pub fn blank() -> Self {
+        Self::new("", "")
+    }
+
+    /// This one with `fields` of `other`.
+    #[must_use]
+    pub fn with(&self, fields: &[Field], other: &Self) -> Self {
+        let mut content = self.clone();
+        for field in fields {
+            match field {
+                Field::Kind => content.kind.clone_from(&other.kind),
+                Field::Title => content.title.clone_from(&other.title),
+                Field::Body => content.body.clone_from(&other.body),
+                Field::EntityType => content.entity_type.clone_from(&other.entity_type),
+                Field::EntityId => content.entity_id.clone_from(&other.entity_id),
+                Field::ActionUrl => content.action_url.clone_from(&other.action_url),
+                Field::Data => content.data.clone_from(&other.data),
+                Field::ImageUrl => content.image_url.clone_from(&other.image_url),
+                Field::Actions => content.actions.clone_from(&other.actions),
+            }
+        }
+        content
     }
 
     /// Identifies the content: SHA-256 over each present field as tag, length
     /// and bytes. Absent fields are skipped, so that a field which comes later
     /// keeps the fingerprints of what was sent before.
     pub fn fingerprint(&self) -> [u8; 32] {
-        let fields: [(u8, Option<&str>); 7] = [
+        let fields: [(u8, Option<&str>); 8] = [
             (1, Some(&self.kind)),
             (2, Some(&self.title)),
             (3, self.body.as_deref()),
@@ -237,14 +308,20 @@ impl Content {
             (5, self.entity_id.as_deref()),
             (6, self.action_url.as_deref()),
             (7, self.data.as_ref().map(Data::as_str)),
+            (8, self.image_url.as_deref()),
         ];
+        let actions = self.actions.iter().flat_map(|action| {
+            let is_primary = if action.is_primary { "1" } else { "0" };
+            [(9, &*action.label), (10, &*action.url), (11, is_primary)]
+        });
         let mut hash = Sha256::new();
-        for (tag, text) in fields {
-            if let Some(text) = text {
-                hash.update([tag]);
-                hash.update((text.len() as u64).to_be_bytes());
-                hash.update(text);
-            }
+        let present = fields
+            .iter()
+            .filter_map(|(tag, text)| Some((*tag, (*text)?)));
+        for (tag, text) in present.chain(actions) {
+            hash.update([tag]);
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text);
         }
         hash.finalize().into()
     }
@@ -259,6 +336,8 @@ impl Content {
             + optional(&self.entity_id)
             + optional(&self.action_url)
             + self.data.as_ref().map_or(0, |data| data.as_str().len())
+            + optional(&self.image_url)
+            + self.actions.iter().map(Action::len_bytes).sum::<usize>()
     }
 }
 
@@ -275,6 +354,34 @@ pub struct NewNotification {
     pub idempotency_key: Option<String>,
     /// `sub` of the sender's token.
     pub sender: Arc<str>,
+    /// When it is to be removed.
+    pub expire_time: Option<Timestamp>,
+    /// Takes the place of the unread one that bears it.
+    pub collapse_key: Option<Arc<str>>,
+    /// Whether it is not to be heard.
+    pub is_silent: bool,
+}
+
+impl NewNotification {
+    /// One with nothing but what it says.
+    pub fn new(inbox: InboxKey, id: Uuid, content: Arc<Content>, sender: Arc<str>) -> Self {
+        Self {
+            inbox,
+            id,
+            content,
+            idempotency_key: None,
+            sender,
+            expire_time: None,
+            collapse_key: None,
+            is_silent: false,
+        }
+    }
+
+    /// Whether it is over before it comes.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expire_time
+            .is_some_and(|expire_time| expire_time <= now)
+    }
 }
 
 /// Who removed a row.
@@ -302,14 +409,9 @@ pub struct RowState {
 }
 
 impl RowState {
-    /// Whether it is in the inbox: neither archived nor removed.
-    pub fn is_in_inbox(&self) -> bool {
-        self.archived_at.is_none() && self.removed.is_none()
-    }
-
     /// Whether it counts as unread.
     pub fn is_unread(&self) -> bool {
-        self.read_at.is_none() && self.is_in_inbox()
+        self.read_at.is_none() && View::Inbox.has(*self)
     }
 }
 
@@ -333,6 +435,13 @@ impl Row {
     pub fn is_unseen(&self, seen_through: Revision) -> bool {
         self.state.is_unread() && self.sequence > seen_through
     }
+
+    /// Whether it is still to be heard by who missed what came at its `ring_revision`.
+    /// When the person looked says nothing of what was corrected since it was sent.
+    pub fn is_heard(&self, seen_through: Revision) -> bool {
+        let is_corrected = self.ring_revision > self.sequence;
+        self.is_unseen(seen_through) || is_corrected && self.state.is_unread()
+    }
 }
 
 /// One notification of one inbox, as a row holds it.
@@ -346,15 +455,67 @@ pub struct Notification {
     pub sender: Arc<str>,
     /// Strictly increases within an inbox.
     pub created_at: Timestamp,
+    /// When the service took it from its sender.
+    pub sent_at: Timestamp,
+    /// When it is to be removed.
+    pub expire_time: Option<Timestamp>,
+    /// Who sends another with it takes its place, while it is unread.
+    pub collapse_key: Option<Arc<str>>,
+    /// How many it took the place of, one after the other.
+    pub collapsed_count: u32,
+}
+
+/// A row as a change left it: with all of it where a screen may not have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// What changes of it.
+    State(Row),
+    /// All of it.
+    Whole(Box<Notification>),
+}
+
+impl Image {
+    /// What changes of it.
+    pub fn row(&self) -> &Row {
+        match self {
+            Self::State(row) => row,
+            Self::Whole(notification) => &notification.row,
+        }
+    }
+}
+
+/// Which rows of an inbox are meant, by their state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum View {
+    /// Neither archived nor removed.
+    #[default]
+    Inbox,
+    /// Archived and not removed.
+    Archived,
+    /// All but those that are removed.
+    All,
+}
+
+impl View {
+    /// Whether a row of this state is in it.
+    pub fn has(self, state: RowState) -> bool {
+        let is_archived = state.archived_at.is_some();
+        state.removed.is_none()
+            && match self {
+                Self::Inbox => !is_archived,
+                Self::Archived => is_archived,
+                Self::All => true,
+            }
+    }
 }
 
 /// What one revision changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A notification with its content: it was sent.
+    /// A notification with its content: it was sent, or corrected.
     Notification(Notification),
-    /// The state of rows, in the order of their sequences.
-    Changed(Vec<Row>),
+    /// Rows, in the order of their sequences.
+    Changed(Vec<Image>),
     /// The person has looked: the head says it all.
     Seen,
 }

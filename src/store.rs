@@ -20,7 +20,7 @@ mod rows;
 pub mod selection;
 pub mod sqlite;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -32,7 +32,10 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     config::StoreSettings,
-    model::{Epoch, Head, InboxKey, NewNotification, Notification, Revision, Run},
+    model::{
+        Content, Epoch, Field, Head, InboxKey, NewNotification, Notification, RemovalCause,
+        Revision, Run, View,
+    },
     random::Random,
 };
 
@@ -113,6 +116,8 @@ impl Error {
 pub enum Mutation {
     /// Create a notification.
     Send(NewNotification),
+    /// Correct a notification.
+    Update(Correction),
     /// Change the state of notifications, in one revision.
     Edit {
         /// Whose they are.
@@ -121,6 +126,8 @@ pub enum Mutation {
         ids: Vec<Uuid>,
         /// What is done to them.
         edit: Edit,
+        /// Those that are not in it are skipped.
+        view: View,
         /// Those whose last change is above it are skipped.
         through: Option<Revision>,
     },
@@ -138,16 +145,65 @@ impl Mutation {
     pub fn inbox(&self) -> &InboxKey {
         match self {
             Self::Send(new) => &new.inbox,
+            Self::Update(correction) => &correction.inbox,
             Self::Edit { inbox, .. } | Self::Seen { inbox, .. } => inbox,
         }
     }
 }
 
+/// A notification by one of its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// Its id.
+    Id(Uuid),
+    /// The idempotency key that it was sent with.
+    Key(String),
+}
+
+/// Another content for a notification.
+#[derive(Clone, Debug)]
+pub struct Correction {
+    /// Whose it is.
+    pub inbox: InboxKey,
+    /// Which.
+    pub of: Named,
+    /// What it says from now on, as far as `fields` name it.
+    pub content: Arc<Content>,
+    /// The parts to take.
+    pub fields: Vec<Field>,
+    /// Whether it is to be heard once more, where it is unread.
+    pub ring: bool,
+}
+
 /// What is done to notifications.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Edit {
     /// Mark as read what is unread.
     Read,
+    /// Mark as unread what is read and in the inbox.
+    Unread,
+    /// Put away what is in the inbox.
+    Archive,
+    /// Bring back what is archived, as it was.
+    Unarchive,
+    /// Remove for good.
+    Remove(RemovalCause),
+}
+
+impl Edit {
+    /// Whether its event has all of each row, since a screen may not have it.
+    pub fn tells_all(self) -> bool {
+        self == Self::Unarchive
+    }
+}
+
+/// The thing that notifications are about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct About {
+    /// Its kind.
+    pub entity_type: String,
+    /// Its id.
+    pub entity_id: String,
 }
 
 /// Which notifications of an inbox a verb is about.
@@ -155,20 +211,30 @@ pub enum Edit {
 pub enum Which {
     /// These.
     Ids(Vec<Uuid>),
-    /// Those in the inbox that are about this thing.
-    About {
-        /// Its kind.
-        entity_type: String,
-        /// Its id.
-        entity_id: String,
-    },
-    /// Those in the inbox whose last change is at or below a revision.
+    /// Those that are about this thing.
+    About(About),
+    /// The one that was sent with this idempotency key.
+    Key(String),
+    /// Those that were sent with this collapse key.
+    Collapse(String),
+    /// Those whose last change is at or below a revision.
     Through {
         /// The revision.
         revision: Revision,
         /// Only of these types; none means all.
         types: Vec<String>,
     },
+}
+
+/// A verb times a selection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verb {
+    /// What is done.
+    pub edit: Edit,
+    /// To which.
+    pub which: Which,
+    /// Of these.
+    pub view: View,
 }
 
 /// Notifications that a verb would change.
@@ -186,7 +252,9 @@ pub struct Selected {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Of [`Mutation::Send`].
-    Sent(Result<Sent, Mismatch>),
+    Sent(Result<Sent, NotSent>),
+    /// Of [`Mutation::Update`].
+    Updated(Result<Updated, NotUpdated>),
     /// Of any other.
     Edited(Edited),
 }
@@ -202,9 +270,38 @@ pub struct Sent {
     pub head: Head,
 }
 
-/// The idempotency key was used with another content; nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mismatch;
+/// Why a send made no notification; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    /// The idempotency key was used with another content.
+    #[error("the idempotency key was used with another content")]
+    Mismatch,
+    /// Its time was over before it came; the head of its inbox.
+    #[error("its time was over before it came")]
+    Expired(Head),
+}
+
+/// The notification as it is after a correction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Updated {
+    /// It.
+    pub notification: Notification,
+    /// Whether it is another one.
+    pub changed: bool,
+    /// The head that it left.
+    pub head: Head,
+}
+
+/// Why a notification was not corrected; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotUpdated {
+    /// There is none of that name.
+    #[error("there is no such notification in this inbox")]
+    NotFound,
+    /// It was removed.
+    #[error("the notification was removed")]
+    Removed,
+}
 
 /// The inbox was changed, or needed no change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,8 +380,14 @@ pub struct Changes {
 }
 
 /// Which rows of an inbox to list.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RecentQuery {
+    /// Those in the inbox, archived ones, or both.
+    pub view: View,
+    /// Only of these types; none means all.
+    pub types: Vec<String>,
+    /// Only those about this thing.
+    pub about: Option<About>,
     /// Only those created after it.
     pub since: Option<Timestamp>,
     /// Only those of a lower sequence: where the page before ended.
@@ -295,15 +398,39 @@ pub struct RecentQuery {
     pub limit: PageLimit,
 }
 
-/// Rows of one inbox that are not archived, newest first.
+impl RecentQuery {
+    /// All that is in the inbox.
+    pub fn new(limit: PageLimit) -> Self {
+        Self {
+            view: View::Inbox,
+            types: Vec::new(),
+            about: None,
+            since: None,
+            before: None,
+            unread_only: false,
+            limit,
+        }
+    }
+}
+
+/// Rows of one inbox, newest first.
 #[derive(Debug)]
 pub struct Recent {
     /// The inbox when the page was read.
     pub snapshot: Snapshot,
     /// The page.
     pub rows: Vec<Notification>,
-    /// Whether there are more after it.
-    pub more: bool,
+    /// The sequence below which the next page begins; `None`: there are no more.
+    pub next: Option<Revision>,
+}
+
+/// How many rows of some types are unread.
+#[derive(Debug)]
+pub struct TypeCounts {
+    /// The inbox when they were counted.
+    pub snapshot: Snapshot,
+    /// Those of which there are any, at most [`selection::MOST_WALKED`] looked at in all.
+    pub unread: HashMap<String, u32>,
 }
 
 /// Keeps the inboxes. See the module for what every implementation promises.
@@ -345,13 +472,15 @@ pub trait Store: Send + Sync + 'static {
     /// Reads a page, newest first.
     async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error>;
 
-    /// Selects notifications that `edit` would change, by their sequences, from
+    /// Counts the unread rows of each of these types.
+    async fn count_types(&self, inbox: &InboxKey, types: &[String]) -> Result<TypeCounts, Error>;
+
+    /// Selects notifications that `verb` would change, by their sequences, from
     /// after `after` on.
     async fn select(
         &self,
         inbox: &InboxKey,
-        which: &Which,
-        edit: Edit,
+        verb: &Verb,
         after: Revision,
     ) -> Result<Selected, Error>;
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     clock::Timestamp,
-    model::{Change, Data, Head, InboxEvent, Notification, RemovalCause, Revision, Row},
+    model::{Action, Change, Data, Head, Image, InboxEvent, Notification, RemovalCause, Revision},
     proto::{self, subscribe_response},
 };
 
@@ -49,36 +49,38 @@ pub fn kind(name: &str) -> &'static str {
 /// Encodes a change.
 pub fn live(event: &InboxEvent) -> LiveEvent {
     let head = event.head;
-    let (kind, ring, created_at, change) = match &event.change {
+    let (kind, told, change) = match &event.change {
         Change::Notification(row) => (
             "notification",
-            row.row.ring_revision == head.revision,
-            Some(row.created_at),
+            Some(row),
             subscribe_response::Event::Notification(notification(row)),
         ),
-        Change::Changed(rows) => (
+        Change::Changed(images) => (
             "changed",
-            false,
-            None,
-            subscribe_response::Event::Changed(changed(rows)),
+            images.iter().rev().find_map(|image| match image {
+                Image::Whole(row) => Some(&**row),
+                Image::State(_) => None,
+            }),
+            subscribe_response::Event::Changed(changed(images)),
         ),
         Change::Seen => (
             "seen",
-            false,
             None,
             subscribe_response::Event::Seen(proto::Seen {}),
         ),
     };
+    let ring = told.is_some_and(|told| told.row.ring_revision == head.revision);
     let message = proto::SubscribeResponse {
         position: head.revision.get(),
         head: Some(self::head(&head)),
         ring,
         event: Some(change),
     };
+    let sent = told.filter(|told| ring && told.row.sequence == head.revision);
     LiveEvent {
         head,
         kind,
-        created_at: created_at.filter(|_| ring),
+        created_at: sent.map(|sent| sent.created_at),
         message: message.encode_to_vec().into(),
     }
 }
@@ -99,6 +101,9 @@ pub fn notification(notification: &Notification) -> proto::Notification {
         row,
         content,
         created_at,
+        sent_at,
+        expire_time,
+        collapsed_count,
         ..
     } = notification;
     proto::Notification {
@@ -116,28 +121,47 @@ pub fn notification(notification: &Notification) -> proto::Notification {
         read_at: row.state.read_at.map(time),
         archived_at: row.state.archived_at.map(time),
         removed_at: row.state.removed.map(|(at, _)| time(at)),
+        image_url: content.image_url.clone(),
+        actions: content.actions.iter().map(action).collect(),
+        expire_time: expire_time.map(time),
+        collapsed_count: *collapsed_count,
+        sent_at: Some(time(*sent_at)),
+    }
+}
+
+fn action(action: &Action) -> proto::Action {
+    proto::Action {
+        label: action.label.clone(),
+        url: action.url.clone(),
+        is_primary: action.is_primary,
     }
 }
 
 /// Rows whose state changed.
-pub fn changed(rows: &[Row]) -> proto::Changed {
-    let row = |row: &Row| proto::ChangedNotification {
-        id: row.id.to_string(),
-        sequence: row.sequence.get(),
-        revision: row.revision.get(),
-        read_at: row.state.read_at.map(time),
-        archived_at: row.state.archived_at.map(time),
-        removed_at: row.state.removed.map(|(at, _)| time(at)),
-        removal_cause: row.state.removed.map_or(0, |(_, cause)| match cause {
-            RemovalCause::User => proto::RemovalCause::User.into(),
-            RemovalCause::Sender => proto::RemovalCause::Sender.into(),
-            RemovalCause::Expired => proto::RemovalCause::Expired.into(),
-            RemovalCause::Replaced => proto::RemovalCause::Replaced.into(),
-        }),
-        notification: None,
+pub fn changed(images: &[Image]) -> proto::Changed {
+    let image = |image: &Image| {
+        let row = image.row();
+        proto::ChangedNotification {
+            id: row.id.to_string(),
+            sequence: row.sequence.get(),
+            revision: row.revision.get(),
+            read_at: row.state.read_at.map(time),
+            archived_at: row.state.archived_at.map(time),
+            removed_at: row.state.removed.map(|(at, _)| time(at)),
+            removal_cause: row.state.removed.map_or(0, |(_, cause)| match cause {
+                RemovalCause::User => proto::RemovalCause::User.into(),
+                RemovalCause::Sender => proto::RemovalCause::Sender.into(),
+                RemovalCause::Expired => proto::RemovalCause::Expired.into(),
+                RemovalCause::Replaced => proto::RemovalCause::Replaced.into(),
+            }),
+            notification: match image {
+                Image::Whole(whole) => Some(notification(whole)),
+                Image::State(_) => None,
+            },
+        }
     };
     proto::Changed {
-        notifications: rows.iter().map(row).collect(),
+        notifications: images.iter().map(image).collect(),
     }
 }
 

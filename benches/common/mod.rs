@@ -36,8 +36,8 @@ use doorbell::{
     proto::{SendInAppRequest, notification_service_client::NotificationServiceClient},
     random::{Random, SystemRandom},
     store::{
-        self, Changes, Committed, Cursor, Edit, Mutation, PageLimit, Recent, RecentQuery, Selected,
-        Snapshot, Store, Which, sqlite::Sqlite,
+        self, Changes, Committed, Cursor, Mutation, PageLimit, Recent, RecentQuery, Selected,
+        Snapshot, Store, TypeCounts, Verb, sqlite::Sqlite,
     },
 };
 use tempfile::TempDir;
@@ -289,14 +289,21 @@ impl<S: Store> Store for Counting<S> {
         self.inner.lanes()
     }
 
+    async fn count_types(
+        &self,
+        inbox: &InboxKey,
+        types: &[String],
+    ) -> Result<TypeCounts, store::Error> {
+        self.inner.count_types(inbox, types).await
+    }
+
     async fn select(
         &self,
         inbox: &InboxKey,
-        which: &Which,
-        edit: Edit,
+        verb: &Verb,
         after: Revision,
     ) -> Result<Selected, store::Error> {
-        self.inner.select(inbox, which, edit, after).await
+        self.inner.select(inbox, verb, after).await
     }
 
     async fn database_id(&self) -> Result<uuid::Uuid, store::Error> {
@@ -329,21 +336,15 @@ pub async fn open(directory: &TempDir, readers: u32) -> Result<Sqlite, Failure> 
 pub fn new_notification(inbox: InboxKey) -> NewNotification {
     let request = notification("");
     let random: &dyn Random = &SystemRandom;
-    NewNotification {
-        inbox,
-        id: random.uuid_v7(SystemClock.now()),
-        content: Arc::new(Content {
-            kind: request.r#type,
-            title: request.title,
-            body: request.body,
-            entity_type: request.entity_type,
-            entity_id: request.entity_id,
-            action_url: request.action_url,
-            data: None,
-        }),
-        idempotency_key: None,
-        sender: "backend".into(),
-    }
+    let content = Content {
+        body: request.body,
+        entity_type: request.entity_type,
+        entity_id: request.entity_id,
+        action_url: request.action_url,
+        ..Content::new(request.r#type, request.title)
+    };
+    let id = random.uuid_v7(SystemClock.now());
+    NewNotification::new(inbox, id, Arc::new(content), "backend".into())
 }
 
 /// Sends a second at `Inboxes::send` on `store` by so many callers, and how many a

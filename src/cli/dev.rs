@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn the_welcome_has_a_line_for_every_call_twice() {
+    fn the_welcome_has_each_call_of_the_tour_twice() {
         let text = welcome(&example());
         for line in [
             "SENDER='s.s.s'",
@@ -436,13 +436,16 @@ mod tests {
                 "missing: {line}\n{text}"
             );
         }
-        let set = <prost_types::FileDescriptorSet as prost::Message>::decode(
-            crate::proto::FILE_DESCRIPTOR_SET,
-        )
-        .unwrap();
-        let services = set.file.iter().flat_map(|file| &file.service);
-        for call in services.flat_map(|service| &service.method) {
-            let path = format!("doorbell.v1.NotificationService/{}", call.name());
+        // The tour: more of them would hide the first ones.
+        for call in [
+            "Subscribe",
+            "SendInApp",
+            "GetUnreadCount",
+            "GetRecent",
+            "MarkRead",
+            "MarkSeen",
+        ] {
+            let path = format!("doorbell.v1.NotificationService/{call}");
             assert!(text.contains(&path), "{path} is missing");
         }
         // Each token stands in the link and in the variable, which all lines use.

@@ -72,6 +72,7 @@ pub async fn recent(args: RecentArgs) -> Result<(), Error> {
             .map(|since| std::time::SystemTime::from(since).into()),
         page_token: args.page_token,
         unread_only: args.unread_only,
+        ..GetRecentRequest::default()
     };
     let page = args.connection.client()?.get_recent(request).await?;
     let head = page.head.unwrap_or_default();

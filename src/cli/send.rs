@@ -92,6 +92,7 @@ fn request(args: SendArgs) -> Result<SendInAppRequest, Error> {
         action_url: args.action_url,
         data: data.transpose()?,
         idempotency_key: args.idempotency_key,
+        ..SendInAppRequest::default()
     })
 }
 
@@ -224,6 +225,7 @@ mod tests {
         let response = SendInAppResponse {
             notification: None,
             duplicate: true,
+            suppressed: 0,
             head: Some(client::Head {
                 revision: 7,
                 unread_count: 3,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     clock::Timestamp,
-    proto::{self, ChangedNotification, Head, Notification},
+    proto::{self, Action, ChangedNotification, Head, Notification},
 };
 
 /// A JSON object of the fields that are there.
@@ -48,7 +48,30 @@ pub fn notification(notification: &Notification) -> Value {
         ("read_at", time(&notification.read_at)),
         ("archived_at", time(&notification.archived_at)),
         ("removed_at", time(&notification.removed_at)),
+        ("image_url", text(&notification.image_url)),
+        ("actions", actions(&notification.actions)),
+        ("expire_time", time(&notification.expire_time)),
+        ("collapsed_count", number(notification.collapsed_count)),
+        ("sent_at", time(&notification.sent_at)),
     ])
+}
+
+/// Absent where it is zero, as in the proto's own JSON.
+fn number(number: u32) -> Option<Value> {
+    (number > 0).then(|| json!(number))
+}
+
+fn actions(actions: &[Action]) -> Option<Value> {
+    let action = |action: &Action| {
+        let Action {
+            label,
+            url,
+            is_primary,
+        } = action;
+        json!({"label": label, "url": url, "is_primary": is_primary})
+    };
+    let actions: Vec<Value> = actions.iter().map(action).collect();
+    (!actions.is_empty()).then_some(Value::Array(actions))
 }
 
 /// The state of a notification as a JSON object.

@@ -22,7 +22,7 @@ use crate::{
         status,
     },
     proto::{
-        CaughtUp, Changed, ChangedNotification, Connected, ErrorReason, Head, Heartbeat,
+        self, CaughtUp, Changed, ChangedNotification, Connected, ErrorReason, Head, Heartbeat,
         MarkSeenRequest, MarkSeenResponse, Reconnect, Reset, SubscribeRequest, SubscribeResponse,
         subscribe_response::Event as Wire,
     },
@@ -42,7 +42,7 @@ pub(crate) struct Call {
 }
 
 pub(crate) enum Ask {
-    Send(SendInAppRequest, Reply<SendInAppResponse>),
+    Send(Box<SendInAppRequest>, Reply<SendInAppResponse>),
     MarkRead(MarkReadRequest, Reply<MarkReadResponse>),
     Count(Reply<GetUnreadCountResponse>),
     Recent(GetRecentRequest, Reply<GetRecentResponse>),
@@ -79,7 +79,8 @@ impl NotificationService for Mock {
         &self,
         request: Request<SendInAppRequest>,
     ) -> Result<Response<SendInAppResponse>, Status> {
-        self.ask(request, Ask::Send).await.map(Response::new)
+        let ask = |request, reply| Ask::Send(Box::new(request), reply);
+        self.ask(request, ask).await.map(Response::new)
     }
 
     async fn mark_read(
@@ -87,6 +88,48 @@ impl NotificationService for Mock {
         request: Request<MarkReadRequest>,
     ) -> Result<Response<MarkReadResponse>, Status> {
         self.ask(request, Ask::MarkRead).await.map(Response::new)
+    }
+
+    async fn update_in_app(
+        &self,
+        _: Request<proto::UpdateInAppRequest>,
+    ) -> Result<Response<proto::UpdateInAppResponse>, Status> {
+        Err(Status::unimplemented("no test makes this call"))
+    }
+
+    async fn retract_in_app(
+        &self,
+        _: Request<proto::RetractInAppRequest>,
+    ) -> Result<Response<proto::RetractInAppResponse>, Status> {
+        Err(Status::unimplemented("no test makes this call"))
+    }
+
+    async fn mark_unread(
+        &self,
+        _: Request<proto::MarkUnreadRequest>,
+    ) -> Result<Response<proto::MarkUnreadResponse>, Status> {
+        Err(Status::unimplemented("no test makes this call"))
+    }
+
+    async fn archive(
+        &self,
+        _: Request<proto::ArchiveRequest>,
+    ) -> Result<Response<proto::ArchiveResponse>, Status> {
+        Err(Status::unimplemented("no test makes this call"))
+    }
+
+    async fn unarchive(
+        &self,
+        _: Request<proto::UnarchiveRequest>,
+    ) -> Result<Response<proto::UnarchiveResponse>, Status> {
+        Err(Status::unimplemented("no test makes this call"))
+    }
+
+    async fn remove(
+        &self,
+        _: Request<proto::RemoveRequest>,
+    ) -> Result<Response<proto::RemoveResponse>, Status> {
+        Err(Status::unimplemented("no test makes this call"))
     }
 
     async fn mark_seen(
@@ -844,6 +887,7 @@ async fn calls_show_a_fresh_token_once_where_one_was_refused() {
         };
         let answer = GetUnreadCountResponse {
             head: Some(head(9, 4)),
+            types: Vec::new(),
         };
         reply.send(Ok(answer)).unwrap();
         // The same one again is not shown again.

@@ -3,6 +3,9 @@
 //! A request is checked as a whole: the answer names every field that is wrong,
 //! up to a bound.
 
+use std::sync::Arc;
+
+use prost::Message as _;
 use prost_types::Struct;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -14,15 +17,13 @@ use super::{encoded, status};
 use crate::{
     clock::Timestamp,
     config::{self, ContentLimits},
-    inbox::{
-        Selection,
-        feed::{Event, Message, Resume},
-    },
+    inbox::feed::{Event, Message, Resume},
     model::{
-        Content, Data, Epoch, InboxKey, InvalidId, Notification, OrganizationId, Revision, UserId,
+        Action, Content, Data, Epoch, Field, Image, InboxKey, InvalidId, NewNotification,
+        Notification, OrganizationId, RemovalCause, Revision, UserId, View,
     },
     proto::{self, ErrorReason, json, subscribe_response},
-    store::{PageLimit, RecentQuery},
+    store::{About, Correction, Edit, Named, PageLimit, RecentQuery, Verb, Which},
     wire,
 };
 
@@ -77,44 +78,180 @@ impl Violations {
             self.add("notification_ids", problem);
             return Vec::new();
         }
-        let mut parsed = Vec::with_capacity(ids.len());
-        for (index, id) in ids.iter().enumerate() {
-            // Only the hyphenated form: what `Uuid` also reads is never sent.
-            match Uuid::try_parse(id).ok().filter(|_| id.len() == 36) {
-                Some(id) => parsed.push(id),
-                None => self.add(format!("notification_ids[{index}]"), "must be a UUID"),
-            }
+        let ids = ids.iter().enumerate();
+        ids.filter_map(|(index, id)| self.uuid(format!("notification_ids[{index}]"), id))
+            .collect()
+    }
+
+    fn uuid(&mut self, field: impl Into<String>, id: &str) -> Option<Uuid> {
+        // Only the hyphenated form: what `Uuid` also reads is never sent.
+        let uuid = Uuid::try_parse(id).ok().filter(|_| id.len() == 36);
+        if uuid.is_none() {
+            self.add(field, "must be a UUID");
         }
-        parsed
+        uuid
     }
 
     fn epoch(&mut self, field: &str, epoch: &str) -> Epoch {
         Epoch::new(&self.text(field, epoch.to_owned(), 1, MAX_EPOCH_BYTES))
     }
 
+    fn inbox(&mut self, organization_id: &str, user_id: &str) -> Option<InboxKey> {
+        let organization_id = self.id("organization_id", OrganizationId::parse(organization_id));
+        let user_id = self.id("recipient_user_id", UserId::parse(user_id));
+        Some(InboxKey {
+            organization_id: organization_id?,
+            user_id: user_id?,
+        })
+    }
+
+    fn key(&mut self, field: &str, key: Option<String>) -> Option<String> {
+        key.map(|key| {
+            if key.is_empty() {
+                self.add(field, "must not be empty where it is given");
+            }
+            self.text(field, key, 0, config::MAX_IDEMPOTENCY_KEY_BYTES)
+        })
+    }
+
+    fn time(&mut self, field: &str, time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
+        let parsed = model_time(time?);
+        if parsed.is_none() {
+            self.add(field, "must be a time of the years 1 to 9999");
+        }
+        parsed
+    }
+
+    fn types(&mut self, field: &str, types: Vec<String>) -> Vec<String> {
+        if types.len() > config::MAX_TYPES {
+            let problem = format!("must have at most {} types", config::MAX_TYPES);
+            self.add(field, problem);
+        }
+        let types = types.into_iter().take(config::MAX_TYPES).enumerate();
+        let types = types.map(|(index, kind)| {
+            let field = format!("{field}[{index}]");
+            self.text(&field, kind, 1, config::MAX_TYPE_BYTES)
+        });
+        types.collect()
+    }
+
+    fn about(&mut self, about: proto::About) -> About {
+        let most = config::MAX_ENTITY_BYTES;
+        About {
+            entity_type: self.text("about.entity_type", about.entity_type, 1, most),
+            entity_id: self.text("about.entity_id", about.entity_id, 1, most),
+        }
+    }
+
+    fn url(&mut self, field: &str, url: String) -> String {
+        let url = self.text(field, url, 0, config::MAX_ACTION_URL_BYTES);
+        if let Some(problem) = url_problem(&url) {
+            self.add(field, problem);
+        }
+        url
+    }
+
+    /// What a notification says; a type and a title where these are of `fields`.
+    fn content(
+        &mut self,
+        prefix: &str,
+        said: proto::Content,
+        fields: &[Field],
+        limits: &ContentLimits,
+    ) -> Content {
+        let name = |field: &str| format!("{prefix}{field}");
+        let least = |field| usize::from(fields.contains(&field));
+        let entity = config::MAX_ENTITY_BYTES;
+        let kind = (least(Field::Kind), config::MAX_TYPE_BYTES);
+        let title = (least(Field::Title), config::MAX_TITLE_BYTES);
+        if said.actions.len() > config::MAX_ACTIONS {
+            let problem = format!("must have at most {} actions", config::MAX_ACTIONS);
+            self.add(name("actions"), problem);
+        }
+        let actions = said.actions.into_iter().take(config::MAX_ACTIONS);
+        let actions = actions.enumerate().map(|(index, action)| {
+            let field = format!("{prefix}actions[{index}]");
+            let most = config::MAX_LABEL_BYTES;
+            if action.url.is_empty() {
+                self.add(format!("{field}.url"), "is required");
+            }
+            Action {
+                label: self.text(&format!("{field}.label"), action.label, 1, most),
+                url: self.url(&format!("{field}.url"), action.url),
+                is_primary: action.is_primary,
+            }
+        });
+        Content {
+            actions: actions.collect(),
+            kind: self.text(&name("type"), said.r#type, kind.0, kind.1),
+            title: self.text(&name("title"), said.title, title.0, title.1),
+            body: self.optional_text(&name("body"), said.body, limits.max_body_bytes),
+            entity_type: self.optional_text(&name("entity_type"), said.entity_type, entity),
+            entity_id: self.optional_text(&name("entity_id"), said.entity_id, entity),
+            action_url: said
+                .action_url
+                .map(|url| self.url(&name("action_url"), url)),
+            image_url: said.image_url.map(|url| self.url(&name("image_url"), url)),
+            data: said.data.and_then(|data| {
+                let data = canonical(&data, limits.max_data_bytes);
+                data.map_err(|problem| self.add(name("data"), problem)).ok()
+            }),
+        }
+    }
+
+    /// The parts of a content that a mask names; without one, those that are there
+    /// (<https://google.aip.dev/134>).
+    fn fields(
+        &mut self,
+        mask: Option<prost_types::FieldMask>,
+        said: &proto::Content,
+    ) -> Vec<Field> {
+        let all = [
+            ("type", Field::Kind, !said.r#type.is_empty()),
+            ("title", Field::Title, !said.title.is_empty()),
+            ("body", Field::Body, said.body.is_some()),
+            ("entity_type", Field::EntityType, said.entity_type.is_some()),
+            ("entity_id", Field::EntityId, said.entity_id.is_some()),
+            ("action_url", Field::ActionUrl, said.action_url.is_some()),
+            ("data", Field::Data, said.data.is_some()),
+            ("image_url", Field::ImageUrl, said.image_url.is_some()),
+            ("actions", Field::Actions, !said.actions.is_empty()),
+        ];
+        let paths = mask.map(|mask| mask.paths).unwrap_or_default();
+        let is_all = paths == ["*"];
+        for path in paths.iter().filter(|_| !is_all) {
+            if all.iter().all(|(name, ..)| name != path) {
+                let problem = format!("`{}` is no field of `content`", path.escape_default());
+                self.add("update_mask", problem);
+            }
+        }
+        let is_taken = |name: &str, is_there| {
+            is_all || paths.iter().any(|path| path == name) || paths.is_empty() && is_there
+        };
+        let taken = all
+            .into_iter()
+            .filter(|(name, _, is_there)| is_taken(name, *is_there));
+        let fields: Vec<Field> = taken.map(|(_, field, _)| field).collect();
+        if fields.is_empty() && paths.is_empty() {
+            self.add("content", "is required");
+        }
+        fields
+    }
+
     /// `Ok` if nothing is wrong.
     fn none(self) -> Result<(), Status> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(status::invalid(self.0))
-        }
+        self.none_and(Some(()))
+    }
+
+    /// What was read, which is there if nothing is wrong.
+    fn none_and<T>(self, read: Option<T>) -> Result<T, Status> {
+        read.filter(|_| self.0.is_empty())
+            .ok_or_else(|| status::invalid(self.0))
     }
 }
 
 fn invalid(field: &str, problem: &str) -> Status {
     status::invalid(vec![FieldViolation::new(field, problem)])
-}
-
-/// What a `SendInApp` asks for.
-#[derive(Debug)]
-pub struct Send {
-    /// Whose inbox.
-    pub inbox: InboxKey,
-    /// What it says.
-    pub content: Content,
-    /// Makes a retry safe.
-    pub idempotency_key: Option<String>,
 }
 
 /// Refuses a request that is larger than the limit as a whole.
@@ -131,71 +268,110 @@ fn too_large(bytes: usize, most: usize) -> Status {
     status::new(Code::InvalidArgument, ErrorReason::RequestTooLarge, message)
 }
 
-/// Checks a `SendInApp`.
-pub fn send(request: proto::SendInAppRequest, limits: &ContentLimits) -> Result<Send, Status> {
+/// Checks a `SendInApp` that came from `sender`, and makes a notification of this id.
+pub fn send(
+    request: proto::SendInAppRequest,
+    limits: &ContentLimits,
+    id: Uuid,
+    sender: Arc<str>,
+) -> Result<NewNotification, Status> {
     let mut wrong = Violations::default();
-    let organization_id = wrong.id(
-        "organization_id",
-        OrganizationId::parse(&request.organization_id),
-    );
-    let user_id = wrong.id(
-        "recipient_user_id",
-        UserId::parse(&request.recipient_user_id),
-    );
-    let kind = wrong.text("type", request.r#type, 1, config::MAX_TYPE_BYTES);
-    let title = wrong.text("title", request.title, 1, config::MAX_TITLE_BYTES);
-    let body = wrong.optional_text("body", request.body, limits.max_body_bytes);
-    let entity_type =
-        wrong.optional_text("entity_type", request.entity_type, config::MAX_ENTITY_BYTES);
-    let entity_id = wrong.optional_text("entity_id", request.entity_id, config::MAX_ENTITY_BYTES);
-    let action_url = wrong.optional_text(
-        "action_url",
-        request.action_url,
-        config::MAX_ACTION_URL_BYTES,
-    );
-    if let Some(problem) = action_url.as_deref().and_then(action_url_problem) {
-        wrong.add("action_url", problem);
-    }
-    let data = request
-        .data
-        .and_then(|data| match canonical(&data, limits.max_data_bytes) {
-            Ok(data) => Some(data),
-            Err(problem) => {
-                wrong.add("data", problem);
-                None
-            }
-        });
-    let idempotency_key = request.idempotency_key.map(|key| {
-        if key.is_empty() {
-            wrong.add("idempotency_key", "must not be empty where it is given");
-        }
-        wrong.text("idempotency_key", key, 0, config::MAX_IDEMPOTENCY_KEY_BYTES)
-    });
-    wrong.none()?;
-    let (Some(organization_id), Some(user_id)) = (organization_id, user_id) else {
-        return Err(invalid("recipient_user_id", "is required"));
+    let inbox = wrong.inbox(&request.organization_id, &request.recipient_user_id);
+    let said = proto::Content {
+        r#type: request.r#type,
+        title: request.title,
+        body: request.body,
+        entity_type: request.entity_type,
+        entity_id: request.entity_id,
+        action_url: request.action_url,
+        data: request.data,
+        image_url: request.image_url,
+        actions: request.actions,
     };
-    Ok(Send {
-        inbox: InboxKey {
-            organization_id,
-            user_id,
-        },
-        content: Content {
-            kind,
-            title,
-            body,
-            entity_type,
-            entity_id,
-            action_url,
-            data,
-        },
+    let content = wrong.content("", said, &[Field::Kind, Field::Title], limits);
+    let idempotency_key = wrong.key("idempotency_key", request.idempotency_key);
+    let expire_time = wrong.time("expire_time", request.expire_time.as_ref());
+    let collapse_key = wrong.key("collapse_key", request.collapse_key);
+    let inbox = wrong.none_and(inbox)?;
+    Ok(NewNotification {
+        inbox,
+        id,
+        content: Arc::new(content),
         idempotency_key,
+        sender,
+        expire_time,
+        collapse_key: collapse_key.map(Arc::from),
+        is_silent: request.silent,
     })
+}
+
+/// Checks an `UpdateInApp`.
+pub fn update(
+    request: proto::UpdateInAppRequest,
+    limits: &ContentLimits,
+) -> Result<Correction, Status> {
+    let mut wrong = Violations::default();
+    let inbox = wrong.inbox(&request.organization_id, &request.recipient_user_id);
+    let key = wrong.key("idempotency_key", request.idempotency_key);
+    let id = request
+        .notification_id
+        .map(|id| wrong.uuid("notification_id", &id));
+    let of = match (id, key) {
+        (Some(id), None) => id.map(Named::Id),
+        (None, Some(key)) => Some(Named::Key(key)),
+        _ => {
+            let problem = "is required, or idempotency_key in its place; not both";
+            wrong.add("notification_id", problem);
+            None
+        }
+    };
+    let said = request.content.unwrap_or_default();
+    let fields = wrong.fields(request.update_mask, &said);
+    let content = wrong.content("content.", said, &fields, limits);
+    let (inbox, of) = wrong.none_and(inbox.zip(of))?;
+    Ok(Correction {
+        inbox,
+        of,
+        content: Arc::new(content),
+        fields,
+        ring: request.ring,
+    })
+}
+
+/// Checks a `RetractInApp`: exactly one selection.
+pub fn retract(request: proto::RetractInAppRequest) -> Result<(InboxKey, Verb), Status> {
+    let mut wrong = Violations::default();
+    let inbox = wrong.inbox(&request.organization_id, &request.recipient_user_id);
+    let ids = Some(request.notification_ids).filter(|ids| !ids.is_empty());
+    let ways = [
+        ids.map(|ids| Which::Ids(wrong.ids(&ids))),
+        wrong
+            .key("idempotency_key", request.idempotency_key)
+            .map(Which::Key),
+        request.about.map(|about| Which::About(wrong.about(about))),
+        wrong
+            .key("collapse_key", request.collapse_key)
+            .map(Which::Collapse),
+    ];
+    let mut ways = ways.into_iter().flatten();
+    let which = ways.next();
+    if which.is_none() || ways.next().is_some() {
+        let problem = "is one of four ways to select: give notification_ids, idempotency_key, \
+                       about or collapse_key";
+        wrong.add("notification_ids", problem);
+    }
+    let (inbox, which) = wrong.none_and(inbox.zip(which))?;
+    let verb = Verb {
+        edit: Edit::Remove(RemovalCause::Sender),
+        which,
+        view: View::All,
+    };
+    Ok((inbox, verb))
 }
 
 /// A link that leads elsewhere than it seems to is refused: `//host/` and `/\host/`
 /// are other hosts to a browser.
-fn action_url_problem(url: &str) -> Option<&'static str> {
+fn url_problem(url: &str) -> Option<&'static str> {
     let is_path = url.starts_with('/') && !url.starts_with("//") && !url.starts_with("/\\");
     let host = ["https://", "http://"].iter().find_map(|scheme| {
         let (start, rest) = url.split_at_checked(scheme.len())?;
@@ -227,50 +403,36 @@ fn canonical(data: &Struct, max_bytes: usize) -> Result<Data, String> {
     Ok(Data::from_canonical(text))
 }
 
-/// Checks a `MarkRead`: exactly one selection.
-pub fn mark_read(request: proto::MarkReadRequest) -> Result<Selection, Status> {
-    let proto::MarkReadRequest {
-        notification_ids,
-        about,
-        through,
-    } = request;
-    selection(&notification_ids, about, through)
-}
-
-/// Checks what a verb selects.
-fn selection(
+/// Checks what a person's verb selects: exactly one way. With a revision comes the epoch
+/// that it was learned in.
+pub fn verb(
+    edit: Edit,
     ids: &[String],
     about: Option<proto::About>,
     through: Option<proto::Through>,
-) -> Result<Selection, Status> {
+) -> Result<(Verb, Option<Epoch>), Status> {
     let mut wrong = Violations::default();
-    let selection = match (ids, about, through) {
+    // What is not named is of one view; what is brought back is archived.
+    let mut view = match edit {
+        Edit::Unarchive => View::Archived,
+        _ => View::Inbox,
+    };
+    let mut epoch = None;
+    let which = match (ids, about, through) {
         ([], None, None) => {
             let problem = "is required: 1 to 500 ids; or about, or through";
             return Err(invalid("notification_ids", problem));
         }
-        (ids, None, None) => Selection::Ids(wrong.ids(ids)),
-        ([], Some(about), None) => {
-            let most = config::MAX_ENTITY_BYTES;
-            Selection::About {
-                entity_type: wrong.text("about.entity_type", about.entity_type, 1, most),
-                entity_id: wrong.text("about.entity_id", about.entity_id, 1, most),
-            }
+        (ids, None, None) => {
+            view = View::All;
+            Which::Ids(wrong.ids(ids))
         }
+        ([], Some(about), None) => Which::About(wrong.about(about)),
         ([], None, Some(through)) => {
-            if through.types.len() > config::MAX_TYPES {
-                let problem = format!("must have at most {} types", config::MAX_TYPES);
-                wrong.add("through.types", problem);
-            }
-            let types = (0..).zip(through.types).map(|(index, kind)| {
-                let field = format!("through.types[{index}]");
-                wrong.text(&field, kind, 1, config::MAX_TYPE_BYTES)
-            });
-            let types = types.collect();
-            Selection::Through {
+            epoch = Some(wrong.epoch("through.epoch", &through.epoch));
+            Which::Through {
                 revision: Revision::new(through.revision),
-                epoch: wrong.epoch("through.epoch", &through.epoch),
-                types,
+                types: wrong.types("through.types", through.types),
             }
         }
         _ => {
@@ -279,7 +441,15 @@ fn selection(
         }
     };
     wrong.none()?;
-    Ok(selection)
+    Ok((Verb { edit, which, view }, epoch))
+}
+
+/// Checks the types of a `GetUnreadCount`.
+pub fn types(types: Vec<String>) -> Result<Vec<String>, Status> {
+    let mut wrong = Violations::default();
+    let types = wrong.types("types", types);
+    wrong.none()?;
+    Ok(types)
 }
 
 /// Checks a `MarkSeen`: the sequence, and the epoch that it was learned in.
@@ -301,22 +471,26 @@ pub fn recent(request: &proto::GetRecentRequest, inbox: &InboxKey) -> Result<Rec
             0
         }
     };
-    let since = request.since.as_ref().and_then(|since| {
-        let time = model_time(since);
-        if time.is_none() {
-            wrong.add("since", "must be a time of the years 1 to 9999");
+    let view = match proto::View::try_from(request.view) {
+        Ok(proto::View::Unspecified | proto::View::Inbox) => View::Inbox,
+        Ok(proto::View::Archived) => View::Archived,
+        Ok(proto::View::All) => View::All,
+        Err(_) => {
+            wrong.add("view", "is none of the views that there are");
+            View::Inbox
         }
-        time
-    });
+    };
+    let types = wrong.types("types", request.types.clone());
+    let about = request.about.clone().map(|about| wrong.about(about));
+    let since = wrong.time("since", request.since.as_ref());
     let before = match request.page_token.as_str() {
         "" => None,
         token => {
-            let before = parse_page_token(token, inbox);
+            let before = parse_page_token(token, request, inbox);
             if before.is_none() {
-                wrong.add(
-                    "page_token",
-                    "must be the `next_page_token` of a page of this inbox",
-                );
+                let problem = "must be the `next_page_token` of a page of this inbox, asked for \
+                               as that one was but for `limit`";
+                wrong.add("page_token", problem);
             }
             before
         }
@@ -327,6 +501,9 @@ pub fn recent(request: &proto::GetRecentRequest, inbox: &InboxKey) -> Result<Rec
         bytes: usize::MAX,
     };
     Ok(RecentQuery {
+        view,
+        types,
+        about,
         since,
         before,
         unread_only: request.unread_only,
@@ -334,26 +511,37 @@ pub fn recent(request: &proto::GetRecentRequest, inbox: &InboxKey) -> Result<Rec
     })
 }
 
-/// Says where a page ended, and of which inbox it was.
-pub fn page_token(inbox: &InboxKey, last: Revision) -> String {
-    format!("{:016x}{:016x}", last.get(), inbox_tag(inbox))
+/// Says where a page ended, and of what it was.
+pub fn page_token(request: &proto::GetRecentRequest, inbox: &InboxKey, last: Revision) -> String {
+    format!("{:016x}{:016x}", last.get(), question_tag(request, inbox))
 }
 
-fn parse_page_token(token: &str, inbox: &InboxKey) -> Option<Revision> {
+fn parse_page_token(
+    token: &str,
+    request: &proto::GetRecentRequest,
+    inbox: &InboxKey,
+) -> Option<Revision> {
     let (last, tag) = token.split_at_checked(16)?;
     let number = |text: &str| {
         let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
         digits.then(|| u64::from_str_radix(text, 16).ok())?
     };
-    (number(tag)? == inbox_tag(inbox)).then_some(Revision::new(number(last)?))
+    (number(tag)? == question_tag(request, inbox)).then_some(Revision::new(number(last)?))
 }
 
-/// Tells inboxes apart. No secret: a token is only ever used on the caller's own.
-fn inbox_tag(inbox: &InboxKey) -> u64 {
+/// Tells questions apart. No secret: a token is only ever used on the caller's own inbox.
+fn question_tag(request: &proto::GetRecentRequest, inbox: &InboxKey) -> u64 {
+    let question = proto::GetRecentRequest {
+        limit: 0,
+        page_token: String::new(),
+        ..request.clone()
+    };
     let mut hash = Sha256::new();
     hash.update((inbox.organization_id.as_str().len() as u64).to_be_bytes());
     hash.update(inbox.organization_id.as_str());
+    hash.update((inbox.user_id.as_str().len() as u64).to_be_bytes());
     hash.update(inbox.user_id.as_str());
+    hash.update(question.encode_to_vec());
     let hash: [u8; 32] = hash.finalize().into();
     hash.iter()
         .take(8)
@@ -419,7 +607,7 @@ pub fn message(message: &Message) -> encoded::SubscribeResponse {
             subscribe_response::Event::Notification(wire::notification(row))
         }
         Event::Removed(row) => {
-            subscribe_response::Event::Changed(wire::changed(std::slice::from_ref(row)))
+            subscribe_response::Event::Changed(wire::changed(&[Image::State(*row)]))
         }
         Event::CaughtUp => subscribe_response::Event::CaughtUp(proto::CaughtUp {}),
         Event::Heartbeat => subscribe_response::Event::Heartbeat(proto::Heartbeat {}),

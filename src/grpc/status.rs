@@ -14,7 +14,7 @@ use crate::{
     inbox::{self, feed::End},
     metrics,
     proto::ErrorReason,
-    store,
+    store::{self, NotSent, NotUpdated},
     telemetry::Seldom,
 };
 
@@ -139,10 +139,21 @@ pub fn of(error: &inbox::Error) -> Status {
             ErrorReason::TooManyStreams,
             error.to_string(),
         ),
-        inbox::Error::Mismatch => new(
+        // What has expired is answered, and no error.
+        inbox::Error::NotSent(NotSent::Mismatch | NotSent::Expired(_)) => new(
             Code::AlreadyExists,
             ErrorReason::IdempotencyMismatch,
             "idempotency_key: was used for this inbox with another content",
+        ),
+        inbox::Error::NotUpdated(NotUpdated::NotFound) => new(
+            Code::NotFound,
+            ErrorReason::NotificationNotFound,
+            error.to_string(),
+        ),
+        inbox::Error::NotUpdated(NotUpdated::Removed) => new(
+            Code::FailedPrecondition,
+            ErrorReason::NotificationRemoved,
+            error.to_string(),
         ),
         inbox::Error::PositionInvalid => new(
             Code::FailedPrecondition,

@@ -571,7 +571,7 @@ impl Feed {
                 Some(_) => Event::Removed(row),
                 None => Event::Notification(notification.clone()),
             };
-            let ring = is_new && row.is_unseen(seen_through);
+            let ring = is_new && row.is_heard(seen_through);
             self.say(position, &page.snapshot, ring, event);
         }
     }

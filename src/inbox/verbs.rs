@@ -1,39 +1,14 @@
-//! What a person does with notifications: a verb times a selection.
+//! What is done with notifications that are there: a verb times a selection.
 //!
 //! What is selected is read first, so that what changes nothing does not wait for
 //! the writer. A selection of many is changed piece by piece, a change each, while
 //! its caller is there and the server does not drain; others come between.
 
-use uuid::Uuid;
-
 use super::{Error, Inboxes};
 use crate::{
     model::{Epoch, Head, InboxKey, Revision},
-    store::{Edit, Mutation, Snapshot, Which},
+    store::{Correction, Mutation, Snapshot, Updated, Verb, Which},
 };
-
-/// Which notifications, in a caller's words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selection {
-    /// These.
-    Ids(Vec<Uuid>),
-    /// Those that are about this thing.
-    About {
-        /// Its kind.
-        entity_type: String,
-        /// Its id.
-        entity_id: String,
-    },
-    /// Those that were shown: whose last change is at or below a revision.
-    Through {
-        /// The revision.
-        revision: Revision,
-        /// The epoch that it was learned in.
-        epoch: Epoch,
-        /// Only of these types; none means all.
-        types: Vec<String>,
-    },
-}
 
 /// What a verb did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,50 +22,34 @@ pub struct Done {
 }
 
 impl Inboxes {
-    /// Does `edit` to what is selected.
+    /// Does what `verb` says; where it names a revision, of this `epoch`.
     ///
     /// Cancel safe: what was begun is committed, the rest is not done.
     pub async fn edit(
         &self,
         inbox: &InboxKey,
-        selection: Selection,
-        edit: Edit,
+        verb: Verb,
+        epoch: Option<Epoch>,
     ) -> Result<Done, Error> {
-        let (which, through) = match selection {
-            Selection::Ids(ids) => (Which::Ids(ids), None),
-            Selection::About {
-                entity_type,
-                entity_id,
-            } => {
-                let which = Which::About {
-                    entity_type,
-                    entity_id,
-                };
-                (which, None)
-            }
-            Selection::Through {
-                revision,
-                epoch,
-                types,
-            } => {
-                let which = Which::Through { revision, types };
-                (which, Some((revision, epoch)))
-            }
+        let through = match &verb.which {
+            Which::Through { revision, .. } => Some(*revision),
+            _ => None,
         };
         let mut changed = 0;
         let mut after = Revision::ZERO;
         loop {
-            let selected = self.store.select(inbox, &which, edit, after).await?;
-            if let Some((revision, epoch)) = &through {
-                refuse_unknown(*revision, epoch, &selected.snapshot)?;
+            let selected = self.store.select(inbox, &verb, after).await?;
+            if let (Some(revision), Some(epoch)) = (through, &epoch) {
+                refuse_unknown(revision, epoch, &selected.snapshot)?;
             }
             let mut head = selected.snapshot.head;
             if !selected.ids.is_empty() {
                 let mutation = Mutation::Edit {
                     inbox: inbox.clone(),
                     ids: selected.ids,
-                    edit,
-                    through: through.as_ref().map(|(revision, _)| *revision),
+                    edit: verb.edit,
+                    view: verb.view,
+                    through,
                 };
                 let edited = self.writer.edit(mutation).await?;
                 changed += edited.changed;
@@ -108,6 +67,11 @@ impl Inboxes {
                 }
             }
         }
+    }
+
+    /// Corrects a notification. Cancel safe: once it is queued it is done.
+    pub async fn update(&self, correction: Correction) -> Result<Updated, Error> {
+        self.writer.update(correction).await
     }
 
     /// Notes that the person has looked at all up to the sequence `through`.

@@ -30,7 +30,7 @@ use crate::{
     metrics,
     model::{InboxKey, NewNotification, Run},
     sabotage::{self, Sabotage},
-    store::{self, Committed, Edited, Mismatch, Mutation, Outcome, Sent, Store},
+    store::{self, Committed, Correction, Edited, Mutation, Outcome, Sent, Store, Updated},
 };
 use queue::{Answer, Queue};
 
@@ -90,8 +90,16 @@ impl Writer {
     /// Sends; see `write`.
     pub async fn send(&self, new: NewNotification) -> Result<Sent, Error> {
         match self.write(Mutation::Send(new)).await? {
-            Outcome::Sent(sent) => sent.map_err(|Mismatch| Error::Mismatch),
-            Outcome::Edited(_) => Err(store::Error::unexpected_outcome().into()),
+            Outcome::Sent(sent) => Ok(sent?),
+            _ => Err(store::Error::unexpected_outcome().into()),
+        }
+    }
+
+    /// Corrects; see `write`.
+    pub async fn update(&self, correction: Correction) -> Result<Updated, Error> {
+        match self.write(Mutation::Update(correction)).await? {
+            Outcome::Updated(updated) => Ok(updated?),
+            _ => Err(store::Error::unexpected_outcome().into()),
         }
     }
 
@@ -99,7 +107,7 @@ impl Writer {
     pub async fn edit(&self, mutation: Mutation) -> Result<Edited, Error> {
         match self.write(mutation).await? {
             Outcome::Edited(edited) => Ok(edited),
-            Outcome::Sent(_) => Err(store::Error::unexpected_outcome().into()),
+            _ => Err(store::Error::unexpected_outcome().into()),
         }
     }
 
@@ -217,7 +225,7 @@ impl Lane {
             .iter()
             .filter_map(|outcome| match outcome {
                 Outcome::Sent(Ok(sent)) => Some(sent.notification.created_at),
-                Outcome::Sent(Err(Mismatch)) | Outcome::Edited(_) => None,
+                _ => None,
             });
         let ahead = newest.max().map_or(Duration::ZERO, |time| time.since(now));
         if ahead > AHEAD && self.warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {

@@ -30,7 +30,13 @@ macro_rules! methods {
 
 methods![
     SendInApp,
+    UpdateInApp,
+    RetractInApp,
     MarkRead,
+    MarkUnread,
+    Archive,
+    Unarchive,
+    Remove,
     MarkSeen,
     GetUnreadCount,
     GetRecent,

@@ -14,14 +14,14 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Changes, Committed, Cursor, Edit, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
-    Snapshot, Store, Which,
-    plan::{self, Before, Fingerprint, Keyed, RowWrite, StoredHead},
+    About, Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
+    Snapshot, Store, TypeCounts, Verb, Which,
+    plan::{self, Before, Fingerprint, RowWrite, StoredHead},
     selection::Walk,
 };
 use crate::{
     clock::Timestamp,
-    model::{Epoch, InboxKey, Notification, Revision},
+    model::{Content, Epoch, InboxKey, Notification, Revision},
 };
 
 #[derive(Default)]
@@ -109,6 +109,15 @@ fn page<'a>(
     (taken, None)
 }
 
+fn is_about(notification: &Notification, about: &About) -> bool {
+    let Content {
+        entity_type,
+        entity_id,
+        ..
+    } = &*notification.content;
+    entity_type.as_ref() == Some(&about.entity_type) && entity_id.as_ref() == Some(&about.entity_id)
+}
+
 fn changed_after(inbox: Option<&Inbox>, cursor: Cursor) -> Vec<&Notification> {
     let rows = inbox.into_iter().flat_map(|inbox| inbox.rows.values());
     let at = |row: &Notification| (row.row.revision, row.row.sequence);
@@ -130,19 +139,14 @@ impl Store for Memory {
                 continue;
             };
             before.heads.insert(key.clone(), inbox.stored);
-            let rows = inbox.rows.values().map(|row| row.notification.row);
-            let rows = rows.map(|row| (row.id, row));
-            before.rows.insert(key.clone(), rows.collect());
-            let keyed = inbox.rows.values().filter_map(|row| {
-                let (key, fingerprint) = row.keyed.clone()?;
-                let notification = row.notification.clone();
-                let keyed = Keyed {
-                    notification,
-                    fingerprint,
-                };
-                Some((key, keyed))
-            });
-            before.keyed.insert(key.clone(), keyed.collect());
+            for row in inbox.rows.values() {
+                before.add_whole(key.clone(), row.notification.clone());
+                if let Some((idempotency_key, fingerprint)) = row.keyed.clone() {
+                    let first = (row.notification.row.id, fingerprint);
+                    let keyed = before.keyed.entry(key.clone()).or_default();
+                    keyed.insert(idempotency_key, first);
+                }
+            }
         }
         for (key, through) in plan::seen(batch) {
             let rows = inboxes
@@ -167,10 +171,13 @@ impl Store for Memory {
                     };
                     rows.insert(sequence, row);
                 }
-                RowWrite::Update { row, .. } => {
-                    let held = rows.get_mut(&sequence);
-                    held.into_iter()
-                        .for_each(|held| held.notification.row = row);
+                RowWrite::Update { row, content, .. } => {
+                    if let Some(held) = rows.get_mut(&sequence) {
+                        let notification = &mut held.notification;
+                        notification.row = row;
+                        notification.content =
+                            content.unwrap_or_else(|| notification.content.clone());
+                    }
                 }
             }
         }
@@ -226,7 +233,12 @@ impl Store for Memory {
             .into_iter()
             .flat_map(|inbox| inbox.rows.values().rev());
         let rows = rows.map(|row| &row.notification).filter(|row| {
-            row.row.state.is_in_inbox()
+            query.view.has(row.row.state)
+                && (query.types.is_empty() || query.types.contains(&row.content.kind))
+                && query
+                    .about
+                    .as_ref()
+                    .is_none_or(|about| is_about(row, about))
                 && query.since.is_none_or(|since| row.created_at > since)
                 && query.before.is_none_or(|before| row.row.sequence < before)
                 && (row.row.state.read_at.is_none() || !query.unread_only)
@@ -234,37 +246,57 @@ impl Store for Memory {
         let (rows, next) = page(rows, query.limit);
         Ok(Recent {
             snapshot: self.snapshot(inbox),
+            next: next.and(rows.last()).map(|row| row.row.sequence),
             rows,
-            more: next.is_some(),
+        })
+    }
+
+    async fn count_types(&self, key: &InboxKey, types: &[String]) -> Result<TypeCounts, Error> {
+        self.read().await;
+        let inboxes = self.inboxes()?;
+        let inbox = inboxes.get(key);
+        let mut unread = HashMap::new();
+        for Row { notification, .. } in inbox.into_iter().flat_map(|inbox| inbox.rows.values()) {
+            let kind = &notification.content.kind;
+            if notification.row.state.is_unread() && types.contains(kind) {
+                *unread.entry(kind.clone()).or_default() += 1;
+            }
+        }
+        Ok(TypeCounts {
+            snapshot: self.snapshot(inbox),
+            unread,
         })
     }
 
     async fn select(
         &self,
         key: &InboxKey,
-        which: &Which,
-        edit: Edit,
+        verb: &Verb,
         after: Revision,
     ) -> Result<Selected, Error> {
         self.read().await;
         let inboxes = self.inboxes()?;
         let inbox = inboxes.get(key);
-        let mut walk = Walk::new(which, edit);
+        let mut walk = Walk::new(verb);
         let rows = inbox.into_iter().flat_map(|inbox| inbox.rows.values());
-        for Row { notification, .. } in rows {
+        for Row {
+            notification,
+            keyed,
+        } in rows
+        {
             let Notification { row, content, .. } = notification;
-            let is_candidate = match which {
+            let is_candidate = match &verb.which {
                 Which::Ids(ids) => ids.contains(&row.id),
-                Which::About {
-                    entity_type,
-                    entity_id,
-                } => {
-                    content.entity_type.as_ref() == Some(entity_type)
-                        && content.entity_id.as_ref() == Some(entity_id)
-                }
+                Which::About(about) => is_about(notification, about),
+                Which::Key(key) => keyed.as_ref().is_some_and(|(of, _)| of == key),
+                Which::Collapse(key) => notification.collapse_key.as_deref() == Some(key.as_str()),
                 Which::Through { .. } => true,
             };
-            if is_candidate && row.sequence > after && walk.look(row, &content.kind).is_break() {
+            let bytes = content.len_bytes();
+            if is_candidate
+                && row.sequence > after
+                && walk.look(row, &content.kind, bytes).is_break()
+            {
                 break;
             }
         }

@@ -5,27 +5,27 @@
 //! however often the batch touches them. So revisions, counts, idempotency and
 //! events mean the same on every engine.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
-use super::{Committed, Edit, Edited, Mismatch, Mutation, Outcome, Sent};
+use super::{
+    Committed, Correction, Edit, Edited, Mutation, Named, NotSent, NotUpdated, Outcome, Sent,
+    Updated,
+};
 use crate::{
     clock::Timestamp,
     model::{
-        Change, Head, InboxEvent, InboxKey, NewNotification, Notification, Revision, Row, RowState,
+        Change, Content, Head, Image, InboxEvent, InboxKey, NewNotification, Notification,
+        RemovalCause, Revision, Row, RowState, View,
     },
 };
 
 /// A SHA-256 of a content.
 pub(super) type Fingerprint = [u8; 32];
-
-/// A row that was sent with an idempotency key.
-#[derive(Clone, Debug)]
-pub(super) struct Keyed {
-    pub(super) notification: Notification,
-    pub(super) fingerprint: Fingerprint,
-}
 
 /// A head with what only the store needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,27 @@ pub(super) struct StoredHead {
     pub(super) head: Head,
     /// `created_at` of the newest row ever made.
     pub(super) last_created_at: Timestamp,
+    /// How many rows there are that are not removed.
+    pub(super) row_count: u32,
+}
+
+/// What is known of a row that the batch may touch.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// All of it, where the batch needs all.
+    pub(super) image: Image,
+    /// What it collapses by, and how many it took the place of.
+    pub(super) collapse: Option<(Arc<str>, u32)>,
+}
+
+impl Known {
+    fn whole(notification: Notification) -> Self {
+        let key = notification.collapse_key.clone();
+        Self {
+            collapse: key.map(|key| (key, notification.collapsed_count)),
+            image: Image::Whole(Box::new(notification)),
+        }
+    }
 }
 
 /// What there was before the batch, as far as the batch touches it.
@@ -40,12 +61,31 @@ pub(super) struct StoredHead {
 pub(super) struct Before {
     /// The heads of its inboxes; an inbox that never changed has none.
     pub(super) heads: HashMap<InboxKey, StoredHead>,
-    /// The rows of its idempotency keys.
-    pub(super) keyed: HashMap<InboxKey, HashMap<String, Keyed>>,
-    /// The rows of its ids.
-    pub(super) rows: HashMap<InboxKey, HashMap<Uuid, Row>>,
+    /// The rows of its idempotency keys, each with the fingerprint of what was sent.
+    pub(super) keyed: HashMap<InboxKey, HashMap<String, (Uuid, Fingerprint)>>,
+    /// The rows of its ids and of its keys, and those that its sends may collapse.
+    pub(super) rows: HashMap<InboxKey, HashMap<Uuid, Known>>,
     /// How many rows are unread above a sequence that somebody has seen.
     pub(super) unread_above: HashMap<(InboxKey, Revision), u32>,
+}
+
+impl Before {
+    /// Notes a row. What is whole stays whole.
+    pub(super) fn add(&mut self, inbox: InboxKey, known: Known) {
+        let rows = self.rows.entry(inbox).or_default();
+        let held = rows.entry(known.image.row().id);
+        held.and_modify(|held| {
+            if matches!(held.image, Image::State(_)) {
+                *held = known.clone();
+            }
+        })
+        .or_insert(known);
+    }
+
+    /// Notes a row with all of it.
+    pub(super) fn add_whole(&mut self, inbox: InboxKey, notification: Notification) {
+        self.add(inbox, Known::whole(notification));
+    }
 }
 
 /// How to write a row.
@@ -56,8 +96,13 @@ pub(super) enum RowWrite {
         notification: Notification,
         keyed: Option<(String, Fingerprint)>,
     },
-    /// Its state is another one; its content stays.
-    Update { row: Row, was_unread: bool },
+    /// It is another one.
+    Update {
+        row: Row,
+        /// Where that is another one, too.
+        content: Option<Arc<Content>>,
+        was_unread: bool,
+    },
 }
 
 impl RowWrite {
@@ -99,26 +144,39 @@ pub(super) type Made<'p> = (
 );
 /// A row whose state is written, and its inbox.
 pub(super) type Changed<'p> = (&'p InboxKey, &'p Row);
+/// A row whose state and content are written, and its inbox.
+pub(super) type Rewritten<'p> = (&'p InboxKey, &'p Row, &'p Content);
+
+/// The writes of a plan by their kinds. What is in several is to be made first.
+#[derive(Default)]
+pub(super) struct Writes<'p> {
+    pub(super) made: Vec<Made<'p>>,
+    /// The states that are not those of a new row.
+    pub(super) changed: Vec<Changed<'p>>,
+    pub(super) rewritten: Vec<Rewritten<'p>>,
+}
 
 impl Plan {
-    /// The rows that are made, and the states that are not those of a new row. What is
-    /// in both is to be made first.
-    pub(super) fn split(&self) -> (Vec<Made<'_>>, Vec<Changed<'_>>) {
-        let (mut made, mut changed) = (Vec::new(), Vec::new());
+    pub(super) fn writes(&self) -> Writes<'_> {
+        let mut writes = Writes::default();
         for ((inbox, _), write) in &self.rows {
-            if let RowWrite::Insert {
-                notification,
-                keyed,
-            } = write
-            {
-                made.push((inbox, notification, keyed));
-                if notification.row.state == RowState::default() {
-                    continue;
+            match write {
+                RowWrite::Insert {
+                    notification,
+                    keyed,
+                } => {
+                    writes.made.push((inbox, notification, keyed));
+                    if notification.row.state != RowState::default() {
+                        writes.changed.push((inbox, &notification.row));
+                    }
                 }
+                RowWrite::Update { row, content, .. } => match content {
+                    Some(content) => writes.rewritten.push((inbox, row, content)),
+                    None => writes.changed.push((inbox, row)),
+                },
             }
-            changed.push((inbox, write.row()));
         }
-        (made, changed)
+        writes
     }
 }
 
@@ -127,27 +185,51 @@ pub(super) fn inboxes(batch: &[Mutation]) -> BTreeSet<&InboxKey> {
     batch.iter().map(Mutation::inbox).collect()
 }
 
-/// The idempotency keys of its sends.
-pub(super) fn keys(batch: &[Mutation]) -> Vec<(&InboxKey, &str)> {
-    batch
-        .iter()
-        .filter_map(|mutation| match mutation {
-            Mutation::Send(new) => Some((&new.inbox, new.idempotency_key.as_deref()?)),
-            _ => None,
-        })
-        .collect()
+/// The idempotency keys that it names.
+pub(super) fn keys<'b>(batch: &'b [Mutation]) -> Vec<(&'b InboxKey, &'b str)> {
+    let key = |mutation: &'b Mutation| match mutation {
+        Mutation::Send(new) => Some((&new.inbox, new.idempotency_key.as_deref()?)),
+        Mutation::Update(Correction {
+            inbox,
+            of: Named::Key(key),
+            ..
+        }) => Some((inbox, key.as_str())),
+        _ => None,
+    };
+    batch.iter().filter_map(key).collect()
 }
 
-/// The ids that it edits.
-pub(super) fn ids(batch: &[Mutation]) -> Vec<(&InboxKey, Uuid)> {
-    batch
-        .iter()
-        .filter_map(|mutation| match mutation {
-            Mutation::Edit { inbox, ids, .. } => Some((inbox, ids)),
-            _ => None,
-        })
-        .flat_map(|(inbox, ids)| ids.iter().map(move |id| (inbox, *id)))
-        .collect()
+/// The keys by which its sends collapse.
+pub(super) fn collapse_keys<'b>(batch: &'b [Mutation]) -> Vec<(&'b InboxKey, &'b str)> {
+    let key = |mutation: &'b Mutation| match mutation {
+        Mutation::Send(new) => Some((&new.inbox, new.collapse_key.as_deref()?)),
+        _ => None,
+    };
+    let keys: BTreeSet<_> = batch.iter().filter_map(key).collect();
+    keys.into_iter().collect()
+}
+
+/// The ids that it names: of rows that it needs without their contents, and of those
+/// that it needs whole.
+pub(super) fn ids(batch: &[Mutation]) -> [Vec<(&InboxKey, Uuid)>; 2] {
+    let mut ids = [Vec::new(), Vec::new()];
+    for mutation in batch {
+        match mutation {
+            Mutation::Edit {
+                inbox,
+                ids: edited,
+                edit,
+                ..
+            } => ids[usize::from(edit.tells_all())].extend(edited.iter().map(|id| (inbox, *id))),
+            Mutation::Update(Correction {
+                inbox,
+                of: Named::Id(id),
+                ..
+            }) => ids[1].push((inbox, *id)),
+            _ => {}
+        }
+    }
+    ids
 }
 
 /// The sequences up to which it sees.
@@ -172,12 +254,14 @@ pub(super) fn plan(batch: &[Mutation], before: Before, now: Timestamp) -> Plan {
     for mutation in batch {
         let outcome = match mutation {
             Mutation::Send(new) => Outcome::Sent(planner.send(new)),
+            Mutation::Update(correction) => Outcome::Updated(planner.update(correction)),
             Mutation::Edit {
                 inbox,
                 ids,
                 edit,
+                view,
                 through,
-            } => Outcome::Edited(planner.edit(inbox, ids, *edit, *through)),
+            } => Outcome::Edited(planner.edit(inbox, ids, *edit, *view, *through)),
             Mutation::Seen { inbox, through } => Outcome::Edited(planner.seen(inbox, *through)),
         };
         planner.plan.committed.outcomes.push(outcome);
@@ -187,12 +271,33 @@ pub(super) fn plan(batch: &[Mutation], before: Before, now: Timestamp) -> Plan {
 
 /// What `edit` makes of a row; `None` where it changes nothing.
 fn edited(edit: Edit, state: RowState, now: Timestamp) -> Option<RowState> {
+    let RowState {
+        read_at,
+        archived_at,
+        removed,
+    } = state;
+    let is_in_inbox = View::Inbox.has(state);
     match edit {
-        Edit::Read if state.is_unread() => Some(RowState {
+        Edit::Read => state.is_unread().then_some(RowState {
             read_at: Some(now),
             ..state
         }),
-        Edit::Read => None,
+        Edit::Unread => (is_in_inbox && read_at.is_some()).then_some(RowState {
+            read_at: None,
+            ..state
+        }),
+        Edit::Archive => is_in_inbox.then_some(RowState {
+            archived_at: Some(now),
+            ..state
+        }),
+        Edit::Unarchive => (archived_at.is_some() && removed.is_none()).then_some(RowState {
+            archived_at: None,
+            ..state
+        }),
+        Edit::Remove(cause) => removed.is_none().then_some(RowState {
+            removed: Some((now, cause)),
+            ..state
+        }),
     }
 }
 
@@ -215,42 +320,61 @@ impl Planner {
         self.before.heads.get(inbox).copied().unwrap_or_default()
     }
 
-    fn send(&mut self, new: &NewNotification) -> Result<Sent, Mismatch> {
-        let mut stored = self.head(&new.inbox);
+    fn row(&self, inbox: &InboxKey, id: Uuid) -> Option<&Known> {
+        self.before.rows.get(inbox)?.get(&id)
+    }
+
+    fn whole(&self, inbox: &InboxKey, id: Uuid) -> Option<&Notification> {
+        match &self.row(inbox, id)?.image {
+            Image::Whole(notification) => Some(notification),
+            Image::State(_) => None,
+        }
+    }
+
+    fn keyed(&self, inbox: &InboxKey, key: &str) -> Option<(Uuid, Fingerprint)> {
+        self.before.keyed.get(inbox)?.get(key).copied()
+    }
+
+    fn send(&mut self, new: &NewNotification) -> Result<Sent, NotSent> {
+        let inbox = &new.inbox;
+        let mut stored = self.head(inbox);
         let keyed = new
             .idempotency_key
             .as_ref()
             .map(|key| (key, new.content.fingerprint()));
         if let Some((key, fingerprint)) = keyed
-            && let Some(first) = self
-                .before
-                .keyed
-                .get(&new.inbox)
-                .and_then(|keys| keys.get(key))
+            && let Some((id, first)) = self.keyed(inbox, key)
+            && let Some(notification) = self.whole(inbox, id)
         {
-            if first.fingerprint != fingerprint {
-                return Err(Mismatch);
+            if first != fingerprint {
+                return Err(NotSent::Mismatch);
             }
             return Ok(Sent {
-                notification: first.notification.clone(),
+                notification: notification.clone(),
                 duplicate: true,
                 head: stored.head,
             });
         }
+        if new.is_expired(self.now) {
+            return Err(NotSent::Expired(stored.head));
+        }
 
-        let head = &mut stored.head;
-        head.revision = head.revision.next();
-        head.unread_count = head.unread_count.saturating_add(1);
-        // Its sequence is above all that was seen.
-        head.unseen_count = head.unseen_count.saturating_add(1);
+        let revision = stored.head.revision.next();
+        stored.head.revision = revision;
         stored.last_created_at = self.now.max(Timestamp::from_micros(
             stored.last_created_at.as_micros() + 1,
         ));
+        let replaced = new.collapse_key.as_ref();
+        let replaced = replaced.and_then(|key| self.collapsible(inbox, key));
         let row = Row {
             id: new.id,
-            sequence: stored.head.revision,
-            revision: stored.head.revision,
-            ring_revision: stored.head.revision,
+            sequence: revision,
+            revision,
+            ring_revision: if new.is_silent {
+                Revision::ZERO
+            } else {
+                revision
+            },
             state: RowState::default(),
         };
         let notification = Notification {
@@ -258,29 +382,101 @@ impl Planner {
             content: new.content.clone(),
             sender: new.sender.clone(),
             created_at: stored.last_created_at,
+            sent_at: self.now,
+            expire_time: new.expire_time,
+            collapse_key: new.collapse_key.clone(),
+            collapsed_count: replaced.map_or(0, |(_, count)| count.saturating_add(1)),
         };
-        if let Some((key, fingerprint)) = keyed {
-            let keyed = Keyed {
-                notification: notification.clone(),
-                fingerprint,
+        stored.count(None, Some(&row));
+        let mut change = Change::Notification(notification.clone());
+        if let Some((before, _)) = replaced {
+            let cause = RemovalCause::Replaced;
+            let state = RowState {
+                removed: Some((stored.last_created_at, cause)),
+                ..before.state
             };
-            let keys = self.before.keyed.entry(new.inbox.clone()).or_default();
-            keys.insert(key.clone(), keyed);
+            let after = Row {
+                revision,
+                state,
+                ..before
+            };
+            stored.count(Some(&before), Some(&after));
+            self.write(inbox, &before, after, None);
+            change = Change::Changed(vec![
+                Image::State(after),
+                Image::Whole(Box::new(notification.clone())),
+            ]);
         }
-        let rows = self.before.rows.entry(new.inbox.clone()).or_default();
-        rows.insert(new.id, row);
+        if let Some((key, fingerprint)) = keyed {
+            let keys = self.before.keyed.entry(inbox.clone()).or_default();
+            keys.insert(key.clone(), (new.id, fingerprint));
+        }
+        self.before.add_whole(inbox.clone(), notification.clone());
         self.plan.rows.insert(
-            (new.inbox.clone(), row.sequence),
+            (inbox.clone(), row.sequence),
             RowWrite::Insert {
                 notification: notification.clone(),
                 keyed: keyed.map(|(key, fingerprint)| (key.clone(), fingerprint)),
             },
         );
-        let change = Change::Notification(notification.clone());
-        self.change(&new.inbox, stored, change);
+        self.change(inbox, stored, change);
         Ok(Sent {
             notification,
             duplicate: false,
+            head: stored.head,
+        })
+    }
+
+    /// The newest unread row that collapses by `key`, and how many it took the place of.
+    fn collapsible(&self, inbox: &InboxKey, key: &str) -> Option<(Row, u32)> {
+        let rows = self.before.rows.get(inbox)?.values();
+        let collapsible = rows.filter_map(|known| {
+            let (of, count) = known.collapse.as_ref()?;
+            let row = known.image.row();
+            (&**of == key && row.state.is_unread()).then_some((*row, *count))
+        });
+        collapsible.max_by_key(|(row, _)| row.sequence)
+    }
+
+    fn update(&mut self, correction: &Correction) -> Result<Updated, NotUpdated> {
+        let Correction {
+            inbox,
+            of,
+            content,
+            fields,
+            ring,
+        } = correction;
+        let id = match of {
+            Named::Id(id) => Some(*id),
+            Named::Key(key) => self.keyed(inbox, key).map(|(id, _)| id),
+        };
+        let whole = id.and_then(|id| self.whole(inbox, id));
+        let before = whole.ok_or(NotUpdated::NotFound)?.clone();
+        if before.row.state.removed.is_some() {
+            return Err(NotUpdated::Removed);
+        }
+        let content = before.content.with(fields, content);
+        let mut stored = self.head(inbox);
+        let changed = content != *before.content;
+        let mut notification = before;
+        if changed {
+            let before = notification.row;
+            stored.head.revision = stored.head.revision.next();
+            let row = &mut notification.row;
+            row.revision = stored.head.revision;
+            // What is read, or in no list, is not to be heard; and so it is in a heal.
+            if *ring && row.state.is_unread() {
+                row.ring_revision = row.revision;
+            }
+            notification.content = Arc::new(content);
+            let content = notification.content.clone();
+            self.write(inbox, &before, notification.row, Some(content));
+            let change = Change::Notification(notification.clone());
+            self.change(inbox, stored, change);
+        }
+        Ok(Updated {
+            notification,
+            changed,
             head: stored.head,
         })
     }
@@ -290,6 +486,7 @@ impl Planner {
         inbox: &InboxKey,
         ids: &[Uuid],
         edit: Edit,
+        view: View,
         through: Option<Revision>,
     ) -> Edited {
         let mut stored = self.head(inbox);
@@ -299,52 +496,71 @@ impl Planner {
         let mut changed = Vec::new();
         for id in ids {
             // An id that is repeated finds its row changed already.
-            let rows = self.before.rows.get(inbox);
-            let Some(before) = rows.and_then(|rows| rows.get(id)).copied() else {
+            let Some(before) = self.row(inbox, *id).map(|known| *known.image.row()) else {
                 continue;
             };
             let is_later = through.is_some_and(|through| before.revision > through);
-            let state = edited(edit, before.state, now).filter(|_| !is_later);
+            let is_meant = view.has(before.state) && !is_later;
+            let state = edited(edit, before.state, now).filter(|_| is_meant);
             let Some(state) = state else { continue };
             let after = Row {
                 revision,
                 state,
                 ..before
             };
-            count(&mut stored.head, &before, &after);
-            self.write(inbox, &before, after);
-            changed.push(after);
+            stored.count(Some(&before), Some(&after));
+            self.write(inbox, &before, after, None);
+            let whole = self.whole(inbox, *id).filter(|_| edit.tells_all());
+            changed.push(whole.map_or(Image::State(after), |whole| {
+                Image::Whole(Box::new(whole.clone()))
+            }));
         }
+        let count = u32::try_from(changed.len()).unwrap_or(u32::MAX);
         if !changed.is_empty() {
-            changed.sort_unstable_by_key(|row| row.sequence);
+            changed.sort_unstable_by_key(|image| image.row().sequence);
             stored.head.revision = revision;
-            self.change(inbox, stored, Change::Changed(changed.clone()));
+            self.change(inbox, stored, Change::Changed(changed));
         }
         Edited {
-            changed: u32::try_from(changed.len()).unwrap_or(u32::MAX),
+            changed: count,
             head: stored.head,
         }
     }
 
-    /// Sets the final image of a row that was there or is made by this batch.
-    fn write(&mut self, inbox: &InboxKey, before: &Row, row: Row) {
-        let rows = self.before.rows.entry(inbox.clone()).or_default();
-        rows.insert(row.id, row);
-        // A later member that repeats a send answers with the row as it is now.
-        let keyed = self.before.keyed.get_mut(inbox).into_iter();
-        for keyed in keyed.flat_map(HashMap::values_mut) {
-            if keyed.notification.row.id == row.id {
-                keyed.notification.row = row;
+    /// Sets the final image of a row that was there or is made by this batch. What is
+    /// removed has no content.
+    fn write(&mut self, inbox: &InboxKey, before: &Row, row: Row, content: Option<Arc<Content>>) {
+        let is_removed = row.state.removed.is_some();
+        let content = content.or_else(|| is_removed.then(|| Arc::new(Content::blank())));
+        let rewrite = |notification: &mut Notification| {
+            notification.row = row;
+            if let Some(content) = &content {
+                notification.content = content.clone();
+            }
+        };
+        let rows = self.before.rows.get_mut(inbox);
+        if let Some(known) = rows.and_then(|rows| rows.get_mut(&row.id)) {
+            match &mut known.image {
+                Image::State(state) => *state = row,
+                Image::Whole(notification) => rewrite(notification),
             }
         }
         let place = (inbox.clone(), row.sequence);
         let write = self.plan.rows.entry(place).or_insert(RowWrite::Update {
             row,
+            content: None,
             was_unread: before.state.is_unread(),
         });
         match write {
-            RowWrite::Insert { notification, .. } => notification.row = row,
-            RowWrite::Update { row: image, .. } => *image = row,
+            RowWrite::Insert { notification, .. } => rewrite(notification),
+            RowWrite::Update {
+                row: image,
+                content: written,
+                ..
+            } => {
+                *image = row;
+                *written = content.or_else(|| written.take());
+            }
         }
     }
 
@@ -392,18 +608,22 @@ impl Planner {
     }
 }
 
-/// Counts a row that turned from `before` to `after`.
-fn count(head: &mut Head, before: &Row, after: &Row) {
-    let turned = |count: u32, was: bool, is: bool| match (was, is) {
-        (true, false) => count.saturating_sub(1),
-        (false, true) => count.saturating_add(1),
-        _ => count,
-    };
-    let unread = (before.state.is_unread(), after.state.is_unread());
-    head.unread_count = turned(head.unread_count, unread.0, unread.1);
-    let seen = head.seen_through;
-    let unseen = (before.is_unseen(seen), after.is_unseen(seen));
-    head.unseen_count = turned(head.unseen_count, unseen.0, unseen.1);
+impl StoredHead {
+    /// Counts a row that turned from `before`, if it was there, to `after`, if it stays.
+    fn count(&mut self, before: Option<&Row>, after: Option<&Row>) {
+        let turned = |count: u32, is: &dyn Fn(&Row) -> bool| match (
+            before.is_some_and(is),
+            after.is_some_and(is),
+        ) {
+            (true, false) => count.saturating_sub(1),
+            (false, true) => count.saturating_add(1),
+            _ => count,
+        };
+        let seen = self.head.seen_through;
+        self.head.unread_count = turned(self.head.unread_count, &|row| row.state.is_unread());
+        self.head.unseen_count = turned(self.head.unseen_count, &|row| row.is_unseen(seen));
+        self.row_count = turned(self.row_count, &|row| row.state.removed.is_none());
+    }
 }
 
 #[cfg(test)]

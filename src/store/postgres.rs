@@ -22,15 +22,15 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
-    Changes, Committed, Cursor, Edit, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
-    Sharing, Snapshot, Store, Which,
-    rows::{self, columns, head_columns, integer, row_columns},
-    selection::{MOST_WALKED, Walk},
+    About, Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
+    Sharing, Snapshot, Store, TypeCounts, Verb, Which,
+    rows::{self, Page, bound, columns, head_columns, integer, of_source, walk_columns},
+    selection::{MOST_LOOKED_AT, MOST_WALKED, Source, Walk},
 };
 use crate::{
     clock::Timestamp,
     config::StoreSettings,
-    model::{Epoch, InboxKey, Notification, Revision},
+    model::{Epoch, InboxKey, Revision},
     random::Random,
 };
 use connections::Connections;
@@ -97,47 +97,108 @@ const CHANGES: &str = page!(
     "$5"
 );
 /// No row is read where none is newer than `since`: that is asked of the head, once.
+macro_rules! newer {
+    () => {
+        "sequence < $3 AND (SELECT last_created_at FROM inboxes \
+         WHERE organization_id = $1 AND user_id = $2) > $4"
+    };
+}
+
+/// Rows of a source, newest first.
 macro_rules! recent {
-    ($filter:literal) => {
+    ($source:ident) => {
         page!(
-            concat!(
-                "sequence < $3 AND archived_at IS NULL AND removed_at IS NULL AND (SELECT last_created_at FROM inboxes \
-                 WHERE organization_id = $1 AND user_id = $2) > $5",
-                $filter
-            ),
+            concat!(newer!(), " AND ", of_source!($source)),
             "n.sequence DESC",
+            "$5"
+        )
+    };
+}
+
+/// What a query asks for of the next rows of a source, newest first, and where they end.
+macro_rules! filtered {
+    ($source:ident) => {
+        concat!(
+            "WITH walked AS (SELECT * FROM notifications AS n \
+             WHERE organization_id = $1 AND user_id = $2 AND ",
+            newer!(),
+            " AND ",
+            of_source!($source),
+            " ORDER BY n.sequence DESC LIMIT $8) SELECT d.epoch, ",
+            head_columns!(),
+            ", e.walked_to, ",
+            columns!(),
+            " FROM doorbell AS d LEFT JOIN inboxes AS i \
+             ON i.organization_id = $1 AND i.user_id = $2 CROSS JOIN \
+             (SELECT CASE WHEN count(*) = $8 THEN min(sequence) END AS walked_to FROM walked) AS e \
+             LEFT JOIN (SELECT * FROM walked AS w WHERE ",
+            // Of the view, unread, of the types.
+            "w.removed_at IS NULL AND ($9 = 2 OR ($9 = 1) = (w.archived_at IS NOT NULL)) \
+             AND (w.read_at IS NULL OR NOT $10) \
+             AND (cardinality($11::text[]) = 0 OR w.type = ANY($11)) \
+             ORDER BY w.sequence DESC LIMIT $7) AS n ON TRUE WHERE d.id = 1 \
+             ORDER BY n.sequence DESC"
+        )
+    };
+}
+
+const COUNT_CHANGES: &str = "SELECT count(*) FROM (SELECT 1 FROM notifications \
+     WHERE organization_id = $1 AND user_id = $2 AND revision > $3 LIMIT $4) AS n";
+
+/// How many rows of some types are unread, of those that are looked at.
+const COUNT_TYPES: &str = concat!(
+    "SELECT d.epoch, ",
+    head_columns!(),
+    ", n.type, n.unread FROM doorbell AS d LEFT JOIN inboxes AS i \
+     ON i.organization_id = $1 AND i.user_id = $2 LEFT JOIN (SELECT w.type, count(*) AS unread \
+     FROM (SELECT n.type FROM notifications AS n \
+     WHERE organization_id = $1 AND user_id = $2 AND ",
+    of_source!(unread),
+    " ORDER BY n.sequence DESC LIMIT $3) AS w WHERE w.type = ANY($4) GROUP BY w.type) AS n \
+     ON TRUE WHERE d.id = 1"
+);
+
+/// Rows of a source without their contents, by their sequence.
+macro_rules! walk {
+    ($filter:expr) => {
+        page!(
+            walk_columns!(),
+            concat!("sequence > $3 AND ", $filter),
+            "n.sequence",
             "$4"
         )
     };
 }
 
-const RECENT: &str = recent!("");
-const RECENT_UNREAD: &str = recent!(" AND read_at IS NULL");
-const COUNT_CHANGES: &str = "SELECT count(*) FROM (SELECT 1 FROM notifications \
-     WHERE organization_id = $1 AND user_id = $2 AND revision > $3 LIMIT $4) AS n";
+const OF_IDS: &str = walk!("id = ANY($5)");
 
-/// Rows without their contents, by their sequence: those of ids, those about a thing,
-/// and unread ones.
-macro_rules! walk {
-    ($filter:literal, $limit:literal) => {
-        page!(
-            concat!(row_columns!(), ", n.type"),
-            concat!("sequence > $3 AND ", $filter),
-            "n.sequence",
-            $limit
-        )
-    };
+/// The statement that walks over a source.
+fn walked(source: Source) -> &'static str {
+    match source {
+        Source::Ids => OF_IDS,
+        Source::About => walk!(of_source!(about)),
+        Source::Key => walk!(of_source!(key)),
+        Source::Collapse => walk!(of_source!(collapse)),
+        Source::Unread => walk!(of_source!(unread)),
+        Source::Inbox => walk!(of_source!(inbox)),
+        Source::Archived => walk!(of_source!(archived)),
+        Source::All => walk!(of_source!(all)),
+    }
 }
 
-const OF_IDS: &str = walk!("id = ANY($5)", "$4");
-const ABOUT: &str = walk!(
-    "entity_type = $5 AND entity_id = $6 AND archived_at IS NULL AND removed_at IS NULL",
-    "$4"
-);
-const UNREAD: &str = walk!(
-    "read_at IS NULL AND archived_at IS NULL AND removed_at IS NULL",
-    "$4"
-);
+/// The statement of a page of a source.
+fn listed(source: Source, is_filtered: bool) -> &'static str {
+    match (source, is_filtered) {
+        (Source::Unread, false) => recent!(unread),
+        (Source::Archived, false) => recent!(archived),
+        (_, false) => recent!(inbox),
+        (Source::About, true) => filtered!(about),
+        (Source::Unread, true) => filtered!(unread),
+        (Source::Inbox, true) => filtered!(inbox),
+        (Source::Archived, true) => filtered!(archived),
+        (_, true) => filtered!(all),
+    }
+}
 
 const CHECK: &str = "SELECT pg_is_in_recovery() \
      OR current_setting('default_transaction_read_only')::boolean AS is_read_only \
@@ -321,7 +382,7 @@ impl Postgres {
         query: impl Fn() -> PgQuery + Sync,
         limit: PageLimit,
         since: Option<Timestamp>,
-    ) -> Result<(Snapshot, Vec<Notification>, Option<Notification>), Error> {
+    ) -> Result<Page, Error> {
         self.read(|connection| {
             let rows = query().fetch(connection).map_err(failed);
             rows::page(rows, limit, since).boxed()
@@ -460,6 +521,10 @@ fn migrator() -> Migrator {
             "state and heads",
             include_str!("../../migrations/postgres/0004_state_and_heads.sql"),
         ),
+        (
+            "whole inbox",
+            include_str!("../../migrations/postgres/0005_whole_inbox.sql"),
+        ),
     ]);
     // A newer version may have migrated already, see `oldest_schema`.
     migrator.set_ignore_missing(true);
@@ -592,12 +657,7 @@ impl Store for Postgres {
                 .bind(integer(cursor.sequence))
                 .bind(rows::one_more(limit.rows))
         };
-        let (snapshot, rows, next) = self.page(query, limit, None).await?;
-        Ok(Changes {
-            snapshot,
-            rows,
-            next: next.map(|next| next.row.revision),
-        })
+        Ok(self.page(query, limit, None).await?.changes())
     }
 
     async fn count_changes(
@@ -624,56 +684,70 @@ impl Store for Postgres {
     }
 
     async fn recent(&self, inbox: &InboxKey, wanted: RecentQuery) -> Result<Recent, Error> {
-        let statement = if wanted.unread_only {
-            RECENT_UNREAD
-        } else {
-            RECENT
-        };
+        let (source, is_filtered) = Source::of_query(&wanted);
+        let about = wanted.about.as_ref();
         let query = || {
-            self.query(statement)
+            let query = self
+                .query(listed(source, is_filtered))
                 .bind(inbox.organization_id.as_str())
                 .bind(inbox.user_id.as_str())
                 .bind(wanted.before.map_or(i64::MAX, integer))
-                .bind(rows::one_more(wanted.limit.rows))
-                .bind(wanted.since.map_or(i64::MIN, Timestamp::as_micros))
+                .bind(wanted.since.map_or(i64::MIN, Timestamp::as_micros));
+            let rows = rows::one_more(wanted.limit.rows);
+            if !is_filtered {
+                return query.bind(rows);
+            }
+            query
+                .bind(about.map(|about| about.entity_type.as_str()))
+                .bind(about.map(|about| about.entity_id.as_str()))
+                .bind(rows)
+                .bind(bound(MOST_LOOKED_AT))
+                .bind(rows::view_number(wanted.view))
+                .bind(wanted.unread_only)
+                .bind(&wanted.types)
         };
-        let (snapshot, rows, next) = self.page(query, wanted.limit, wanted.since).await?;
-        Ok(Recent {
-            snapshot,
-            rows,
-            more: next.is_some(),
+        let page = self.page(query, wanted.limit, wanted.since).await?;
+        Ok(page.recent())
+    }
+
+    async fn count_types(&self, inbox: &InboxKey, types: &[String]) -> Result<TypeCounts, Error> {
+        self.read(|connection| {
+            let query = self
+                .query(COUNT_TYPES)
+                .bind(inbox.organization_id.as_str())
+                .bind(inbox.user_id.as_str())
+                .bind(bound(MOST_WALKED))
+                .bind(types);
+            rows::type_counts(query.fetch(connection).map_err(failed)).boxed()
         })
+        .await
     }
 
     async fn select(
         &self,
         inbox: &InboxKey,
-        which: &Which,
-        edit: Edit,
+        verb: &Verb,
         after: Revision,
     ) -> Result<Selected, Error> {
-        let most = i64::try_from(MOST_WALKED).unwrap_or(i64::MAX);
-        let walk = |statement| {
-            self.query(statement)
+        self.read(|connection| {
+            let query = self
+                .query(walked(Source::of_verb(verb)))
                 .bind(inbox.organization_id.as_str())
                 .bind(inbox.user_id.as_str())
                 .bind(integer(after))
-                .bind(most)
-        };
-        self.read(|connection| {
-            let query = match which {
-                Which::Ids(ids) => walk(OF_IDS).bind(ids.clone()),
-                Which::About {
+                .bind(bound(MOST_WALKED));
+            let query = match &verb.which {
+                Which::Ids(ids) => query.bind(ids.clone()),
+                Which::About(About {
                     entity_type,
                     entity_id,
-                } => walk(ABOUT)
-                    .bind(entity_type.clone())
-                    .bind(entity_id.clone()),
-                Which::Through { .. } => walk(UNREAD),
+                }) => query.bind(entity_type.clone()).bind(entity_id.clone()),
+                Which::Key(key) | Which::Collapse(key) => query.bind(key.clone()),
+                Which::Through { .. } => query,
             };
             let rows = query.fetch(connection).map_err(failed);
-            let which = which.clone();
-            async move { rows::walk(rows, Walk::new(&which, edit)).await }.boxed()
+            let verb = verb.clone();
+            async move { rows::walk(rows, Walk::new(&verb)).await }.boxed()
         })
         .await
     }

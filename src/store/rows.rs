@@ -3,22 +3,23 @@
 //! Both schemas name and type their columns so that one reading serves them: text
 //! is text, a number 64 bits wide, a time a number of microseconds.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, ops::ControlFlow, sync::Arc};
 
 use futures_util::{Stream, TryStreamExt as _};
+use serde_json::{Value, json};
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;
 
 use super::{
-    Error, PageLimit, Selected, Snapshot,
-    plan::{Fingerprint, Keyed, StoredHead},
+    Changes, Error, PageLimit, Recent, Selected, Snapshot, TypeCounts,
+    plan::{Before, Fingerprint, Known, StoredHead},
     selection::Walk,
 };
 use crate::{
     clock::Timestamp,
     model::{
-        Content, Data, Epoch, Head, InboxKey, Notification, RemovalCause, Revision,
-        Row as InboxRow, RowState,
+        Action, Content, Data, Epoch, Head, Image, InboxKey, Notification, RemovalCause, Revision,
+        Row as InboxRow, RowState, View,
     },
 };
 
@@ -26,7 +27,7 @@ use crate::{
 macro_rules! row_columns {
     () => {
         "n.organization_id, n.user_id, n.sequence, n.id, n.revision, n.ring_revision, n.read_at, \
-         n.archived_at, n.removed_at, n.removal_cause"
+         n.archived_at, n.removed_at, n.removal_cause, n.collapse_key, n.collapsed_count"
     };
 }
 pub(super) use row_columns;
@@ -37,7 +38,8 @@ macro_rules! columns {
         concat!(
             $crate::store::rows::row_columns!(),
             ", n.type, n.title, n.body, n.entity_type, n.entity_id, n.action_url, n.data, \
-             n.sender, n.idempotency_key, n.fingerprint, n.created_at"
+             n.sender, n.idempotency_key, n.fingerprint, n.created_at, n.image_url, n.actions, \
+             n.sent_at, n.expire_time"
         )
     };
 }
@@ -47,10 +49,51 @@ pub(super) use columns;
 macro_rules! head_columns {
     () => {
         "i.revision AS head_revision, i.unread_count, i.unseen_count, i.seen_through, i.floor, \
-         i.last_created_at"
+         i.last_created_at, i.row_count"
     };
 }
 pub(super) use head_columns;
+
+/// The columns of a row that is looked at by a walk, of the table `n`; for `concat!`.
+macro_rules! walk_columns {
+    () => {
+        concat!(
+            $crate::store::rows::row_columns!(),
+            ", n.type, CAST(octet_length(n.title) + octet_length(coalesce(n.body, '')) \
+             + octet_length(coalesce(n.data, '')) + octet_length(coalesce(n.actions, '')) \
+             AS bigint) AS bytes"
+        )
+    };
+}
+pub(super) use walk_columns;
+
+/// What a [`Source`](super::selection::Source) holds, of the table `n`, in the words of
+/// its index; for `concat!`. The parameters 5 and 6 say of what.
+macro_rules! of_source {
+    (about) => {
+        "n.entity_type = $5 AND n.entity_id = $6 AND n.removed_at IS NULL"
+    };
+    (key) => {
+        "n.idempotency_key = $5"
+    };
+    (collapse) => {
+        "n.collapse_key = $5 AND n.removed_at IS NULL"
+    };
+    (unread) => {
+        "n.read_at IS NULL AND n.archived_at IS NULL AND n.removed_at IS NULL"
+    };
+    (inbox) => {
+        "n.archived_at IS NULL AND n.removed_at IS NULL"
+    };
+    (archived) => {
+        "n.archived_at IS NOT NULL AND n.removed_at IS NULL"
+    };
+    // All rows are in the primary key, those that are removed as well.
+    (all) => {
+        "TRUE"
+    };
+}
+pub(super) use of_source;
 
 /// A row of an engine, by the names of its columns; `None` is SQL's NULL.
 pub(super) trait Fields {
@@ -167,6 +210,25 @@ impl<'r> Columns<'r> {
         }
     }
 
+    fn actions(&self) -> Result<Vec<Action>, Error> {
+        let Some(text) = self.optional_text("actions")? else {
+            return Ok(Vec::new());
+        };
+        let action = |value: &Value| {
+            Some(Action {
+                label: value["label"].as_str()?.to_owned(),
+                url: value["url"].as_str()?.to_owned(),
+                is_primary: value["is_primary"].as_bool()?,
+            })
+        };
+        let value: Option<Value> = serde_json::from_str(&text).ok();
+        let actions = value.as_ref().and_then(Value::as_array);
+        let actions = actions.map(|actions| actions.iter().map(action).collect());
+        actions
+            .flatten()
+            .ok_or_else(|| self.inconsistent("actions", "is no JSON of actions"))
+    }
+
     pub(super) fn id(&self) -> Result<Uuid, Error> {
         self.some("id", self.row.uuid("id"))
     }
@@ -194,6 +256,7 @@ pub(super) fn head(row: &dyn Fields) -> Result<StoredHead, Error> {
             seen_through: columns.revision("seen_through")?,
         },
         last_created_at: columns.time("last_created_at")?.unwrap_or_default(),
+        row_count: columns.count("row_count")?,
     })
 }
 
@@ -244,6 +307,7 @@ pub(super) fn row(row: &dyn Fields) -> Result<InboxRow, Error> {
 /// A row with its content.
 pub(super) fn notification(fields: &dyn Fields) -> Result<Notification, Error> {
     let columns = Columns::of(fields, "notifications");
+    let created_at = Timestamp::from_micros(columns.number("created_at")?);
     Ok(Notification {
         row: row(fields)?,
         content: Arc::new(Content {
@@ -254,9 +318,15 @@ pub(super) fn notification(fields: &dyn Fields) -> Result<Notification, Error> {
             entity_id: columns.optional_text("entity_id")?,
             action_url: columns.optional_text("action_url")?,
             data: columns.optional_text("data")?.map(Data::from_canonical),
+            image_url: columns.optional_text("image_url")?,
+            actions: columns.actions()?,
         }),
         sender: columns.text("sender")?.into(),
-        created_at: Timestamp::from_micros(columns.number("created_at")?),
+        created_at,
+        sent_at: columns.time("sent_at")?.unwrap_or(created_at),
+        expire_time: columns.time("expire_time")?,
+        collapse_key: columns.optional_text("collapse_key")?.map(Arc::from),
+        collapsed_count: columns.count("collapsed_count")?,
     })
 }
 
@@ -270,15 +340,58 @@ pub(super) fn cause_number(cause: RemovalCause) -> i64 {
     }
 }
 
-/// A row that was sent with an idempotency key: whose, the key, and the rest.
-pub(super) fn keyed(row: &dyn Fields) -> Result<(InboxKey, String, Keyed), Error> {
+/// As the statements number it.
+pub(super) fn view_number(view: View) -> i64 {
+    match view {
+        View::Inbox => 0,
+        View::Archived => 1,
+        View::All => 2,
+    }
+}
+
+/// Actions as they are kept: nothing where there are none.
+pub(super) fn actions_text(actions: &[Action]) -> Option<String> {
+    let value = |action: &Action| json!({"label": action.label, "url": action.url, "is_primary": action.is_primary});
+    let values = || actions.iter().map(value).collect();
+    (!actions.is_empty()).then(|| Value::Array(values()).to_string())
+}
+
+/// Notes a row that was sent with an idempotency key.
+pub(super) fn add_keyed(before: &mut Before, row: &dyn Fields) -> Result<(), Error> {
     let columns = Columns::of(row, "notifications");
-    let keyed = Keyed {
-        notification: notification(row)?,
-        fingerprint: columns.fingerprint()?,
-    };
+    let (inbox, notification) = (columns.inbox()?, notification(row)?);
     let key = columns.text("idempotency_key")?.to_owned();
-    Ok((columns.inbox()?, key, keyed))
+    let first = (notification.row.id, columns.fingerprint()?);
+    before
+        .keyed
+        .entry(inbox.clone())
+        .or_default()
+        .insert(key, first);
+    before.add_whole(inbox, notification);
+    Ok(())
+}
+
+/// Notes a row with all of it.
+pub(super) fn add_whole(before: &mut Before, row: &dyn Fields) -> Result<(), Error> {
+    let inbox = Columns::of(row, "notifications").inbox()?;
+    before.add_whole(inbox, notification(row)?);
+    Ok(())
+}
+
+/// Notes a row without its content, but with what it collapses by.
+pub(super) fn add_row(before: &mut Before, fields: &dyn Fields) -> Result<(), Error> {
+    let columns = Columns::of(fields, "notifications");
+    let key = columns.optional_text("collapse_key")?;
+    let collapse = match key {
+        Some(key) => Some((Arc::from(key), columns.count("collapsed_count")?)),
+        None => None,
+    };
+    let known = Known {
+        image: Image::State(row(fields)?),
+        collapse,
+    };
+    before.add(columns.inbox()?, known);
+    Ok(())
 }
 
 /// The row of the whole database is always there.
@@ -291,9 +404,37 @@ pub(super) fn no_epoch() -> Error {
     }
 }
 
-/// A page of notifications, each row with the snapshot beside it, until `limit`
-/// is reached or a row is not newer than `since`. Also the last row's successor,
-/// if there is one.
+/// A page of notifications and its snapshot.
+pub(super) struct Page {
+    pub(super) snapshot: Snapshot,
+    pub(super) rows: Vec<Notification>,
+    /// The row after the last, if there is one.
+    pub(super) successor: Option<Notification>,
+    /// Where those that were looked at end, if that is not the end of all.
+    walked_to: Option<Revision>,
+}
+
+impl Page {
+    pub(super) fn changes(self) -> Changes {
+        Changes {
+            snapshot: self.snapshot,
+            next: self.successor.map(|next| next.row.revision),
+            rows: self.rows,
+        }
+    }
+
+    pub(super) fn recent(self) -> Recent {
+        let last = self.rows.last().map(|row| row.row.sequence);
+        Recent {
+            snapshot: self.snapshot,
+            next: self.successor.and(last).or(self.walked_to),
+            rows: self.rows,
+        }
+    }
+}
+
+/// Reads a page, each row with the snapshot beside it, until `limit` is reached or a row
+/// is not newer than `since`.
 ///
 /// `created_at` increases with the sequence: newest first, what is newer than
 /// `since` is a prefix.
@@ -301,33 +442,72 @@ pub(super) async fn page<R: Fields>(
     mut rows: impl Stream<Item = Result<R, Error>> + Unpin,
     limit: PageLimit,
     since: Option<Timestamp>,
-) -> Result<(Snapshot, Vec<Notification>, Option<Notification>), Error> {
+) -> Result<Page, Error> {
     let Some(mut row) = rows.try_next().await? else {
         return Err(no_epoch());
     };
-    let snapshot = snapshot(&row)?;
-    let mut page = Vec::new();
+    // A page that is no walk has no such column.
+    let walked_to = row.number("walked_to").ok().flatten();
+    let mut page = Page {
+        snapshot: snapshot(&row)?,
+        rows: Vec::new(),
+        successor: None,
+        walked_to: walked_to
+            .and_then(|to| u64::try_from(to).ok())
+            .map(Revision::new),
+    };
     let mut bytes = 0;
     let is_empty = row.number("sequence").is_ok_and(|number| number.is_none());
     if is_empty {
-        return Ok((snapshot, page, None));
+        return Ok(page);
     }
     loop {
         let notification = notification(&row)?;
         if since.is_some_and(|since| notification.created_at <= since) {
-            return Ok((snapshot, page, None));
+            page.walked_to = None;
+            return Ok(page);
         }
         bytes += notification.content.len_bytes();
-        let full = page.len() == limit.rows || bytes > limit.bytes;
-        if full && !page.is_empty() {
-            return Ok((snapshot, page, Some(notification)));
+        let full = page.rows.len() == limit.rows || bytes > limit.bytes;
+        if full && !page.rows.is_empty() {
+            page.successor = Some(notification);
+            return Ok(page);
         }
-        page.push(notification);
+        page.rows.push(notification);
         match rows.try_next().await? {
             Some(next) => row = next,
-            None => return Ok((snapshot, page, None)),
+            None => return Ok(page),
         }
     }
+}
+
+/// Reads how many rows of some types are unread, each with the snapshot beside it.
+pub(super) async fn type_counts<R: Fields>(
+    mut rows: impl Stream<Item = Result<R, Error>> + Unpin,
+) -> Result<TypeCounts, Error> {
+    let Some(mut row) = rows.try_next().await? else {
+        return Err(no_epoch());
+    };
+    let no_count = |error: sqlx::Error| Error::Unavailable(error.into());
+    let snapshot = snapshot(&row)?;
+    let mut unread = HashMap::new();
+    loop {
+        if let Some(kind) = row.text("type").map_err(no_count)? {
+            let count = row.number("unread").map_err(no_count)?;
+            let count = u32::try_from(count.unwrap_or(0)).unwrap_or(u32::MAX);
+            unread.insert(kind.to_owned(), count);
+        }
+        match rows.try_next().await? {
+            Some(next) => row = next,
+            None => return Ok(TypeCounts { snapshot, unread }),
+        }
+    }
+}
+
+fn look(walk: &mut Walk<'_>, fields: &dyn Fields) -> Result<ControlFlow<()>, Error> {
+    let columns = Columns::of(fields, "notifications");
+    let bytes = usize::try_from(columns.number("bytes")?).unwrap_or(0);
+    Ok(walk.look(&row(fields)?, columns.text("type")?, bytes))
 }
 
 /// Walks over rows without their contents, each with its type and the snapshot
@@ -347,8 +527,7 @@ pub(super) async fn walk<R: Fields>(
         return Ok(walk.selected(snapshot));
     }
     loop {
-        let kind = Columns::of(&fields, "notifications").text("type")?;
-        if walk.look(&row(&fields)?, kind).is_break() {
+        if look(&mut walk, &fields)?.is_break() {
             break;
         }
         match rows.try_next().await? {
@@ -362,7 +541,12 @@ pub(super) async fn walk<R: Fields>(
 /// How many rows to ask for: one more than fits tells whether the page ends
 /// there.
 pub(super) fn one_more(rows: usize) -> i64 {
-    i64::try_from(rows.saturating_add(1)).unwrap_or(i64::MAX)
+    bound(rows.saturating_add(1))
+}
+
+/// A number of rows, for a database.
+pub(super) fn bound(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
 /// Databases have no unsigned integers; no inbox changes 2^63 times.

@@ -12,32 +12,36 @@
 
 mod files;
 
-use std::{str::FromStr as _, sync::Arc, time::Duration};
+use std::{collections::HashMap, str::FromStr as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
+use serde_json::json;
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, SqliteConnection,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Encode, Row as _, SqliteConnection, Type,
     migrate::{MigrateError, Migrator},
     query::Query,
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-        SqliteSynchronous,
+        SqliteRow, SqliteSynchronous,
     },
 };
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::{
-    Changes, Committed, Cursor, Edit, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
-    Snapshot, Store, Which,
-    plan::{self, Before, Changed, Made, Plan, StoredHead},
-    rows::{self, Columns, columns, head_columns, integer, row_columns},
-    selection::{MOST_WALKED, Walk},
+    About, Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
+    Snapshot, Store, TypeCounts, Verb, Which,
+    plan::{self, Before, Changed, Made, Plan, Rewritten, StoredHead},
+    rows::{
+        self, Columns, Page, bound, columns, head_columns, integer, of_source, row_columns,
+        walk_columns,
+    },
+    selection::{MOST_LOOKED_AT, MOST_WALKED, Source, Walk},
 };
 use crate::{
     clock::Timestamp,
-    model::{Data, Epoch, InboxKey, Notification, Revision, Row as InboxRow, RowState},
+    model::{Data, Epoch, InboxKey, Notification, Revision, RowState},
     random::Random,
     sabotage::{self, Sabotage},
 };
@@ -217,6 +221,32 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "state and heads",
         include_str!("../../migrations/sqlite/0003_state_and_heads.sql"),
     ),
+    (
+        "whole inbox",
+        include_str!("../../migrations/sqlite/0004_whole_inbox.sql"),
+    ),
+];
+
+/// The columns of a row's state.
+const STATE: [&str; 6] = [
+    "revision",
+    "ring_revision",
+    "read_at",
+    "archived_at",
+    "removed_at",
+    "removal_cause",
+];
+/// The columns of its content.
+const CONTENT: [&str; 9] = [
+    "type",
+    "title",
+    "body",
+    "entity_type",
+    "entity_id",
+    "action_url",
+    "data",
+    "image_url",
+    "actions",
 ];
 
 /// The texts of all statements. Those that take a number of rows have one for
@@ -225,21 +255,23 @@ struct Statements {
     snapshots: Vec<Arc<str>>,
     changes: Arc<str>,
     count_changes: Arc<str>,
-    recent: Arc<str>,
-    recent_unread: Arc<str>,
+    /// Pages of a source, and what a query asks for of one.
+    listed: HashMap<(Source, bool), Arc<str>>,
+    count_types: Arc<str>,
     /// Begins a transaction and reads heads.
     begin: Vec<Arc<str>>,
     heads: Vec<Arc<str>>,
     keyed: Vec<Arc<str>>,
+    collapsible: Vec<Arc<str>>,
     rows: Vec<Arc<str>>,
+    whole: Vec<Arc<str>>,
     unread_above: Arc<str>,
-    /// Rows without their contents, by their sequence: those of ids, those about a
-    /// thing, and unread ones.
-    of_ids: Arc<str>,
-    about: Arc<str>,
-    unread: Arc<str>,
+    /// Rows of a source without their contents, by their sequence.
+    walked: HashMap<Source, Arc<str>>,
     insert: Vec<Arc<str>>,
     update: Vec<Arc<str>>,
+    /// Also their contents.
+    rewrite: Vec<Arc<str>>,
     write_heads: Vec<Arc<str>>,
     /// Writes heads and commits.
     commit: Vec<Arc<str>>,
@@ -266,9 +298,9 @@ impl Statements {
         let page_of = |columns: &str, filter: &str, order: &str, limit: &str| {
             Arc::from(format!(
                 "SELECT d.epoch, {}, {columns} FROM doorbell AS d \
-                 LEFT JOIN inboxes AS i ON i.organization_id = ?1 AND i.user_id = ?2 \
+                 LEFT JOIN inboxes AS i ON i.organization_id = $1 AND i.user_id = $2 \
                  LEFT JOIN (SELECT * FROM notifications AS n \
-                 WHERE organization_id = ?1 AND user_id = ?2 AND {filter} \
+                 WHERE organization_id = $1 AND user_id = $2 AND {filter} \
                  ORDER BY {order} LIMIT {limit}) AS n ON TRUE ORDER BY {order}",
                 head_columns!()
             ))
@@ -276,17 +308,30 @@ impl Statements {
         let page =
             |filter: &str, order: &str, limit: &str| page_of(columns!(), filter, order, limit);
         let walk = |filter: &str| {
-            let columns = concat!(row_columns!(), ", n.type");
-            let limit = MOST_WALKED.to_string();
-            page_of(columns, filter, "n.sequence", &limit)
+            let filter = format!("sequence > $3 AND {filter}");
+            page_of(walk_columns!(), &filter, "n.sequence", "$4")
         };
         // No row is read where none is newer than `since`: that is asked of the head,
         // once, and leaves no sequence to look for.
-        let recent = |filter: &str| {
-            let newer = "sequence < (SELECT CASE WHEN last_created_at > ?5 THEN ?3 END \
-                         FROM inboxes WHERE organization_id = ?1 AND user_id = ?2)";
-            let filter = format!("{newer} AND archived_at IS NULL AND removed_at IS NULL {filter}");
-            page(&filter, "n.sequence DESC", "?4")
+        let newer = "sequence < (SELECT CASE WHEN last_created_at > $4 THEN $3 END \
+                     FROM inboxes WHERE organization_id = $1 AND user_id = $2)";
+        let recent = |filter: &str| page(&format!("{newer} AND {filter}"), "n.sequence DESC", "$5");
+        let filtered = |filter: &str| -> Arc<str> {
+            Arc::from(format!(
+                "WITH walked AS MATERIALIZED (SELECT * FROM notifications AS n \
+                 WHERE organization_id = $1 AND user_id = $2 AND {newer} AND {filter} \
+                 ORDER BY n.sequence DESC LIMIT $8) \
+                 SELECT d.epoch, {}, e.walked_to, {} FROM doorbell AS d \
+                 LEFT JOIN inboxes AS i ON i.organization_id = $1 AND i.user_id = $2 \
+                 CROSS JOIN (SELECT CASE WHEN count(*) = $8 THEN min(sequence) END AS walked_to \
+                 FROM walked) AS e LEFT JOIN (SELECT * FROM walked AS w \
+                 WHERE w.removed_at IS NULL AND ($9 = 2 OR ($9 = 1) = (w.archived_at IS NOT NULL)) \
+                 AND (w.read_at IS NULL OR NOT $10) \
+                 AND ($11 = '[]' OR w.type IN (SELECT value FROM json_each($11))) \
+                 ORDER BY w.sequence DESC LIMIT $7) AS n ON TRUE ORDER BY n.sequence DESC",
+                head_columns!(),
+                columns!()
+            ))
         };
         let heads = each_size(
             "WITH wanted (organization_id, user_id) AS (VALUES ",
@@ -297,27 +342,59 @@ impl Statements {
                 " FROM wanted CROSS JOIN inboxes AS i USING (organization_id, user_id)"
             ),
         );
+        let of_ids = |columns: &str| {
+            each_size(
+                "WITH wanted (organization_id, user_id, id) AS (VALUES ",
+                "(?, ?, ?)",
+                &format!(
+                    ") SELECT {columns} FROM wanted CROSS JOIN notifications AS n \
+                     USING (organization_id, user_id, id)"
+                ),
+            )
+        };
+        // Writes states, and what else is named.
+        let update = |also: &[&str]| {
+            let columns: Vec<&str> = STATE.iter().chain(also).copied().collect();
+            let set = |column: &&str| format!("{column} = image.{column}");
+            let set: Vec<String> = columns.iter().map(set).collect();
+            each_size(
+                &format!(
+                    "WITH image (organization_id, user_id, sequence, {}) AS (VALUES ",
+                    columns.join(", ")
+                ),
+                &format!("({})", vec!["?"; 3 + columns.len()].join(", ")),
+                &format!(
+                    ") UPDATE notifications AS n SET {} FROM image \
+                     WHERE n.organization_id = image.organization_id \
+                     AND n.user_id = image.user_id AND n.sequence = image.sequence",
+                    set.join(", ")
+                ),
+            )
+        };
         let insert = each_size(
             "WITH made (organization_id, user_id, sequence, id, revision, type, title, body, \
              entity_type, entity_id, action_url, data, sender, idempotency_key, fingerprint, \
-             created_at, ring_revision) AS (VALUES ",
-            "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             created_at, ring_revision, image_url, actions, sent_at, expire_time, collapse_key, \
+             collapsed_count) AS (VALUES ",
+            "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             ") INSERT INTO notifications (organization_id, user_id, sequence, id, revision, \
              type, title, body, entity_type, entity_id, action_url, data, sender, \
-             idempotency_key, fingerprint, created_at, ring_revision) \
+             idempotency_key, fingerprint, created_at, ring_revision, image_url, actions, \
+             sent_at, expire_time, collapse_key, collapsed_count) \
              SELECT * FROM made WHERE organization_id IS NOT NULL",
         );
         let write_heads = each_size(
             "WITH head (organization_id, user_id, revision, unread_count, unseen_count, \
-             seen_through, last_created_at) AS (VALUES ",
-            "(?, ?, ?, ?, ?, ?, ?)",
+             seen_through, last_created_at, row_count) AS (VALUES ",
+            "(?, ?, ?, ?, ?, ?, ?, ?)",
+            // One that is new is no older than what it was made for.
             ") INSERT INTO inboxes (organization_id, user_id, revision, unread_count, \
-             unseen_count, seen_through, last_created_at) \
-             SELECT * FROM head WHERE organization_id IS NOT NULL \
+             unseen_count, seen_through, last_created_at, row_count, oldest_at) \
+             SELECT *, last_created_at - row_count + 1 FROM head WHERE organization_id IS NOT NULL \
              ON CONFLICT (organization_id, user_id) DO UPDATE SET \
              revision = excluded.revision, unread_count = excluded.unread_count, \
              unseen_count = excluded.unseen_count, seen_through = excluded.seen_through, \
-             last_created_at = excluded.last_created_at",
+             last_created_at = excluded.last_created_at, row_count = excluded.row_count",
         );
         let commit = around("", &write_heads, "; COMMIT");
         let insert_and_commit = insert
@@ -343,16 +420,34 @@ impl Statements {
                 ),
             ),
             changes: page(
-                "(revision, sequence) > (?3, ?4)",
+                "(revision, sequence) > ($3, $4)",
                 "n.revision, n.sequence",
-                "?5",
+                "$5",
             ),
             count_changes: "SELECT count(*) FROM (SELECT 1 FROM notifications \
-                            WHERE organization_id = ?1 AND user_id = ?2 AND revision > ?3 \
-                            LIMIT ?4)"
+                            WHERE organization_id = $1 AND user_id = $2 AND revision > $3 \
+                            LIMIT $4)"
                 .into(),
-            recent: recent(""),
-            recent_unread: recent("AND read_at IS NULL"),
+            listed: HashMap::from([
+                ((Source::Unread, false), recent(of_source!(unread))),
+                ((Source::Archived, false), recent(of_source!(archived))),
+                ((Source::Inbox, false), recent(of_source!(inbox))),
+                ((Source::About, true), filtered(of_source!(about))),
+                ((Source::Unread, true), filtered(of_source!(unread))),
+                ((Source::Inbox, true), filtered(of_source!(inbox))),
+                ((Source::Archived, true), filtered(of_source!(archived))),
+                ((Source::All, true), filtered(of_source!(all))),
+            ]),
+            count_types: Arc::from(format!(
+                "SELECT d.epoch, {}, n.type, n.unread FROM doorbell AS d \
+                 LEFT JOIN inboxes AS i ON i.organization_id = $1 AND i.user_id = $2 \
+                 LEFT JOIN (SELECT w.type, count(*) AS unread FROM (SELECT n.type \
+                 FROM notifications AS n WHERE organization_id = $1 AND user_id = $2 AND {} \
+                 ORDER BY n.sequence DESC LIMIT $3) AS w \
+                 WHERE w.type IN (SELECT value FROM json_each($4)) GROUP BY w.type) AS n ON TRUE",
+                head_columns!(),
+                of_source!(unread)
+            )),
             keyed: each_size(
                 "WITH wanted (organization_id, user_id, idempotency_key) AS (VALUES ",
                 "(?, ?, ?)",
@@ -363,40 +458,38 @@ impl Statements {
                      USING (organization_id, user_id, idempotency_key)"
                 ),
             ),
-            rows: each_size(
-                "WITH wanted (organization_id, user_id, id) AS (VALUES ",
+            collapsible: each_size(
+                "WITH wanted (organization_id, user_id, collapse_key) AS (VALUES ",
                 "(?, ?, ?)",
                 concat!(
                     ") SELECT ",
                     row_columns!(),
                     " FROM wanted CROSS JOIN notifications AS n \
-                     USING (organization_id, user_id, id)"
+                     USING (organization_id, user_id, collapse_key) WHERE ",
+                    of_source!(unread)
                 ),
             ),
+            rows: of_ids(row_columns!()),
+            whole: of_ids(columns!()),
             unread_above: "SELECT count(*) FROM notifications \
-                           WHERE organization_id = ?1 AND user_id = ?2 AND sequence > ?3 \
+                           WHERE organization_id = $1 AND user_id = $2 AND sequence > $3 \
                            AND read_at IS NULL AND archived_at IS NULL AND removed_at IS NULL"
                 .into(),
-            of_ids: walk("sequence > ?3 AND id IN (SELECT unhex(value) FROM json_each(?4))"),
-            about: walk(
-                "sequence > ?3 AND entity_type = ?4 AND entity_id = ?5 \
-                 AND archived_at IS NULL AND removed_at IS NULL",
-            ),
-            unread: walk(
-                "sequence > ?3 AND read_at IS NULL AND archived_at IS NULL \
-                 AND removed_at IS NULL",
-            ),
-            update: each_size(
-                "WITH image (organization_id, user_id, sequence, revision, ring_revision, \
-                 read_at, archived_at, removed_at, removal_cause) AS (VALUES ",
-                "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                ") UPDATE notifications AS n SET revision = image.revision, \
-                 ring_revision = image.ring_revision, read_at = image.read_at, \
-                 archived_at = image.archived_at, removed_at = image.removed_at, \
-                 removal_cause = image.removal_cause FROM image \
-                 WHERE n.organization_id = image.organization_id \
-                 AND n.user_id = image.user_id AND n.sequence = image.sequence",
-            ),
+            walked: HashMap::from([
+                (
+                    Source::Ids,
+                    walk("id IN (SELECT unhex(value) FROM json_each($5))"),
+                ),
+                (Source::About, walk(of_source!(about))),
+                (Source::Key, walk(of_source!(key))),
+                (Source::Collapse, walk(of_source!(collapse))),
+                (Source::Unread, walk(of_source!(unread))),
+                (Source::Inbox, walk(of_source!(inbox))),
+                (Source::Archived, walk(of_source!(archived))),
+                (Source::All, walk(of_source!(all))),
+            ]),
+            update: update(&[]),
+            rewrite: update(&CONTENT),
         }
     }
 }
@@ -452,6 +545,23 @@ fn bind_inbox(query: SqliteQuery, inbox: &InboxKey) -> SqliteQuery {
         .bind(inbox.user_id.as_str())
 }
 
+/// The rows of names, each of its inbox.
+async fn named<N>(
+    connection: &mut SqliteConnection,
+    statements: &[Arc<str>],
+    names: &[(&InboxKey, N)],
+) -> Result<Vec<SqliteRow>, Error>
+where
+    N: Copy + Encode<'static, sqlx::Sqlite> + Type<sqlx::Sqlite>,
+{
+    let bind = |query, (inbox, name): &(&InboxKey, N)| bind_inbox(query, inbox).bind(*name);
+    let mut found = Vec::new();
+    for query in chunked(statements, 3, names, bind) {
+        found.extend(query.fetch_all(&mut *connection).await.map_err(failed)?);
+    }
+    Ok(found)
+}
+
 impl Statements {
     /// Begins a transaction, and loads what `batch` touches.
     async fn begin(
@@ -480,17 +590,19 @@ impl Statements {
         }
 
         let keys = plan::keys(batch);
-        let bind = |query, (inbox, key): &(&InboxKey, &str)| bind_inbox(query, inbox).bind(*key);
-        for query in chunked(&self.keyed, 3, &keys, bind) {
-            for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
-                let (inbox, key, keyed) = rows::keyed(&row)?;
-                before.keyed.entry(inbox).or_default().insert(key, keyed);
-            }
+        for row in named(connection, &self.keyed, &keys).await? {
+            rows::add_keyed(&mut before, &row)?;
         }
-
-        let ids = plan::ids(batch);
-        for (inbox, row) in self.rows(connection, &ids).await? {
-            before.rows.entry(inbox).or_default().insert(row.id, row);
+        let collapse_keys = plan::collapse_keys(batch);
+        for row in named(connection, &self.collapsible, &collapse_keys).await? {
+            rows::add_row(&mut before, &row)?;
+        }
+        let [ids, whole] = plan::ids(batch);
+        for row in named(connection, &self.rows, &ids).await? {
+            rows::add_row(&mut before, &row)?;
+        }
+        for row in named(connection, &self.whole, &whole).await? {
+            rows::add_whole(&mut before, &row)?;
         }
 
         for (inbox, through) in plan::seen(batch) {
@@ -506,23 +618,6 @@ impl Statements {
         Ok(before)
     }
 
-    /// Reads rows by their ids, without their contents.
-    async fn rows(
-        &self,
-        connection: &mut SqliteConnection,
-        ids: &[(&InboxKey, Uuid)],
-    ) -> Result<Vec<(InboxKey, InboxRow)>, Error> {
-        let bind = |query, (inbox, id): &(&InboxKey, Uuid)| bind_inbox(query, inbox).bind(*id);
-        let mut found = Vec::new();
-        for query in chunked(&self.rows, 3, ids, bind) {
-            for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
-                let inbox = Columns::of(&row, "notifications").inbox()?;
-                found.push((inbox, rows::row(&row)?));
-            }
-        }
-        Ok(found)
-    }
-
     /// Writes what the plan says, but for the last rows and heads: what does that and
     /// commits is answered. `None` where there is nothing to write.
     async fn write(
@@ -531,22 +626,20 @@ impl Statements {
         plan: &Plan,
     ) -> Result<Option<SqliteQuery>, Error> {
         let heads: Vec<_> = plan.heads.iter().collect();
-        let mut heads: Vec<_> = chunks(&heads, 7).collect();
-        let (made, changed) = plan.split();
-        let mut inserts: Vec<_> = chunks(&made, 17).collect();
+        let mut heads: Vec<_> = chunks(&heads, 8).collect();
+        let writes = plan.writes();
+        let mut inserts: Vec<_> = chunks(&writes.made, 23).collect();
         // What is changed may be made by this batch: then it is made before.
-        let last_insert = inserts.pop().filter(|_| changed.is_empty());
-        let inserts = if changed.is_empty() {
-            inserts
-        } else {
-            chunks(&made, 17).collect()
-        };
+        let is_changed = !(writes.changed.is_empty() && writes.rewritten.is_empty());
+        let last_insert = if is_changed { None } else { inserts.pop() };
         let last_heads = heads.pop();
         for chunk in inserts {
             let query = chunk.bind(query(&self.insert[chunk.size()]), bind_insert);
             query.execute(&mut *connection).await.map_err(failed)?;
         }
-        for query in chunked(&self.update, 9, &changed, bind_update) {
+        let updates = chunked(&self.update, 9, &writes.changed, bind_update);
+        let rewrites = chunked(&self.rewrite, 18, &writes.rewritten, bind_rewrite);
+        for query in updates.chain(rewrites) {
             query.execute(&mut *connection).await.map_err(failed)?;
         }
         for chunk in heads {
@@ -586,6 +679,25 @@ fn bind_insert(query: SqliteQuery, (inbox, notification, keyed): &Made<'_>) -> S
         .bind(fingerprint.map(|print| print.to_vec()))
         .bind(notification.created_at.as_micros())
         .bind(integer(row.ring_revision))
+        .bind(content.image_url.as_deref())
+        .bind(rows::actions_text(&content.actions))
+        .bind(notification.sent_at.as_micros())
+        .bind(notification.expire_time.map(Timestamp::as_micros))
+        .bind(notification.collapse_key.as_deref())
+        .bind(notification.collapsed_count)
+}
+
+fn bind_rewrite(query: SqliteQuery, (inbox, row, content): &Rewritten<'_>) -> SqliteQuery {
+    bind_update(query, &(*inbox, *row))
+        .bind(content.kind.as_str())
+        .bind(content.title.as_str())
+        .bind(content.body.as_deref())
+        .bind(content.entity_type.as_deref())
+        .bind(content.entity_id.as_deref())
+        .bind(content.action_url.as_deref())
+        .bind(content.data.as_ref().map(Data::as_str))
+        .bind(content.image_url.as_deref())
+        .bind(rows::actions_text(&content.actions))
 }
 
 fn bind_update(query: SqliteQuery, (inbox, row): &Changed<'_>) -> SqliteQuery {
@@ -612,6 +724,7 @@ fn bind_head(query: SqliteQuery, (inbox, stored): &(&InboxKey, &StoredHead)) -> 
         .bind(head.unseen_count)
         .bind(integer(head.seen_through))
         .bind(stored.last_created_at.as_micros())
+        .bind(stored.row_count)
 }
 
 /// What a failed statement means. A constraint is broken by one member of a
@@ -657,7 +770,7 @@ async fn page(
     query: SqliteQuery,
     limit: PageLimit,
     since: Option<Timestamp>,
-) -> Result<(Snapshot, Vec<Notification>, Option<Notification>), Error> {
+) -> Result<Page, Error> {
     let mut connection = pool.acquire().await.map_err(failed)?;
     rows::page(query.fetch(&mut *connection).map_err(failed), limit, since).await
 }
@@ -747,12 +860,7 @@ impl Store for Sqlite {
             .bind(integer(cursor.revision))
             .bind(integer(cursor.sequence));
         let query = query.bind(rows::one_more(limit.rows));
-        let (snapshot, rows, next) = page(&self.readers, query, limit, None).await?;
-        Ok(Changes {
-            snapshot,
-            rows,
-            next: next.map(|next| next.row.revision),
-        })
+        Ok(page(&self.readers, query, limit, None).await?.changes())
     }
 
     async fn count_changes(
@@ -770,58 +878,65 @@ impl Store for Sqlite {
     }
 
     async fn recent(&self, inbox: &InboxKey, wanted: RecentQuery) -> Result<Recent, Error> {
-        let Statements {
-            recent,
-            recent_unread,
-            ..
-        } = &self.statements;
-        let statement = if wanted.unread_only {
-            recent_unread
-        } else {
-            recent
-        };
-        let query =
-            bind_inbox(query(statement), inbox).bind(wanted.before.map_or(i64::MAX, integer));
-        let query = query
-            .bind(rows::one_more(wanted.limit.rows))
+        let listed = Source::of_query(&wanted);
+        let mut query = bind_inbox(query(&self.statements.listed[&listed]), inbox)
+            .bind(wanted.before.map_or(i64::MAX, integer))
             .bind(wanted.since.map_or(i64::MIN, Timestamp::as_micros));
-        let (snapshot, rows, next) = page(&self.readers, query, wanted.limit, wanted.since).await?;
-        Ok(Recent {
-            snapshot,
-            rows,
-            more: next.is_some(),
-        })
+        let rows = rows::one_more(wanted.limit.rows);
+        let (_, is_filtered) = listed;
+        query = if is_filtered {
+            let about = wanted
+                .about
+                .map(|about| (about.entity_type, about.entity_id));
+            let (entity_type, entity_id) = about.unzip();
+            query
+                .bind(entity_type)
+                .bind(entity_id)
+                .bind(rows)
+                .bind(bound(MOST_LOOKED_AT))
+                .bind(rows::view_number(wanted.view))
+                .bind(wanted.unread_only)
+                .bind(json!(wanted.types).to_string())
+        } else {
+            query.bind(rows)
+        };
+        let page = page(&self.readers, query, wanted.limit, wanted.since).await?;
+        Ok(page.recent())
+    }
+
+    async fn count_types(&self, inbox: &InboxKey, types: &[String]) -> Result<TypeCounts, Error> {
+        let query = bind_inbox(query(&self.statements.count_types), inbox)
+            .bind(bound(MOST_WALKED))
+            .bind(json!(types).to_string());
+        let mut connection = self.readers.acquire().await.map_err(failed)?;
+        rows::type_counts(query.fetch(&mut *connection).map_err(failed)).await
     }
 
     async fn select(
         &self,
         inbox: &InboxKey,
-        which: &Which,
-        edit: Edit,
+        verb: &Verb,
         after: Revision,
     ) -> Result<Selected, Error> {
-        let walk = Walk::new(which, edit);
-        let walked = match which {
+        let source = Source::of_verb(verb);
+        let query = bind_inbox(query(&self.statements.walked[&source]), inbox)
+            .bind(integer(after))
+            .bind(bound(MOST_WALKED));
+        let query = match verb.which.clone() {
             Which::Ids(ids) => {
                 let ids: Vec<String> = ids.iter().map(|id| id.simple().to_string()).collect();
-                bind_inbox(query(&self.statements.of_ids), inbox)
-                    .bind(integer(after))
-                    .bind(serde_json::json!(ids).to_string())
+                query.bind(json!(ids).to_string())
             }
-            Which::About {
+            Which::About(About {
                 entity_type,
                 entity_id,
-            } => bind_inbox(query(&self.statements.about), inbox)
-                .bind(integer(after))
-                .bind(entity_type.clone())
-                .bind(entity_id.clone()),
-            Which::Through { .. } => {
-                bind_inbox(query(&self.statements.unread), inbox).bind(integer(after))
-            }
+            }) => query.bind(entity_type).bind(entity_id),
+            Which::Key(key) | Which::Collapse(key) => query.bind(key),
+            Which::Through { .. } => query,
         };
         let mut connection = self.readers.acquire().await.map_err(failed)?;
-        let rows = walked.fetch(&mut *connection).map_err(failed);
-        rows::walk(rows, walk).await
+        let rows = query.fetch(&mut *connection).map_err(failed);
+        rows::walk(rows, Walk::new(verb)).await
     }
 
     async fn check(&self, by_writing: bool) -> Result<(), Error> {
@@ -918,7 +1033,8 @@ mod tests {
         .unwrap();
         let statements = Statements::new();
         let inbox = InboxKey::parse("acme", "ann").unwrap();
-        for text in [&statements.recent, &statements.recent_unread] {
+        for source in [Source::Inbox, Source::Unread] {
+            let text = &statements.listed[&(source, false)];
             let mut poll = async |since: i64| {
                 let steps = Arc::new(AtomicUsize::new(0));
                 let counted = steps.clone();
@@ -929,7 +1045,7 @@ mod tests {
                 });
                 drop(handle);
                 let query = bind_inbox(query(text), &inbox).bind(i64::MAX);
-                let query = query.bind(101).bind(since);
+                let query = query.bind(since).bind(101);
                 let rows = query.fetch_all(&mut connection).await.unwrap();
                 let row = &rows[0];
                 let snapshot = rows::snapshot(row).unwrap();
@@ -940,7 +1056,7 @@ mod tests {
             assert!(matches!(poll(i64::MIN).await, (1000.., 101, false)));
             assert!(matches!(poll(199).await, (1000.., 101, false)));
             let idle = poll(200).await;
-            assert!(matches!(idle, (..200, 1, true)), "{idle:?}");
+            assert!(matches!(idle, (..300, 1, true)), "{idle:?}");
         }
     }
 
@@ -958,33 +1074,23 @@ mod tests {
     async fn every_statement_searches_by_organization_first() {
         let mut connection = migrated().await;
         let statements = Statements::new();
-        let Statements {
-            changes,
-            count_changes,
-            recent,
-            recent_unread,
-            of_ids,
-            about,
-            unread,
-            unread_above,
-            ..
-        } = &statements;
         let mut all = vec![
-            changes,
-            count_changes,
-            recent,
-            recent_unread,
-            of_ids,
-            about,
-            unread,
-            unread_above,
+            &statements.changes,
+            &statements.count_changes,
+            &statements.count_types,
+            &statements.unread_above,
         ];
+        all.extend(statements.listed.values());
+        all.extend(statements.walked.values());
         for sized in [
             &statements.snapshots,
             &statements.heads,
             &statements.keyed,
+            &statements.collapsible,
             &statements.rows,
+            &statements.whole,
             &statements.update,
+            &statements.rewrite,
         ] {
             all.extend(sized);
         }

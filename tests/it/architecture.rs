@@ -56,7 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "fuzz",
         &[
-            "auth", "clock", "config", "grpc", "inbox", "model", "proto", "random", "wire",
+            "auth", "clock", "config", "grpc", "inbox", "model", "proto", "random", "store", "wire",
         ],
     ),
     (

@@ -35,7 +35,9 @@ const EMPTY_SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 /// It serves, and nothing in it panicked.
 async fn assert_unharmed(server: &Server) {
     let mut client = server.user("acme", "witness").await;
-    let answer = client.get_unread_count(GetUnreadCountRequest {}).await;
+    let answer = client
+        .get_unread_count(GetUnreadCountRequest::default())
+        .await;
     assert!(answer.is_ok(), "{answer:?}");
     let log = server.log();
     assert!(!log.contains("panicked"), "{log}");
@@ -358,7 +360,9 @@ async fn another_content_type_is_not_served(#[case] way: Way) {
         assert!(is_refused, "{content_type}: {answer:?}");
     }
     let mut witness = server.user("acme", "witness").await;
-    let head = witness.get_unread_count(GetUnreadCountRequest {}).await;
+    let head = witness
+        .get_unread_count(GetUnreadCountRequest::default())
+        .await;
     assert_eq!(head.unwrap().into_inner().head.unwrap().revision, 0);
     assert_unharmed(&server).await;
 }

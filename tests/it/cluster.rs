@@ -385,7 +385,7 @@ pub async fn rings_elsewhere(bug: &str) -> Check {
         let sent = sent.await.unwrap().into_inner().notification.unwrap();
         let came = next(&mut stream).await?;
         let head = ann
-            .get_unread_count(GetUnreadCountRequest {})
+            .get_unread_count(GetUnreadCountRequest::default())
             .await
             .unwrap()
             .into_inner();
@@ -736,7 +736,7 @@ async fn without_nats_sends_go_on_and_streams_heal_within_a_heartbeat() {
     let node = block_in_place(|| setup.start());
     let mut ann = node.user("acme", "ann").await;
     let head = ann
-        .get_unread_count(GetUnreadCountRequest {})
+        .get_unread_count(GetUnreadCountRequest::default())
         .await
         .unwrap();
     assert_eq!(counts(head.into_inner().head), (2, 2));
@@ -939,13 +939,12 @@ async fn two_nodes_with_clocks_an_hour_apart_keep_order_and_counts() {
     for number in 0..40_usize {
         let node = &nodes[number % 3 % 2];
         let content = Content::new("test", format!("number {number}"));
-        let new = NewNotification {
-            inbox: ann.clone(),
-            id: node.new_id(),
-            content: Arc::new(content),
-            idempotency_key: None,
-            sender: "backend".into(),
-        };
+        let new = NewNotification::new(
+            ann.clone(),
+            node.new_id(),
+            Arc::new(content),
+            "backend".into(),
+        );
         node.send(new).await.unwrap();
     }
     for feed in &mut feeds {

@@ -595,7 +595,10 @@ async fn token_mints_what_the_service_accepts() {
     let mut client = server.client(short.trim()).await;
     let deadline = Instant::now() + PATIENCE;
     let reason = loop {
-        if let Err(status) = client.get_unread_count(GetUnreadCountRequest {}).await {
+        if let Err(status) = client
+            .get_unread_count(GetUnreadCountRequest::default())
+            .await
+        {
             break client::Error::from(status).reason();
         }
         assert!(Instant::now() < deadline, "it does not expire");

@@ -20,8 +20,8 @@ use doorbell::{
     model::{Content, Epoch, InboxKey, NewNotification, Revision},
     random::SeededRandom,
     store::{
-        Changes, Committed, Cursor, Edit, Error, Mutation, PageLimit, Recent, RecentQuery,
-        Selected, Snapshot, Store, Which,
+        Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
+        Snapshot, Store, TypeCounts, Verb,
     },
 };
 use tokio::sync::Semaphore;
@@ -44,7 +44,7 @@ impl Store for CountedStore {
     async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
         let bytes = batch.iter().map(|mutation| match mutation {
             Mutation::Send(new) => new.content.len_bytes(),
-            Mutation::Edit { .. } | Mutation::Seen { .. } => 0,
+            _ => 0,
         });
         self.batches
             .lock()
@@ -79,14 +79,17 @@ impl Store for CountedStore {
         self.inner.count_changes(inbox, position, at_most).await
     }
 
+    async fn count_types(&self, inbox: &InboxKey, types: &[String]) -> Result<TypeCounts, Error> {
+        self.inner.count_types(inbox, types).await
+    }
+
     async fn select(
         &self,
         inbox: &InboxKey,
-        which: &Which,
-        edit: Edit,
+        verb: &Verb,
         after: Revision,
     ) -> Result<Selected, Error> {
-        self.inner.select(inbox, which, edit, after).await
+        self.inner.select(inbox, verb, after).await
     }
 
     async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error> {
@@ -154,13 +157,12 @@ impl Harness {
 
     async fn send(&self) {
         let content = Content::new("test", "a title");
-        let new = NewNotification {
-            inbox: ann(),
-            id: self.inbox.new_id(),
-            content: Arc::new(content),
-            idempotency_key: None,
-            sender: "backend".into(),
-        };
+        let new = NewNotification::new(
+            ann(),
+            self.inbox.new_id(),
+            Arc::new(content),
+            "backend".into(),
+        );
         self.inbox.send(new).await.unwrap();
     }
 

@@ -20,12 +20,12 @@ use doorbell::{
     clock::{Clock as _, Timestamp},
     config::{FeedSettings, WriterSettings},
     inbox::{
-        Inboxes, Selection,
+        Inboxes,
         feed::{End, Event, Feed, Resume},
     },
-    model::{Content, Epoch, InboxKey, NewNotification, Notification, Revision},
+    model::{Content, Epoch, InboxKey, NewNotification, Notification, Revision, View},
     random::SeededRandom,
-    store::{Edit, PageLimit, RecentQuery, Store},
+    store::{Edit, PageLimit, RecentQuery, Store, Verb, Which},
 };
 use proptest::{
     prelude::*,
@@ -45,6 +45,15 @@ use crate::{
 
 const INBOXES: usize = 3;
 const STREAMS: usize = 4;
+
+/// To mark as read what is in the inbox.
+fn read(which: Which) -> Verb {
+    Verb {
+        edit: Edit::Read,
+        which,
+        view: View::Inbox,
+    }
+}
 
 /// How a stream begins.
 #[derive(Clone, Copy, Debug)]
@@ -239,11 +248,8 @@ impl Run {
             let title = idempotency_key.map_or("a title".to_owned(), |key| format!("of key {key}"));
             let content = Content::new("test", title);
             let new = NewNotification {
-                inbox: key(at),
-                id: inbox.new_id(),
-                content: Arc::new(content),
                 idempotency_key: idempotency_key.map(|key| key.to_string()),
-                sender: "backend".into(),
+                ..NewNotification::new(key(at), inbox.new_id(), Arc::new(content), "backend".into())
             };
             let sent = inbox.send(new).await.map_err(|error| error.to_string())?;
             let id = sent.notification.row.id;
@@ -277,7 +283,7 @@ impl Run {
         let (inbox, answers) = (self.inbox.clone(), self.answers.clone());
         self.writes.spawn(async move {
             let done = inbox
-                .edit(&key(at), Selection::Ids(ids.clone()), Edit::Read)
+                .edit(&key(at), read(Which::Ids(ids.clone())), None)
                 .await
                 .map_err(|error| error.to_string())?;
             if done.changed > 0 {
@@ -294,13 +300,12 @@ impl Run {
             let failed = |error: doorbell::inbox::Error| error.to_string();
             let shown = inbox.head(&key(at)).await.map_err(failed)?;
             let revision = shown.head.revision.get().saturating_sub(back);
-            let all = Selection::Through {
+            let all = read(Which::Through {
                 revision: Revision::new(revision),
-                epoch: shown.epoch,
                 types: vec![],
-            };
+            });
             let done = inbox
-                .edit(&key(at), all, Edit::Read)
+                .edit(&key(at), all, Some(shown.epoch))
                 .await
                 .map_err(failed)?;
             if done.changed > 0 {
@@ -370,15 +375,10 @@ impl Run {
             rows: 7,
             bytes: usize::MAX,
         };
-        let mut query = RecentQuery {
-            since: None,
-            before: None,
-            unread_only: false,
-            limit,
-        };
+        let mut query = RecentQuery::new(limit);
         let first = self
             .inbox
-            .recent(&inbox, query)
+            .recent(&inbox, query.clone())
             .await
             .map_err(|error| error.to_string())?;
         let (head, epoch) = (first.snapshot.head, first.snapshot.epoch.clone());
@@ -392,13 +392,13 @@ impl Run {
                     found.row.state.read_at.is_some(),
                 )
             }));
-            query.before = page.rows.last().map(|last| last.row.sequence);
-            if !page.more {
+            query.before = page.next;
+            if page.next.is_none() {
                 break;
             }
             page = self
                 .inbox
-                .recent(&inbox, query)
+                .recent(&inbox, query.clone())
                 .await
                 .map_err(|error| error.to_string())?;
         }
@@ -632,8 +632,8 @@ async fn a_row_that_changes_during_a_heal_rings_once() {
         let at = ids.iter().position(|id| *id == row.id).unwrap();
         rows.push((at, message.ring));
         if rows.len() == 2 {
-            let marked = Selection::Ids(vec![ids[0], ids[3]]);
-            inbox.edit(&key(0), marked, Edit::Read).await.unwrap();
+            let marked = read(Which::Ids(vec![ids[0], ids[3]]));
+            inbox.edit(&key(0), marked, None).await.unwrap();
         }
     }
     // The fourth is shown for the first time, and was read before.
@@ -793,13 +793,7 @@ async fn a_feed_that_nobody_polls_keeps_no_reader_from_others() {
 async fn send(inbox: &Inboxes, title: &str) -> Uuid {
     let id = inbox.new_id();
     let content = Content::new("test", title);
-    let new = NewNotification {
-        inbox: key(0),
-        id,
-        content: Arc::new(content),
-        idempotency_key: None,
-        sender: "backend".into(),
-    };
+    let new = NewNotification::new(key(0), id, Arc::new(content), "backend".into());
     inbox.send(new).await.unwrap();
     id
 }

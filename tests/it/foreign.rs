@@ -75,12 +75,18 @@ fn grpcurl_lists_and_describes_by_reflection_with_the_comments() {
     assert_eq!(
         methods,
         [
+            "doorbell.v1.NotificationService.Archive",
             "doorbell.v1.NotificationService.GetRecent",
             "doorbell.v1.NotificationService.GetUnreadCount",
             "doorbell.v1.NotificationService.MarkRead",
             "doorbell.v1.NotificationService.MarkSeen",
+            "doorbell.v1.NotificationService.MarkUnread",
+            "doorbell.v1.NotificationService.Remove",
+            "doorbell.v1.NotificationService.RetractInApp",
             "doorbell.v1.NotificationService.SendInApp",
             "doorbell.v1.NotificationService.Subscribe",
+            "doorbell.v1.NotificationService.Unarchive",
+            "doorbell.v1.NotificationService.UpdateInApp",
         ]
     );
     for method in methods {
@@ -541,7 +547,7 @@ async fn a_page_of_a_named_origin_may_call_and_others_may_not() {
 async fn a_page_reads_the_answer_and_the_status_in_binary_and_in_text() {
     let server = Setup::new().with("CORS_ORIGINS", PAGE).start();
     let authorization = format!("Bearer {}", user_token("acme", "alice"));
-    let message = GetUnreadCountRequest {}.encode_to_vec();
+    let message = GetUnreadCountRequest::default().encode_to_vec();
     let mut body = vec![0];
     body.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
     body.extend(message);

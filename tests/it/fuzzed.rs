@@ -8,9 +8,10 @@ use doorbell::{
     grpc::convert,
     model::{InboxKey, Revision},
     proto::{
-        About, GetRecentRequest, MarkReadRequest, MarkSeenRequest, SendInAppRequest,
+        About, Action, GetRecentRequest, MarkReadRequest, MarkSeenRequest, SendInAppRequest,
         SubscribeRequest, Through,
     },
+    store::Edit,
 };
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 use prost::Message as _;
@@ -90,11 +91,27 @@ fn send() -> impl Strategy<Value = SendInAppRequest> {
     let optional = || option::of(text());
     let words = (text(), text(), text(), text());
     let others = (optional(), optional(), optional(), optional(), optional());
-    (words, others, option::of(data)).prop_map(
+    let action = (text(), text(), any::<bool>()).prop_map(|(label, url, is_primary)| Action {
+        label,
+        url,
+        is_primary,
+    });
+    // Mostly none, so that a send is mostly judged by what it has besides.
+    let more = (
+        option::weighted(0.1, text()),
+        prop_oneof![8 => Just(Vec::new()), 1 => vec(action, 1..5)],
+        option::weighted(0.1, time()),
+        option::weighted(0.1, text()),
+        any::<bool>(),
+    );
+    // On the heap: nested as it is, it is too large for a test's stack.
+    let data = option::of(data).boxed();
+    (words, others, data, more.boxed()).prop_map(
         |(
             (organization_id, recipient_user_id, kind, title),
             (body, entity_type, entity_id, action_url, idempotency_key),
             data,
+            (image_url, actions, expire_time, collapse_key, silent),
         )| SendInAppRequest {
             organization_id,
             recipient_user_id,
@@ -106,13 +123,19 @@ fn send() -> impl Strategy<Value = SendInAppRequest> {
             action_url,
             data,
             idempotency_key,
+            image_url,
+            actions,
+            expire_time,
+            collapse_key,
+            silent,
         },
     )
 }
 
 fn page_token() -> impl Strategy<Value = String> {
     let of = |user: &str, last: u64| {
-        convert::page_token(&InboxKey::parse("acme", user).unwrap(), Revision::new(last))
+        let inbox = InboxKey::parse("acme", user).unwrap();
+        convert::page_token(&GetRecentRequest::default(), &inbox, Revision::new(last))
     };
     prop_oneof![
         any::<u64>().prop_map(move |last| of("ann", last)),
@@ -121,6 +144,14 @@ fn page_token() -> impl Strategy<Value = String> {
         "[0-9a-fA-F]{32}",
         text(),
     ]
+}
+
+fn time() -> impl Strategy<Value = Timestamp> {
+    let time = prop_oneof![
+        (any::<i64>(), any::<i32>()),
+        (-70_000_000_000_i64..300_000_000_000, -2..1_000_000_002)
+    ];
+    time.prop_map(|(seconds, nanos)| Timestamp { seconds, nanos })
 }
 
 /// What to mark: one of three, or more of them.
@@ -167,13 +198,12 @@ fn selection() -> impl Strategy<Value = MarkReadRequest> {
 
 /// A request of the own inbox, as bytes.
 fn read() -> impl Strategy<Value = Vec<u8>> {
-    let since = (any::<i64>(), any::<i32>());
-    let since = prop_oneof![
-        since,
-        (-70_000_000_000_i64..300_000_000_000, -2..1_000_000_002)
-    ];
-    let since = since.prop_map(|(seconds, nanos)| Timestamp { seconds, nanos });
-    let recent = (any::<i32>(), option::of(since), page_token(), any::<bool>());
+    let recent = (
+        any::<i32>(),
+        option::of(time()),
+        page_token(),
+        any::<bool>(),
+    );
     prop_oneof![
         (option::of(any::<u64>()), option::of(text())).prop_map(|(after_revision, epoch)| {
             SubscribeRequest {
@@ -188,6 +218,7 @@ fn read() -> impl Strategy<Value = Vec<u8>> {
                 since,
                 page_token,
                 unread_only,
+                ..GetRecentRequest::default()
             }
             .encode_to_vec()
         }),
@@ -339,9 +370,11 @@ fn what_is_nearly_right_is_often_right() {
     let (mut sends, mut pages, mut marks) = (0, 0, 0);
     for _ in 0..2000 {
         let request = send().new_tree(&mut runner).unwrap().current();
-        sends += usize::from(convert::send(request, &limits).is_ok());
+        sends += usize::from(convert::send(request, &limits, Uuid::nil(), "s".into()).is_ok());
         let request = selection().new_tree(&mut runner).unwrap().current();
-        marks += usize::from(convert::mark_read(request).is_ok());
+        let (about, through) = (request.about, request.through);
+        let verb = convert::verb(Edit::Read, &request.notification_ids, about, through);
+        marks += usize::from(verb.is_ok());
         let page_token = page_token().new_tree(&mut runner).unwrap().current();
         let request = GetRecentRequest {
             page_token,

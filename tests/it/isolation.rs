@@ -10,7 +10,9 @@ use std::{
 };
 
 use doorbell::proto::{
-    FILE_DESCRIPTOR_SET, GetRecentRequest, GetUnreadCountRequest, MarkSeenRequest, SubscribeRequest,
+    ArchiveRequest, Content, FILE_DESCRIPTOR_SET, GetRecentRequest, GetUnreadCountRequest,
+    MarkSeenRequest, MarkUnreadRequest, RemoveRequest, RetractInAppRequest, SubscribeRequest,
+    UnarchiveRequest, UpdateInAppRequest,
 };
 use futures_util::future::BoxFuture;
 use prost::Message as _;
@@ -52,25 +54,109 @@ struct Case {
 
 fn cases() -> BTreeMap<&'static str, Case> {
     let reads = |call| Case { call, sends: false };
+    let sends = |call| Case { call, sends: true };
     BTreeMap::from([
         (
             "SendInApp",
-            Case {
-                sends: true,
-                call: |mut client, named| {
-                    Box::pin(async move {
-                        let request = send(&named.organization, &named.user, "From outside");
-                        let answer = client.send_in_app(request).await?;
-                        Ok(answer.into_inner().encode_to_vec())
-                    })
-                },
-            },
+            sends(|mut client, named| {
+                Box::pin(async move {
+                    let request = send(&named.organization, &named.user, "From outside");
+                    let answer = client.send_in_app(request).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
         ),
         (
             "MarkRead",
             reads(|mut client, named| {
                 Box::pin(async move {
                     let answer = client.mark_read(mark(named.ids)).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
+        (
+            "UpdateInApp",
+            sends(|mut client, named| {
+                Box::pin(async move {
+                    let request = UpdateInAppRequest {
+                        organization_id: named.organization,
+                        recipient_user_id: named.user,
+                        notification_id: named.ids.first().cloned(),
+                        content: Some(Content {
+                            title: "From outside".into(),
+                            ..Content::default()
+                        }),
+                        ..UpdateInAppRequest::default()
+                    };
+                    let answer = client.update_in_app(request).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
+        (
+            "RetractInApp",
+            sends(|mut client, named| {
+                Box::pin(async move {
+                    let request = RetractInAppRequest {
+                        organization_id: named.organization,
+                        recipient_user_id: named.user,
+                        notification_ids: named.ids,
+                        ..RetractInAppRequest::default()
+                    };
+                    let answer = client.retract_in_app(request).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
+        (
+            "MarkUnread",
+            reads(|mut client, named| {
+                Box::pin(async move {
+                    let request = MarkUnreadRequest {
+                        notification_ids: named.ids,
+                        ..MarkUnreadRequest::default()
+                    };
+                    let answer = client.mark_unread(request).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
+        (
+            "Archive",
+            reads(|mut client, named| {
+                Box::pin(async move {
+                    let request = ArchiveRequest {
+                        notification_ids: named.ids,
+                        ..ArchiveRequest::default()
+                    };
+                    let answer = client.archive(request).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
+        (
+            "Unarchive",
+            reads(|mut client, named| {
+                Box::pin(async move {
+                    let request = UnarchiveRequest {
+                        notification_ids: named.ids,
+                        ..UnarchiveRequest::default()
+                    };
+                    let answer = client.unarchive(request).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
+        (
+            "Remove",
+            reads(|mut client, named| {
+                Box::pin(async move {
+                    let request = RemoveRequest {
+                        notification_ids: named.ids,
+                        ..RemoveRequest::default()
+                    };
+                    let answer = client.remove(request).await?;
                     Ok(answer.into_inner().encode_to_vec())
                 })
             }),
@@ -92,7 +178,9 @@ fn cases() -> BTreeMap<&'static str, Case> {
             "GetUnreadCount",
             reads(|mut client, _| {
                 Box::pin(async move {
-                    let answer = client.get_unread_count(GetUnreadCountRequest {}).await?;
+                    let answer = client
+                        .get_unread_count(GetUnreadCountRequest::default())
+                        .await?;
                     Ok(answer.into_inner().encode_to_vec())
                 })
             }),
@@ -341,7 +429,7 @@ async fn what_is_somebody_elses_is_like_what_does_not_exist() {
     // Nothing happened to it: its next event follows on what it had.
     let head = inbox
         .reader
-        .get_unread_count(GetUnreadCountRequest {})
+        .get_unread_count(GetUnreadCountRequest::default())
         .await;
     assert_eq!(counts(head.unwrap().into_inner().head), (3, 3));
     inbox.send("Last").await;

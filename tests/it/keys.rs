@@ -66,7 +66,9 @@ async fn publish(certified: &rcgen::CertifiedKey<rcgen::KeyPair>, keys: String) 
 
 async fn call(server: &Server, token: &str) -> Result<(), Status> {
     let mut client = server.client(token).await;
-    let answer = client.get_unread_count(GetUnreadCountRequest {}).await;
+    let answer = client
+        .get_unread_count(GetUnreadCountRequest::default())
+        .await;
     answer.map(drop)
 }
 

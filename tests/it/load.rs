@@ -339,7 +339,7 @@ impl World {
                 self.mark_once(at, &mut client, request, Asked::Ids(ids))
                     .await?;
             }
-            match answered(client.get_unread_count(GetUnreadCountRequest {})).await {
+            match answered(client.get_unread_count(GetUnreadCountRequest::default())).await {
                 Ok(response) => lock(&place.ledger).head(response.into_inner().head.into()),
                 Err(status) => self.refused(&status)?,
             }

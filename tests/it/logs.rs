@@ -71,7 +71,7 @@ async fn a_log_that_nobody_reads_stops_nothing_and_is_counted() {
     .await;
     let mut client = server.user("acme", "ann").await;
     client
-        .get_unread_count(GetUnreadCountRequest {})
+        .get_unread_count(GetUnreadCountRequest::default())
         .await
         .unwrap();
 

@@ -11,7 +11,7 @@ use doorbell::{
     clock::{SystemClock, Timestamp},
     config::{FeedSettings, StoreSettings, WriterSettings},
     inbox::Inboxes,
-    model::{Content, InboxKey, NewNotification, Revision},
+    model::{Content, InboxKey, NewNotification, Revision, View},
     random::SeededRandom,
     store::{
         Cursor, Edit, Mutation, Outcome, PageLimit, RecentQuery, Sent, Sharing, Store,
@@ -35,11 +35,13 @@ fn user(number: usize) -> InboxKey {
 
 fn send(inbox: InboxKey, id: Uuid, key: Option<String>) -> Mutation {
     Mutation::Send(NewNotification {
-        inbox,
-        id,
-        content: Arc::new(Content::new("test", "a title")),
         idempotency_key: key,
-        sender: "backend".into(),
+        ..NewNotification::new(
+            inbox,
+            id,
+            Arc::new(Content::new("test", "a title")),
+            "backend".into(),
+        )
     })
 }
 
@@ -175,6 +177,7 @@ async fn each_write_is_committed_with_its_sync() {
         inbox: user(1),
         ids: vec![Uuid::from_u128(1)],
         edit: Edit::Read,
+        view: View::Inbox,
         through: None,
     };
     for batch in [send(user(1), Uuid::from_u128(1), None), mark] {
@@ -575,12 +578,10 @@ async fn who_holds_a_head_holds_up_no_other_inbox() {
 fn recent(limit: usize, since: Option<Timestamp>) -> RecentQuery {
     RecentQuery {
         since,
-        before: None,
-        unread_only: false,
-        limit: PageLimit {
+        ..RecentQuery::new(PageLimit {
             rows: limit,
             bytes: usize::MAX,
-        },
+        })
     }
 }
 
@@ -646,8 +647,8 @@ async fn a_poll_that_finds_nothing_reads_the_head_alone() {
             ..recent(100, Some(newest))
         };
         for _ in 0..5 {
-            let page = store.recent(&user(1), query).await.unwrap();
-            assert_eq!((page.rows.len(), page.more), (0, false));
+            let page = store.recent(&user(1), query.clone()).await.unwrap();
+            assert_eq!((page.rows.len(), page.next.is_some()), (0, false));
             assert_eq!(page.snapshot.head.revision, Revision::new(150));
         }
     }

@@ -3,9 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use doorbell::proto::{
-    About, GetRecentRequest, GetRecentResponse, GetUnreadCountRequest, MarkReadRequest,
-    MarkReadResponse, MarkSeenRequest, SendInAppRequest, SubscribeRequest, SubscribeResponse,
-    Through, subscribe_response::Event,
+    About, Action, ArchiveRequest, Content, GetRecentRequest, GetRecentResponse,
+    GetUnreadCountRequest, MarkReadRequest, MarkReadResponse, MarkSeenRequest, MarkUnreadRequest,
+    RemovalCause, RemoveRequest, RetractInAppRequest, SendInAppRequest, SubscribeRequest,
+    SubscribeResponse, Suppressed, Through, UnarchiveRequest, UpdateInAppRequest, View,
+    subscribe_response::Event,
 };
 use prost::Message as _;
 use prost_types::{ListValue, Struct, Timestamp, value::Kind};
@@ -563,7 +565,7 @@ async fn an_empty_inbox_has_a_head_and_an_epoch() {
     assert!(page.notifications.is_empty() && page.next_page_token.is_empty());
     assert!(!page.epoch.is_empty());
     let count = ann
-        .get_unread_count(GetUnreadCountRequest {})
+        .get_unread_count(GetUnreadCountRequest::default())
         .await
         .unwrap();
     let count = count.into_inner();
@@ -1081,8 +1083,220 @@ async fn who_opens_a_thing_has_read_what_is_about_it() {
         assert_eq!((answer.changed_count, counts(answer.head)), (0, (8, 3)));
     }
     let mut bob = server.user("acme", "bob").await;
-    let head = bob.get_unread_count(GetUnreadCountRequest {}).await;
+    let head = bob.get_unread_count(GetUnreadCountRequest::default()).await;
     assert_eq!(counts(head.unwrap().into_inner().head), (1, 1));
+}
+
+#[tokio::test]
+async fn what_is_put_away_comes_back_and_is_removed_on_every_screen() {
+    let server = Setup::new().start();
+    let mut ann = Inbox::new(&server, "acme", "ann").await;
+    let mut ids = Vec::new();
+    for request in [about("ann", "order", "7"), send("acme", "ann", "Else")] {
+        let answer = ann.sender.send_in_app(request).await.unwrap().into_inner();
+        ids.push(answer.notification.unwrap().id);
+    }
+    let mut stream = ann.subscribe(SubscribeRequest::default()).await;
+    next(&mut stream).await;
+    let archive = ArchiveRequest {
+        about: mark_about("order", "7").about,
+        ..ArchiveRequest::default()
+    };
+    let answer = ann.reader.archive(archive).await.unwrap().into_inner();
+    assert_eq!((answer.changed_count, counts(answer.head)), (1, (3, 1)));
+    let told = next(&mut stream).await;
+    assert_eq!(head(&told), (3, 3, 1, false));
+    let archived = GetRecentRequest {
+        view: View::Archived.into(),
+        ..GetRecentRequest::default()
+    };
+    let page = recent(&mut ann.reader, archived.clone()).await;
+    assert_eq!(sequences(&page), [1]);
+    assert_eq!(
+        sequences(&recent(&mut ann.reader, GetRecentRequest::default()).await),
+        [2]
+    );
+
+    // It comes back whole, and does not ring.
+    let unarchive = UnarchiveRequest {
+        notification_ids: ids.clone(),
+        ..UnarchiveRequest::default()
+    };
+    let answer = ann.reader.unarchive(unarchive).await.unwrap().into_inner();
+    assert_eq!((answer.changed_count, counts(answer.head)), (1, (4, 2)));
+    let told = next(&mut stream).await;
+    let Some(Event::Changed(changed)) = &told.event else {
+        panic!("{told:?}")
+    };
+    let whole = changed.notifications[0].notification.as_ref();
+    assert_eq!(whole.map(|whole| whole.sequence), Some(1));
+    assert!(!told.ring);
+
+    marked(&mut ann.reader, mark([ids[1].clone()])).await;
+    next(&mut stream).await;
+    let unread = MarkUnreadRequest {
+        notification_ids: ids.clone(),
+        ..MarkUnreadRequest::default()
+    };
+    let answer = ann.reader.mark_unread(unread).await.unwrap().into_inner();
+    assert_eq!((answer.changed_count, counts(answer.head)), (1, (6, 2)));
+    assert!(!next(&mut stream).await.ring);
+
+    // What empties the inbox leaves the archive as it is.
+    let archive = ArchiveRequest {
+        notification_ids: vec![ids[0].clone()],
+        ..ArchiveRequest::default()
+    };
+    ann.reader.archive(archive).await.unwrap();
+    next(&mut stream).await;
+    let epoch = page.epoch.clone();
+    let remove = RemoveRequest {
+        through: mark_through(7, &epoch, &[]).through,
+        ..RemoveRequest::default()
+    };
+    let answer = ann.reader.remove(remove).await.unwrap().into_inner();
+    assert_eq!((answer.changed_count, counts(answer.head)), (1, (8, 0)));
+    let told = next(&mut stream).await;
+    let Some(Event::Changed(changed)) = &told.event else {
+        panic!("{told:?}")
+    };
+    let row = &changed.notifications[0];
+    assert_eq!((row.sequence, row.removal_cause()), (2, RemovalCause::User));
+    assert_eq!(sequences(&recent(&mut ann.reader, archived).await), [1]);
+}
+
+#[tokio::test]
+async fn what_was_sent_is_corrected_and_taken_back() {
+    let server = Setup::new().start();
+    let mut ann = Inbox::new(&server, "acme", "ann").await;
+    let mut request = send("acme", "ann", "Frist");
+    request.body = Some("a body".into());
+    request.idempotency_key = Some("k".into());
+    request.actions = vec![Action {
+        label: "Open".into(),
+        url: "/open".into(),
+        is_primary: true,
+    }];
+    let sent = ann.sender.send_in_app(request.clone()).await.unwrap();
+    let sent = sent.into_inner().notification.unwrap();
+    assert_eq!(sent.actions, request.actions);
+    let mut stream = ann.subscribe(SubscribeRequest::default()).await;
+    next(&mut stream).await;
+    let update = |title: &str, paths: &[&str]| UpdateInAppRequest {
+        organization_id: "acme".into(),
+        recipient_user_id: "ann".into(),
+        idempotency_key: Some("k".into()),
+        content: Some(Content {
+            title: title.into(),
+            ..Content::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+        }),
+        ..UpdateInAppRequest::default()
+    };
+    let answer = ann
+        .sender
+        .update_in_app(update("First", &["title", "body"]))
+        .await;
+    let answer = answer.unwrap().into_inner();
+    assert_eq!((answer.changed, counts(answer.head)), (true, (2, 1)));
+    let told = next(&mut stream).await;
+    let Some(Event::Notification(row)) = &told.event else {
+        panic!("{told:?}")
+    };
+    assert_eq!(
+        (row.title.as_str(), &row.body, row.sequence),
+        ("First", &None, 1)
+    );
+    assert_eq!(row.actions, sent.actions);
+    assert!(!told.ring);
+    let refused = ann
+        .sender
+        .update_in_app(update("", &["title", "colour"]))
+        .await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(
+        refused.message().contains("content.title: is required"),
+        "{refused}"
+    );
+    assert!(refused.message().contains("`colour`"), "{refused}");
+
+    let retract = RetractInAppRequest {
+        organization_id: "acme".into(),
+        recipient_user_id: "ann".into(),
+        idempotency_key: Some("k".into()),
+        ..RetractInAppRequest::default()
+    };
+    let answer = ann
+        .sender
+        .retract_in_app(retract)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((answer.changed_count, counts(answer.head)), (1, (3, 0)));
+    let told = next(&mut stream).await;
+    assert_eq!(head(&told), (3, 3, 0, false));
+    let refused = ann.sender.update_in_app(update("Again", &["title"])).await;
+    assert_eq!(refused.unwrap_err().code(), Code::FailedPrecondition);
+    // A retry of the send makes no second one.
+    let again = ann.sender.send_in_app(request).await.unwrap().into_inner();
+    let notification = again.notification.unwrap();
+    assert!(again.duplicate && notification.removed_at.is_some());
+    assert_eq!(
+        (notification.id, notification.title),
+        (sent.id, String::new())
+    );
+}
+
+#[tokio::test]
+async fn what_expired_is_not_sent_and_what_collapses_is_one() {
+    let server = Setup::new().start();
+    let mut ann = Inbox::new(&server, "acme", "ann").await;
+    let mut late = send("acme", "ann", "Late");
+    late.expire_time = Some(Timestamp {
+        seconds: 1,
+        nanos: 0,
+    });
+    let answer = ann.sender.send_in_app(late).await.unwrap().into_inner();
+    assert_eq!(answer.suppressed(), Suppressed::Expired);
+    assert_eq!((answer.notification, counts(answer.head)), (None, (0, 0)));
+
+    let mut stream = ann.subscribe(SubscribeRequest::default()).await;
+    next(&mut stream).await;
+    let mut like = send("acme", "ann", "A like");
+    like.collapse_key = Some("likes".into());
+    for (revision, count) in [(1, 0), (2, 1), (3, 2)] {
+        let answer = ann
+            .sender
+            .send_in_app(like.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(counts(answer.head), (revision, 1));
+        assert_eq!(answer.notification.unwrap().collapsed_count, count);
+        let told = next(&mut stream).await;
+        assert_eq!(head(&told), (revision, revision, 1, true));
+    }
+    let mut silent = send("acme", "ann", "Hush");
+    silent.silent = true;
+    ann.sender.send_in_app(silent).await.unwrap();
+    assert!(!next(&mut stream).await.ring);
+    let counted = GetUnreadCountRequest {
+        types: vec!["greeting".into(), "none".into()],
+    };
+    let answer = ann
+        .reader
+        .get_unread_count(counted)
+        .await
+        .unwrap()
+        .into_inner();
+    let types = answer
+        .types
+        .iter()
+        .map(|count| (count.unread_count, count.more));
+    assert_eq!(types.collect::<Vec<_>>(), [(2, false), (0, false)]);
 }
 
 #[tokio::test]
@@ -1266,7 +1480,7 @@ async fn all_of_a_large_inbox_is_marked_change_by_change() {
     }
     assert_eq!(pieces, [1000, 1000, 500]);
     assert_eq!(read, (1..=ROWS).collect::<Vec<_>>());
-    let head = ann.get_unread_count(GetUnreadCountRequest {}).await;
+    let head = ann.get_unread_count(GetUnreadCountRequest::default()).await;
     let head = counts(head.unwrap().into_inner().head);
     assert_eq!(head, (ROWS + 3 + 20, 20));
 }

@@ -480,7 +480,7 @@ async fn a_full_queue_refuses_at_once() {
     // Reading needs no place in the queue.
     let mut ann = server.user("acme", "ann").await;
     let head = ann
-        .get_unread_count(GetUnreadCountRequest {})
+        .get_unread_count(GetUnreadCountRequest::default())
         .await
         .unwrap();
     assert_eq!(counts(head.into_inner().head), (0, 0));
@@ -523,7 +523,10 @@ async fn a_deadline_is_answered_and_what_is_queued_is_committed() {
     lock.release().await;
     let ann = server.user("acme", "ann").await;
     eventually("it is committed", async || {
-        let count = ann.clone().get_unread_count(GetUnreadCountRequest {}).await;
+        let count = ann
+            .clone()
+            .get_unread_count(GetUnreadCountRequest::default())
+            .await;
         counts(count.unwrap().into_inner().head) == (1, 1)
     })
     .await;
@@ -603,7 +606,7 @@ async fn a_draining_server_sends_streams_away_and_serves_calls() {
         let refusal = assert_refused(answer, Code::Unavailable, "DRAINING");
         assert!(refusal.retry.is_some());
         let head = client
-            .get_unread_count(GetUnreadCountRequest {})
+            .get_unread_count(GetUnreadCountRequest::default())
             .await
             .unwrap();
         assert_eq!(counts(head.into_inner().head), (1, 1));
@@ -622,7 +625,7 @@ async fn a_draining_server_sends_streams_away_and_serves_calls() {
     let server = server.setup.start();
     let mut ann = server.user("acme", "ann").await;
     let head = ann
-        .get_unread_count(GetUnreadCountRequest {})
+        .get_unread_count(GetUnreadCountRequest::default())
         .await
         .unwrap();
     assert_eq!(counts(head.into_inner().head), (3, 1));
@@ -680,12 +683,15 @@ async fn a_write_whose_caller_leaves_is_committed_all_the_same() {
     under_way.shutdown().await;
     lock.release().await;
     eventually("both writes are there", async || {
-        let head = ann.clone().get_unread_count(GetUnreadCountRequest {}).await;
+        let head = ann
+            .clone()
+            .get_unread_count(GetUnreadCountRequest::default())
+            .await;
         counts(head.unwrap().into_inner().head) == (2, 2)
     })
     .await;
     let head = ann
-        .get_unread_count(GetUnreadCountRequest {})
+        .get_unread_count(GetUnreadCountRequest::default())
         .await
         .unwrap();
     assert_eq!(counts(head.into_inner().head), (2, 2));
@@ -713,7 +719,7 @@ async fn a_write_whose_caller_left_is_committed_while_it_drains() {
     assert!(server.wait(PATIENCE).success(), "{}", server.log());
     let server = server.setup.clone().start();
     let mut ann = server.user("acme", "ann").await;
-    let head = ann.get_unread_count(GetUnreadCountRequest {}).await;
+    let head = ann.get_unread_count(GetUnreadCountRequest::default()).await;
     assert_eq!(counts(head.unwrap().into_inner().head), (2, 2));
 }
 
@@ -744,7 +750,7 @@ async fn who_never_finishes_a_request_keeps_no_stream_from_opening() {
         // One more each time: who looks holds a place too, and may have taken it from one.
         unfinished.spawn(begin("GetRecent"));
         let mut ann = server.user("acme", "ann").await;
-        ann.get_unread_count(GetUnreadCountRequest {})
+        ann.get_unread_count(GetUnreadCountRequest::default())
             .await
             .is_err_and(|refused| {
                 let refusal = assert_refused(
@@ -759,13 +765,15 @@ async fn who_never_finishes_a_request_keeps_no_stream_from_opening() {
     let mut bob = server.user("acme", "bob").await;
     let opened = timeout(PATIENCE, bob.subscribe(SubscribeRequest::default()));
     opened.await.expect("it opens").unwrap();
-    bob.get_unread_count(GetUnreadCountRequest {})
+    bob.get_unread_count(GetUnreadCountRequest::default())
         .await
         .unwrap();
     unfinished.shutdown().await;
     eventually("who gives up has its calls again", async || {
         let mut ann = server.user("acme", "ann").await;
-        ann.get_unread_count(GetUnreadCountRequest {}).await.is_ok()
+        ann.get_unread_count(GetUnreadCountRequest::default())
+            .await
+            .is_ok()
     })
     .await;
 }
@@ -987,7 +995,10 @@ async fn a_crowd_that_asks_nothing_leaves_file_descriptors() {
     }
     before.send("meanwhile").await;
     let mut after = timeout(PATIENCE, server.user("acme", "ann")).await.unwrap();
-    let call = timeout(PATIENCE, after.get_unread_count(GetUnreadCountRequest {}));
+    let call = timeout(
+        PATIENCE,
+        after.get_unread_count(GetUnreadCountRequest::default()),
+    );
     assert_eq!(
         counts(call.await.unwrap().unwrap().into_inner().head),
         (1, 1)
@@ -1029,13 +1040,16 @@ async fn streams_of_a_connection_are_capped() {
         streams.push(stream);
     }
     let mut one_more = client.clone();
-    let mut waiting =
-        tokio::spawn(async move { one_more.get_unread_count(GetUnreadCountRequest {}).await });
+    let mut waiting = tokio::spawn(async move {
+        one_more
+            .get_unread_count(GetUnreadCountRequest::default())
+            .await
+    });
     // Others are served meanwhile, many times over.
     let mut elsewhere = server.user("acme", "ann").await;
     for _ in 0..50 {
         elsewhere
-            .get_unread_count(GetUnreadCountRequest {})
+            .get_unread_count(GetUnreadCountRequest::default())
             .await
             .unwrap();
     }

@@ -15,8 +15,8 @@ use doorbell::{
     model::{Content, Epoch, InboxKey, Revision},
     random::{Random, SeededRandom},
     store::{
-        Changes, Committed, Cursor, Edit, Error, Mutation, PageLimit, Recent, RecentQuery,
-        Selected, Sharing, Snapshot, Store, Which, postgres::Postgres, sqlite::Sqlite,
+        Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
+        Sharing, Snapshot, Store, TypeCounts, Verb, postgres::Postgres, sqlite::Sqlite,
     },
 };
 use tempfile::TempDir;
@@ -180,15 +180,17 @@ impl Store for SlowStore {
         self.slowly(self.inner.recent(inbox, query)).await
     }
 
+    async fn count_types(&self, inbox: &InboxKey, types: &[String]) -> Result<TypeCounts, Error> {
+        self.slowly(self.inner.count_types(inbox, types)).await
+    }
+
     async fn select(
         &self,
         inbox: &InboxKey,
-        which: &Which,
-        edit: Edit,
+        verb: &Verb,
         after: Revision,
     ) -> Result<Selected, Error> {
-        self.slowly(self.inner.select(inbox, which, edit, after))
-            .await
+        self.slowly(self.inner.select(inbox, verb, after)).await
     }
 
     fn lanes(&self) -> usize {

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use doorbell::{
     clock::Timestamp,
-    model::{Content, Data, Epoch, Head, NewNotification, Notification, Revision, Row, RowState},
+    model::{
+        Content, Data, Epoch, Head, NewNotification, Notification, Revision, Row, RowState, View,
+    },
     store::{
-        Cursor, Edit, Edited, Mismatch, Mutation, Outcome, PageLimit, RecentQuery, Sent, Store,
-        Which,
+        About, Cursor, Edit, Edited, Mutation, NotSent, Outcome, PageLimit, RecentQuery, Sent,
+        Store, Verb, Which,
     },
 };
 use sqlx::{
@@ -54,6 +56,10 @@ fn row(sequence: u64, revision: u64, state: RowState, content: Content) -> Notif
         content: Arc::new(content),
         sender: "backend".into(),
         created_at: at(1000 + i64::try_from(sequence).unwrap()),
+        sent_at: at(1000 + i64::try_from(sequence).unwrap()),
+        expire_time: None,
+        collapse_key: None,
+        collapsed_count: 0,
     }
 }
 
@@ -100,6 +106,7 @@ fn filled(id: fn(Uuid) -> String, bytes: fn(&[u8]) -> String) -> String {
             content,
             sender,
             created_at,
+            ..
         },
     ) in ours.into_iter().chain([("globex", theirs)])
     {
@@ -144,11 +151,13 @@ const NO_LIMIT: PageLimit = PageLimit {
 
 fn send(number: u128, key: Option<&str>, content: Content) -> Mutation {
     Mutation::Send(NewNotification {
-        inbox: ann(),
-        id: Uuid::from_u128(number),
-        content: Arc::new(content),
         idempotency_key: key.map(str::to_owned),
-        sender: "backend".into(),
+        ..NewNotification::new(
+            ann(),
+            Uuid::from_u128(number),
+            Arc::new(content),
+            "backend".into(),
+        )
     })
 }
 
@@ -159,10 +168,8 @@ async fn changes(store: &dyn Store, after: u64) -> Vec<Notification> {
 
 async fn listed(store: &dyn Store, unread_only: bool) -> Vec<u64> {
     let query = RecentQuery {
-        since: None,
-        before: None,
         unread_only,
-        limit: NO_LIMIT,
+        ..RecentQuery::new(NO_LIMIT)
     };
     let rows = store.recent(&ann(), query).await.unwrap().rows;
     rows.iter().map(|found| found.row.sequence.get()).collect()
@@ -203,15 +210,17 @@ async fn goes_on(store: &dyn Store) {
     };
     assert_eq!(again, Outcome::Sent(Ok(expected)));
     let other = committed(send(9, Some("k"), content("other"))).await;
-    assert_eq!(other, Outcome::Sent(Err(Mismatch)));
+    assert_eq!(other, Outcome::Sent(Err(NotSent::Mismatch)));
 
-    let about = Which::About {
-        entity_type: "invoice".into(),
-        entity_id: "7".into(),
+    let about = Verb {
+        edit: Edit::Read,
+        which: Which::About(About {
+            entity_type: "invoice".into(),
+            entity_id: "7".into(),
+        }),
+        view: View::Inbox,
     };
-    let selected = store
-        .select(&ann(), &about, Edit::Read, Revision::ZERO)
-        .await;
+    let selected = store.select(&ann(), &about, Revision::ZERO).await;
     assert_eq!(selected.unwrap().ids, [Uuid::from_u128(1)]);
     // The person looks at what was there, then one comes, and one is read.
     let through = rev(6);
@@ -236,6 +245,7 @@ async fn goes_on(store: &dyn Store) {
         inbox: ann(),
         ids: vec![Uuid::from_u128(4), Uuid::from_u128(3), Uuid::from_u128(2)],
         edit: Edit::Read,
+        view: View::Inbox,
         through: None,
     };
     assert_eq!(committed(read).await, edited(1, head(9, 2, 1)));

@@ -45,6 +45,48 @@ impl NotificationService for Stub {
         ))
     }
 
+    async fn update_in_app(
+        &self,
+        _: tonic::Request<proto::UpdateInAppRequest>,
+    ) -> Answer<proto::UpdateInAppResponse> {
+        std::future::pending().await
+    }
+
+    async fn retract_in_app(
+        &self,
+        _: tonic::Request<proto::RetractInAppRequest>,
+    ) -> Answer<proto::RetractInAppResponse> {
+        std::future::pending().await
+    }
+
+    async fn mark_unread(
+        &self,
+        _: tonic::Request<proto::MarkUnreadRequest>,
+    ) -> Answer<proto::MarkUnreadResponse> {
+        std::future::pending().await
+    }
+
+    async fn archive(
+        &self,
+        _: tonic::Request<proto::ArchiveRequest>,
+    ) -> Answer<proto::ArchiveResponse> {
+        std::future::pending().await
+    }
+
+    async fn unarchive(
+        &self,
+        _: tonic::Request<proto::UnarchiveRequest>,
+    ) -> Answer<proto::UnarchiveResponse> {
+        std::future::pending().await
+    }
+
+    async fn remove(
+        &self,
+        _: tonic::Request<proto::RemoveRequest>,
+    ) -> Answer<proto::RemoveResponse> {
+        std::future::pending().await
+    }
+
     async fn mark_seen(
         &self,
         _: tonic::Request<proto::MarkSeenRequest>,

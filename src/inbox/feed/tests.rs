@@ -6,7 +6,7 @@ use crate::{
     clock::Clock,
     config::{FeedSettings, WriterSettings},
     hub::Hub,
-    model::{Content, NewNotification},
+    model::{Content, NewNotification, View},
     proto::{SubscribeResponse, subscribe_response},
     random::SeededRandom,
     store::{Edit, Mutation, Store as _, memory::Memory},
@@ -105,13 +105,12 @@ impl House {
 
     fn notification(&self, id: u128) -> NewNotification {
         let content = Content::new("test", "a title");
-        NewNotification {
-            inbox: self.key.clone(),
-            id: Uuid::from_u128(id),
-            content: Arc::new(content),
-            idempotency_key: None,
-            sender: "backend".into(),
-        }
+        NewNotification::new(
+            self.key.clone(),
+            Uuid::from_u128(id),
+            Arc::new(content),
+            "backend".into(),
+        )
     }
 
     async fn lose_send(&self, id: u128) -> Arc<LiveRun> {
@@ -123,6 +122,7 @@ impl House {
             inbox: self.key.clone(),
             ids: ids.iter().map(|id| Uuid::from_u128(*id)).collect(),
             edit: Edit::Read,
+            view: View::Inbox,
             through: None,
         })
         .await

@@ -1,4 +1,4 @@
-//! What waits for one lane: sends in one line and edits in another, so that
+//! What waits for one lane: what senders say in one line and edits in another, so that
 //! neither waits for the other, and nobody takes the whole of it.
 
 use std::{
@@ -16,8 +16,8 @@ use super::Error;
 use crate::{
     config::WriterSettings,
     metrics,
-    model::{InboxKey, OrganizationId},
-    store::{self, Mutation, Outcome},
+    model::{InboxKey, NewNotification, OrganizationId},
+    store::{self, Correction, Mutation, Outcome},
 };
 
 /// The most edits of one inbox that wait: who reads it is one person, and an edit
@@ -160,9 +160,10 @@ impl Waiting {
                 let inbox = mutation.inbox();
                 self.of_organization.down(&inbox.organization_id);
                 match &mutation {
-                    Mutation::Send(new) => {
+                    Mutation::Send(NewNotification { content, .. })
+                    | Mutation::Update(Correction { content, .. }) => {
                         rows += 1;
-                        bytes += new.content.len_bytes();
+                        bytes += content.len_bytes();
                     }
                     Mutation::Edit { ids, .. } => {
                         rows += ids.len();

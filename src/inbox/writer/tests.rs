@@ -14,9 +14,12 @@ use crate::{
     hub::Received,
     model::{
         Change, Content, Epoch, Head, InboxEvent, NewNotification, Notification, Revision, Row,
-        RowState,
+        RowState, View,
     },
-    store::{Changes, Cursor, Edit, PageLimit, Recent, RecentQuery, Selected, Snapshot, Which},
+    store::{
+        Changes, Cursor, Edit, Named, PageLimit, Recent, RecentQuery, Selected, Snapshot,
+        TypeCounts, Verb,
+    },
     telemetry::tests::captured,
 };
 
@@ -59,6 +62,10 @@ impl Memory {
 fn id_of(mutation: &Mutation) -> u128 {
     match mutation {
         Mutation::Send(new) => new.id.as_u128(),
+        Mutation::Update(correction) => match correction.of {
+            Named::Id(id) => id.as_u128(),
+            Named::Key(_) => 0,
+        },
         Mutation::Edit { ids, .. } => ids[0].as_u128(),
         Mutation::Seen { through, .. } => u128::from(through.get()),
     }
@@ -97,6 +104,10 @@ impl Store for Memory {
                         content: new.content.clone(),
                         sender: new.sender.clone(),
                         created_at: Timestamp::from_micros(now.as_micros() + ahead),
+                        sent_at: now,
+                        expire_time: None,
+                        collapse_key: None,
+                        collapsed_count: 0,
                     };
                     let sent = Sent {
                         notification: notification.clone(),
@@ -105,9 +116,7 @@ impl Store for Memory {
                     };
                     (Outcome::Sent(Ok(sent)), Change::Notification(notification))
                 }
-                Mutation::Edit { .. } | Mutation::Seen { .. } => {
-                    (Outcome::Edited(Edited { changed: 1, head }), Change::Seen)
-                }
+                _ => (Outcome::Edited(Edited { changed: 1, head }), Change::Seen),
             };
             committed.outcomes.push(outcome);
             let event = InboxEvent { head, change };
@@ -142,13 +151,11 @@ impl Store for Memory {
         Err(unavailable())
     }
 
-    async fn select(
-        &self,
-        _: &InboxKey,
-        _: &Which,
-        _: Edit,
-        _: Revision,
-    ) -> Result<Selected, store::Error> {
+    async fn count_types(&self, _: &InboxKey, _: &[String]) -> Result<TypeCounts, store::Error> {
+        Err(unavailable())
+    }
+
+    async fn select(&self, _: &InboxKey, _: &Verb, _: Revision) -> Result<Selected, store::Error> {
         Err(unavailable())
     }
 
@@ -186,13 +193,12 @@ fn inbox(user: &str) -> InboxKey {
 
 /// Content of 11 bytes.
 fn send_to(inbox: InboxKey, id: u128) -> Mutation {
-    Mutation::Send(NewNotification {
+    Mutation::Send(NewNotification::new(
         inbox,
-        id: Uuid::from_u128(id),
-        content: Arc::new(Content::new("test", "0123456")),
-        idempotency_key: None,
-        sender: "backend".into(),
-    })
+        Uuid::from_u128(id),
+        Arc::new(Content::new("test", "0123456")),
+        "backend".into(),
+    ))
 }
 
 fn send(id: u128) -> Mutation {
@@ -209,6 +215,7 @@ fn mark(user: &str, id: u128, rows: u128) -> Mutation {
         inbox: inbox(user),
         ids: (id..id + rows).map(Uuid::from_u128).collect(),
         edit: Edit::Read,
+        view: View::Inbox,
         through: None,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
-use crate::model::Content;
+use crate::model::{Content, Field};
 
 const NOW: Timestamp = Timestamp::from_micros(1_000_000);
 
@@ -36,19 +36,30 @@ impl Database {
                 if let Some((key, fingerprint)) = keyed
                     && (of, key.as_str()) == (inbox, wanted)
                 {
-                    let keyed = Keyed {
-                        notification: notification.clone(),
-                        fingerprint: *fingerprint,
-                    };
                     let keys = before.keyed.entry(inbox.clone()).or_default();
-                    keys.insert(key.clone(), keyed);
+                    keys.insert(key.clone(), (notification.row.id, *fingerprint));
+                    before.add_whole(inbox.clone(), notification.clone());
                 }
             }
         }
-        for (inbox, id) in ids(batch) {
+        for (inbox, key) in collapse_keys(batch) {
+            let of_key = |row: &&Notification| row.collapse_key.as_deref() == Some(key);
+            for row in self.of(inbox).filter(of_key) {
+                if row.row.state.is_unread() {
+                    before.add(inbox.clone(), state(row));
+                }
+            }
+        }
+        let [named, whole] = ids(batch);
+        for (inbox, id) in named {
             let row = self.of(inbox).find(|row| row.row.id == id);
-            let rows = before.rows.entry(inbox.clone()).or_default();
-            rows.extend(row.map(|row| (id, row.row)));
+            row.into_iter()
+                .for_each(|row| before.add(inbox.clone(), state(row)));
+        }
+        for (inbox, id) in whole {
+            let row = self.of(inbox).find(|row| row.row.id == id);
+            row.into_iter()
+                .for_each(|row| before.add_whole(inbox.clone(), row.clone()));
         }
         for (inbox, through) in seen(batch) {
             let unread = self.of(inbox).filter(|row| row.row.is_unseen(through));
@@ -69,8 +80,10 @@ impl Database {
                     let former = self.rows.insert(place, (notification, keyed));
                     assert_eq!(former, None, "a row was made twice");
                 }
-                RowWrite::Update { row, .. } => {
-                    self.rows.get_mut(&place).unwrap().0.row = row;
+                RowWrite::Update { row, content, .. } => {
+                    let notification = &mut self.rows.get_mut(&place).unwrap().0;
+                    notification.row = row;
+                    notification.content = content.unwrap_or(notification.content.clone());
                 }
             }
         }
@@ -80,15 +93,37 @@ impl Database {
 
     /// Promise 4, for both counts.
     fn check(&self) {
-        for (inbox, StoredHead { head, .. }) in &self.heads {
+        for (
+            inbox,
+            StoredHead {
+                head, row_count, ..
+            },
+        ) in &self.heads
+        {
             let count = |is: &dyn Fn(&Notification) -> bool| {
                 u32::try_from(self.of(inbox).filter(|row| is(row)).count()).unwrap()
             };
             let unread = count(&|row| row.row.state.is_unread());
             let unseen = count(&|row| row.row.is_unseen(head.seen_through));
             assert_eq!((head.unread_count, head.unseen_count), (unread, unseen));
+            assert_eq!(*row_count, count(&|row| row.row.state.removed.is_none()));
+            for row in self.of(inbox).filter(|row| row.row.state.removed.is_some()) {
+                assert_eq!(
+                    *row.content,
+                    Content::blank(),
+                    "a removed row says something"
+                );
+            }
             assert!(self.of(inbox).all(|row| row.row.revision <= head.revision));
         }
+    }
+}
+
+/// As an engine loads what it needs no content of.
+fn state(row: &Notification) -> Known {
+    Known {
+        image: Image::State(row.row),
+        collapse: Known::whole(row.clone()).collapse,
     }
 }
 
@@ -107,12 +142,24 @@ enum Wish {
         user: usize,
         key: Option<usize>,
         title: usize,
+        collapse: Option<usize>,
+        /// 0: none; 1: past; 2: to come.
+        expiry: usize,
+        is_silent: bool,
     },
-    Read {
+    Edit {
         user: usize,
         /// Of the ids that there will be; also ones of the other inbox.
         ids: Vec<u128>,
+        edit: Edit,
+        view: View,
         through: Option<u64>,
+    },
+    Update {
+        user: usize,
+        of: Result<u128, usize>,
+        title: usize,
+        ring: bool,
     },
     Seen {
         user: usize,
@@ -120,15 +167,66 @@ enum Wish {
     },
 }
 
+fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        Just(Edit::Read),
+        Just(Edit::Unread),
+        Just(Edit::Archive),
+        Just(Edit::Unarchive),
+        Just(Edit::Remove(RemovalCause::User)),
+    ]
+}
+
+fn view() -> impl Strategy<Value = View> {
+    prop_oneof![Just(View::Inbox), Just(View::Archived), Just(View::All)]
+}
+
 fn wish() -> impl Strategy<Value = Wish> {
     prop_oneof![
-        (0..2usize, option::of(0..3usize), 0..2usize).prop_map(|(user, key, title)| Wish::Send {
-            user,
-            key,
-            title
-        }),
-        (0..2usize, vec(1..12u128, 1..5), option::of(0..12u64))
-            .prop_map(|(user, ids, through)| Wish::Read { user, ids, through }),
+        (
+            0..2usize,
+            option::of(0..3usize),
+            0..2usize,
+            option::of(0..2usize),
+            0..3usize,
+            any::<bool>()
+        )
+            .prop_map(
+                |(user, key, title, collapse, expiry, is_silent)| Wish::Send {
+                    user,
+                    key,
+                    title,
+                    collapse,
+                    expiry,
+                    is_silent
+                }
+            ),
+        (
+            0..2usize,
+            vec(1..12u128, 1..5),
+            edit(),
+            view(),
+            option::of(0..12u64)
+        )
+            .prop_map(|(user, ids, edit, view, through)| Wish::Edit {
+                user,
+                ids,
+                edit,
+                view,
+                through
+            }),
+        (
+            0..2usize,
+            prop_oneof![(1..12u128).prop_map(Ok), (0..3usize).prop_map(Err)],
+            0..3usize,
+            any::<bool>()
+        )
+            .prop_map(|(user, of, title, ring)| Wish::Update {
+                user,
+                of,
+                title,
+                ring
+            }),
         (0..2usize, 0..12u64).prop_map(|(user, through)| Wish::Seen { user, through }),
     ]
 }
@@ -138,19 +236,57 @@ fn mutations(wishes: Vec<Wish>) -> Vec<Mutation> {
     (1..)
         .zip(wishes)
         .map(|(id, wish)| match wish {
-            Wish::Send { user, key, title } => Mutation::Send(NewNotification {
-                inbox: inbox(user),
-                id: Uuid::from_u128(id),
-                content: content(title),
+            Wish::Send {
+                user,
+                key,
+                title,
+                collapse,
+                expiry,
+                is_silent,
+            } => Mutation::Send(NewNotification {
                 idempotency_key: key.map(|key| key.to_string()),
-                sender: "backend".into(),
+                collapse_key: collapse.map(|key| key.to_string().into()),
+                expire_time: [
+                    None,
+                    Some(NOW),
+                    Some(Timestamp::from_micros(NOW.as_micros() + 1)),
+                ][expiry],
+                is_silent,
+                ..NewNotification::new(
+                    inbox(user),
+                    Uuid::from_u128(id),
+                    content(title),
+                    "backend".into(),
+                )
             }),
-            Wish::Read { user, ids, through } => Mutation::Edit {
+            Wish::Edit {
+                user,
+                ids,
+                edit,
+                view,
+                through,
+            } => Mutation::Edit {
                 inbox: inbox(user),
                 ids: ids.into_iter().map(Uuid::from_u128).collect(),
-                edit: Edit::Read,
+                edit,
+                view,
                 through: through.map(Revision::new),
             },
+            Wish::Update {
+                user,
+                of,
+                title,
+                ring,
+            } => Mutation::Update(Correction {
+                inbox: inbox(user),
+                of: match of {
+                    Ok(id) => Named::Id(Uuid::from_u128(id)),
+                    Err(key) => Named::Key(key.to_string()),
+                },
+                content: content(title),
+                fields: vec![Field::Title],
+                ring,
+            }),
             Wish::Seen { user, through } => Mutation::Seen {
                 inbox: inbox(user),
                 through: Revision::new(through),
@@ -198,15 +334,20 @@ proptest! {
 #[test]
 fn what_changes_nothing_takes_no_revision() {
     let mut database = Database::default();
-    let read = |ids: Vec<u128>| Wish::Read {
+    let read = |ids: Vec<u128>| Wish::Edit {
         user: 0,
         ids,
+        edit: Edit::Read,
+        view: View::All,
         through: None,
     };
     let send = Wish::Send {
         user: 0,
         key: None,
         title: 0,
+        collapse: None,
+        expiry: 0,
+        is_silent: false,
     };
     let seen = Wish::Seen {
         user: 0,

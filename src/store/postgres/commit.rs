@@ -92,7 +92,8 @@ pub(super) trait Link: Send {
 /// Rows by their inboxes and ids, each with the head of its inbox at that moment.
 pub(super) type Found = HashMap<(InboxKey, Uuid), (Notification, Head)>;
 
-/// A batch that one statement can write: it only sends, and each key once.
+/// A batch that one statement can write: it only sends, each key once, and nothing that
+/// is over already or takes another's place.
 pub(super) struct Sends<'b> {
     pub(super) rows: Vec<&'b NewNotification>,
     /// Of each row: the place of its head, and how many rows of its inbox come after
@@ -105,8 +106,9 @@ pub(super) struct Sends<'b> {
 }
 
 impl<'b> Sends<'b> {
-    fn of(batch: &'b [Mutation]) -> Option<Self> {
-        let rows = sends(batch).collect::<Vec<_>>();
+    fn of(batch: &'b [Mutation], now: Timestamp) -> Option<Self> {
+        let is_plain = |new: &&NewNotification| new.collapse_key.is_none() && !new.is_expired(now);
+        let rows = sends(batch).filter(is_plain).collect::<Vec<_>>();
         let keys = plan::keys(batch);
         let is_repeated = keys.iter().collect::<HashSet<_>>().len() < keys.len();
         if rows.len() < batch.len() || is_repeated {
@@ -142,10 +144,12 @@ impl<'b> Sends<'b> {
             if let Some(StoredHead {
                 head,
                 last_created_at,
+                row_count,
             }) = after.heads.get_mut(*inbox)
             {
                 let count = u32::try_from(*count).unwrap_or(u32::MAX);
                 *head = head_before(*head, count);
+                *row_count = row_count.saturating_sub(count);
                 *last_created_at =
                     Timestamp::from_micros(last_created_at.as_micros() - i64::from(count));
             }
@@ -214,7 +218,7 @@ impl<'b> Commit<'b> {
     async fn attempt(&mut self, link: &mut impl Link) -> Result<Committed, Error> {
         // What is in doubt takes a look first.
         if self.doubt.is_none()
-            && let Some(sends) = Sends::of(&self.batch)
+            && let Some(sends) = Sends::of(&self.batch, self.now)
         {
             match link.send(&sends, self.proof(), self.now).await {
                 Told::Done(Some(heads)) => {

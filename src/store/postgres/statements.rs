@@ -26,7 +26,7 @@ use crate::{
     model::{Content, Data, InboxKey, NewNotification, Row},
     store::{
         Error, Mutation,
-        plan::{self, Before, Changed, Fingerprint, Made, Plan},
+        plan::{self, Before, Changed, Fingerprint, Made, Plan, Rewritten},
         rows::{self, Columns, columns, head_columns, integer, row_columns},
     },
 };
@@ -43,24 +43,27 @@ const PROOF_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 macro_rules! new_columns {
     () => {
         "id, type, title, body, entity_type, entity_id, action_url, data, sender, \
-         idempotency_key, fingerprint"
+         idempotency_key, fingerprint, image_url, actions, expire_time, collapse_key"
     };
 }
 macro_rules! new_arrays {
     () => {
         "$1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], \
-         $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bytea[]"
+         $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bytea[], \
+         $14::text[], $15::text[], $16::bigint[], $17::text[]"
     };
 }
 
 /// Counts the heads on in the order of their keys, makes those that are missing, and
 /// writes the rows and the id of the batch; or writes nothing, where a key was used. A
 /// row names its head by the place in that order, from 1, and tells how many rows of its
-/// inbox come after it.
+/// inbox come after it. An inbox that grew by a thousand is one to look at for who lets
+/// old rows go.
 const SEND: &str = concat!(
     "WITH heads AS (INSERT INTO inboxes AS i (organization_id, user_id, revision, unread_count, \
-     unseen_count, last_created_at) SELECT w.organization_id, w.user_id, w.sends, w.sends, \
-     w.sends, $19 + w.sends - 1 FROM unnest($16::text[], $17::text[], $18::bigint[]) AS w (organization_id, user_id, sends) \
+     unseen_count, row_count, last_created_at, oldest_at) SELECT w.organization_id, w.user_id, \
+     w.sends, w.sends, w.sends, w.sends, $24 + w.sends - 1, $24 \
+     FROM unnest($21::text[], $22::text[], $23::bigint[]) AS w (organization_id, user_id, sends) \
      WHERE NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[], $12::text[]) \
      AS w (organization_id, user_id, idempotency_key) JOIN notifications AS n \
      ON n.organization_id = w.organization_id AND n.user_id = w.user_id \
@@ -70,23 +73,27 @@ const SEND: &str = concat!(
      revision = i.revision + excluded.revision, \
      unread_count = i.unread_count + excluded.revision, \
      unseen_count = i.unseen_count + excluded.revision, \
-     last_created_at = greatest($19, i.last_created_at + 1) + excluded.revision - 1 \
+     row_count = i.row_count + excluded.revision, oldest_at = \
+     CASE WHEN (i.row_count + excluded.revision) / 1000 > i.row_count / 1000 THEN 0 \
+     ELSE i.oldest_at END, last_created_at = greatest($24, i.last_created_at + 1) + excluded.revision - 1 \
      RETURNING i.*), \
      last AS MATERIALIZED (SELECT array_agg(revision ORDER BY organization_id, user_id) \
      AS revision, array_agg(last_created_at ORDER BY organization_id, user_id) AS created_at \
      FROM heads HAVING count(*) > 0), \
      made AS (INSERT INTO notifications (organization_id, user_id, sequence, revision, \
-     ring_revision, created_at, ",
+     ring_revision, created_at, sent_at, ",
     new_columns!(),
     ") SELECT w.organization_id, w.user_id, last.revision[w.head] - w.more, \
-     last.revision[w.head] - w.more, last.revision[w.head] - w.more, last.created_at[w.head] - w.more, ",
+     last.revision[w.head] - w.more, \
+     CASE WHEN w.is_silent THEN 0 ELSE last.revision[w.head] - w.more END, \
+     last.created_at[w.head] - w.more, $24, ",
     new_columns!(),
     " FROM last, unnest(",
     new_arrays!(),
-    ", $14::bigint[], $15::bigint[]) AS w (organization_id, user_id, ",
+    ", $18::boolean[], $19::bigint[], $20::bigint[]) AS w (organization_id, user_id, ",
     new_columns!(),
-    ", head, more)), \
-     proof AS (INSERT INTO commits (organization_id, id) SELECT $20, $21 FROM last) \
+    ", is_silent, head, more)), \
+     proof AS (INSERT INTO commits (organization_id, id) SELECT $25, $26 FROM last) \
      SELECT i.organization_id, i.user_id, ",
     head_columns!(),
     " FROM heads AS i"
@@ -145,6 +152,26 @@ const ROWS: &str = concat!(
      AND n.user_id = w.user_id AND n.id = w.id"
 );
 
+/// Rows by their ids, with their contents.
+const WHOLE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM unnest($1::text[], $2::text[], $3::uuid[]) AS w (organization_id, user_id, id) \
+     JOIN notifications AS n ON n.organization_id = w.organization_id \
+     AND n.user_id = w.user_id AND n.id = w.id"
+);
+
+/// The rows that sends may take the place of, without their contents.
+const COLLAPSIBLE: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    " FROM unnest($1::text[], $2::text[], $3::text[]) \
+     AS w (organization_id, user_id, collapse_key) JOIN notifications AS n \
+     ON n.organization_id = w.organization_id AND n.user_id = w.user_id \
+     AND n.collapse_key = w.collapse_key AND n.read_at IS NULL AND n.archived_at IS NULL \
+     AND n.removed_at IS NULL"
+);
+
 /// How many rows of each inbox are unread above a sequence.
 const UNREAD_ABOVE: &str = "SELECT w.organization_id, w.user_id, w.sequence, \
      (SELECT count(*) FROM notifications AS n WHERE n.organization_id = w.organization_id \
@@ -162,22 +189,40 @@ const UPDATE: &str = "UPDATE notifications AS n SET revision = m.revision, \
      WHERE n.organization_id = m.organization_id AND n.user_id = m.user_id \
      AND n.sequence = m.sequence";
 
+/// Writes their states and contents.
+const REWRITE: &str = "UPDATE notifications AS n SET revision = m.revision, \
+     ring_revision = m.ring_revision, read_at = m.read_at, archived_at = m.archived_at, \
+     removed_at = m.removed_at, removal_cause = m.removal_cause, type = m.type, \
+     title = m.title, body = m.body, entity_type = m.entity_type, entity_id = m.entity_id, \
+     action_url = m.action_url, data = m.data, image_url = m.image_url, actions = m.actions \
+     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], \
+     $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::text[], \
+     $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[]) \
+     AS m (organization_id, user_id, sequence, revision, ring_revision, read_at, archived_at, \
+     removed_at, removal_cause, type, title, body, entity_type, entity_id, action_url, data, \
+     image_url, actions) WHERE n.organization_id = m.organization_id AND n.user_id = m.user_id \
+     AND n.sequence = m.sequence";
+
 /// The new rows, the new heads and the id of the batch, in one round trip. Who was in
 /// doubt has inserted the id before.
 const WRITE: &str = concat!(
     "WITH made AS (INSERT INTO notifications (organization_id, user_id, ",
     new_columns!(),
-    ", sequence, revision, ring_revision, created_at) SELECT * FROM unnest(",
+    ", sequence, revision, ring_revision, created_at, sent_at, collapsed_count) \
+     SELECT * FROM unnest(",
     new_arrays!(),
-    ", $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[])), \
-     proof AS (INSERT INTO commits (organization_id, id) VALUES ($25, $26) \
+    ", $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], \
+     $23::bigint[])), \
+     proof AS (INSERT INTO commits (organization_id, id) VALUES ($32, $33) \
      ON CONFLICT DO NOTHING) \
      UPDATE inboxes AS i SET revision = h.revision, unread_count = h.unread_count, \
      unseen_count = h.unseen_count, seen_through = h.seen_through, \
-     last_created_at = h.last_created_at \
-     FROM unnest($18::text[], $19::text[], $20::bigint[], $21::bigint[], $22::bigint[], \
-     $23::bigint[], $24::bigint[]) AS h (organization_id, user_id, revision, unread_count, \
-     unseen_count, seen_through, last_created_at) WHERE i.organization_id = h.organization_id AND i.user_id = h.user_id"
+     last_created_at = h.last_created_at, row_count = h.row_count, oldest_at = \
+     CASE WHEN h.row_count / 1000 > i.row_count / 1000 THEN 0 ELSE i.oldest_at END \
+     FROM unnest($24::text[], $25::text[], $26::bigint[], $27::bigint[], $28::bigint[], \
+     $29::bigint[], $30::bigint[], $31::bigint[]) AS h (organization_id, user_id, revision, \
+     unread_count, unseen_count, seen_through, last_created_at, row_count) \
+     WHERE i.organization_id = h.organization_id AND i.user_id = h.user_id"
 );
 
 /// The columns of a new row that are known before its head is locked.
@@ -187,6 +232,8 @@ struct NewRow<'r> {
     content: &'r Content,
     sender: &'r str,
     keyed: Option<(&'r str, Fingerprint)>,
+    expire_time: Option<Timestamp>,
+    collapse_key: Option<&'r str>,
 }
 
 impl<'r> NewRow<'r> {
@@ -198,6 +245,8 @@ impl<'r> NewRow<'r> {
             content: &new.content,
             sender: &new.sender,
             keyed: key.map(|key| (key, new.content.fingerprint())),
+            expire_time: new.expire_time,
+            collapse_key: new.collapse_key.as_deref(),
         }
     }
 
@@ -209,10 +258,12 @@ impl<'r> NewRow<'r> {
             content: &notification.content,
             sender: &notification.sender,
             keyed: keyed.map(|(key, fingerprint)| (key.as_str(), *fingerprint)),
+            expire_time: notification.expire_time,
+            collapse_key: notification.collapse_key.as_deref(),
         }
     }
 
-    /// Binds them, as the first thirteen.
+    /// Binds them, as the first seventeen.
     fn bind(query: PgQuery, rows: &[Self]) -> PgQuery {
         let (organizations, users) = halves(rows.iter().map(|row| row.inbox));
         let fingerprint = |row: &Self| row.keyed.map(|(_, fingerprint)| fingerprint.to_vec());
@@ -232,7 +283,15 @@ impl<'r> NewRow<'r> {
             .bind(column(rows, |row| row.sender))
             .bind(column(rows, |row| row.keyed.map(|(key, _)| key)))
             .bind(column(rows, fingerprint))
+            .bind(column(rows, |row| row.content.image_url.as_deref()))
+            .bind(column(rows, |row| rows::actions_text(&row.content.actions)))
+            .bind(column(rows, |row| micros(row.expire_time)))
+            .bind(column(rows, |row| row.collapse_key))
     }
+}
+
+fn micros(time: Option<Timestamp>) -> Option<i64> {
+    time.map(Timestamp::as_micros)
 }
 
 /// A column of values, for an array.
@@ -314,6 +373,26 @@ impl<'p> Writing<'p> {
         });
     }
 
+    /// The rows of names, each of its inbox; none are asked for by none.
+    async fn named<N>(
+        &mut self,
+        statement: &'static str,
+        names: &[(&InboxKey, N)],
+    ) -> Result<Vec<PgRow>, Error>
+    where
+        N: Copy + Send + Sync,
+        for<'q> Vec<N>: sqlx::Encode<'q, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (organizations, users) = halves(names.iter().map(|(inbox, _)| *inbox));
+        let query = self.store.query(statement);
+        let query = query.bind(organizations).bind(users);
+        self.fetch(query.bind(column(names, |(_, name)| *name)))
+            .await
+    }
+
     async fn fetch(&mut self, query: PgQuery) -> Result<Vec<PgRow>, Error> {
         let rows = query.fetch_all(&mut *self.connection);
         self.store
@@ -335,6 +414,7 @@ impl Link for Writing<'_> {
         let rows = column(&sends.rows, |new| NewRow::of_send(new));
         let (organizations, users) = halves(sends.inboxes.iter().copied());
         let query = NewRow::bind(self.store.query(SEND), &rows)
+            .bind(column(&sends.rows, |new| new.is_silent))
             .bind(column(&sends.places, |(head, _)| *head))
             .bind(column(&sends.places, |(_, more)| *more))
             .bind(organizations)
@@ -385,28 +465,19 @@ impl Link for Writing<'_> {
         let mut before = read_heads(&self.fetch(query).await?)?;
 
         let keys = plan::keys(batch);
-        if !keys.is_empty() {
-            let (organizations, users) = halves(keys.iter().map(|(inbox, _)| *inbox));
-            let keys: Vec<&str> = keys.iter().map(|(_, key)| *key).collect();
-            let query = self.store.query(KEYED);
-            let query = query.bind(organizations).bind(users).bind(keys);
-            for row in self.fetch(query).await? {
-                let (inbox, key, keyed) = rows::keyed(&row)?;
-                before.keyed.entry(inbox).or_default().insert(key, keyed);
-            }
+        for row in self.named(KEYED, &keys).await? {
+            rows::add_keyed(&mut before, &row)?;
         }
-
-        let ids = plan::ids(batch);
-        if !ids.is_empty() {
-            let (organizations, users) = halves(ids.iter().map(|(inbox, _)| *inbox));
-            let ids: Vec<Uuid> = ids.iter().map(|(_, id)| *id).collect();
-            let query = self.store.query(ROWS);
-            let query = query.bind(organizations).bind(users).bind(ids);
-            for row in self.fetch(query).await? {
-                let inbox = Columns::of(&row, "notifications").inbox()?;
-                let row = rows::row(&row)?;
-                before.rows.entry(inbox).or_default().insert(row.id, row);
-            }
+        let collapse_keys = plan::collapse_keys(batch);
+        for row in self.named(COLLAPSIBLE, &collapse_keys).await? {
+            rows::add_row(&mut before, &row)?;
+        }
+        let [ids, whole] = plan::ids(batch);
+        for row in self.named(ROWS, &ids).await? {
+            rows::add_row(&mut before, &row)?;
+        }
+        for row in self.named(WHOLE, &whole).await? {
+            rows::add_whole(&mut before, &row)?;
         }
 
         let seen = plan::seen(batch);
@@ -425,13 +496,17 @@ impl Link for Writing<'_> {
     }
 
     async fn write(&mut self, plan: &Plan, proof: Proof<'_>) -> Result<(), Error> {
-        let (made, changed) = plan.split();
-        let query = self.store.bind_write(plan, &made, proof);
+        let writes = plan.writes();
+        let query = self.store.bind_write(plan, &writes.made, proof);
         self.fetch(query).await?;
         // What is changed may be made by this batch: then it is made by now.
-        if !changed.is_empty() {
-            let query = self.store.bind_update(&changed);
-            self.fetch(query).await?;
+        if !writes.changed.is_empty() {
+            let query = self.store.query(UPDATE);
+            self.fetch(bind_states(query, &writes.changed)).await?;
+        }
+        if !writes.rewritten.is_empty() {
+            let query = self.store.query(REWRITE);
+            self.fetch(bind_rewrite(query, &writes.rewritten)).await?;
         }
         Ok(())
     }
@@ -476,6 +551,8 @@ impl Postgres {
             .bind(column(made, |(_, new, _)| integer(new.row.revision)))
             .bind(column(made, |(_, new, _)| integer(new.row.ring_revision)))
             .bind(column(made, |(_, new, _)| new.created_at.as_micros()))
+            .bind(column(made, |(_, new, _)| new.sent_at.as_micros()))
+            .bind(column(made, |(_, new, _)| i64::from(new.collapsed_count)))
             .bind(organizations)
             .bind(users)
             .bind(column(&heads, |of| integer(of.head.revision)))
@@ -483,27 +560,43 @@ impl Postgres {
             .bind(column(&heads, |of| i64::from(of.head.unseen_count)))
             .bind(column(&heads, |of| integer(of.head.seen_through)))
             .bind(column(&heads, |of| of.last_created_at.as_micros()))
+            .bind(column(&heads, |of| i64::from(of.row_count)))
             .bind(proof.organization_id)
             .bind(proof.id)
     }
+}
 
-    fn bind_update(&self, changed: &[Changed<'_>]) -> PgQuery {
-        let (organizations, users) = halves(changed.iter().map(|(inbox, _)| *inbox));
-        let micros = |time: Option<Timestamp>| time.map(Timestamp::as_micros);
-        let removed = |row: &Row| row.state.removed;
-        self.query(UPDATE)
-            .bind(organizations)
-            .bind(users)
-            .bind(column(changed, |(_, row)| integer(row.sequence)))
-            .bind(column(changed, |(_, row)| integer(row.revision)))
-            .bind(column(changed, |(_, row)| integer(row.ring_revision)))
-            .bind(column(changed, |(_, row)| micros(row.state.read_at)))
-            .bind(column(changed, |(_, row)| micros(row.state.archived_at)))
-            .bind(column(changed, |(_, row)| {
-                micros(removed(row).map(|(at, _)| at))
-            }))
-            .bind(column(changed, |(_, row)| {
-                removed(row).map(|(_, cause)| rows::cause_number(cause))
-            }))
-    }
+/// Binds the states of rows, as the first nine.
+fn bind_states(query: PgQuery, changed: &[Changed<'_>]) -> PgQuery {
+    let (organizations, users) = halves(changed.iter().map(|(inbox, _)| *inbox));
+    let removed = |row: &Row| row.state.removed;
+    query
+        .bind(organizations)
+        .bind(users)
+        .bind(column(changed, |(_, row)| integer(row.sequence)))
+        .bind(column(changed, |(_, row)| integer(row.revision)))
+        .bind(column(changed, |(_, row)| integer(row.ring_revision)))
+        .bind(column(changed, |(_, row)| micros(row.state.read_at)))
+        .bind(column(changed, |(_, row)| micros(row.state.archived_at)))
+        .bind(column(changed, |(_, row)| {
+            micros(removed(row).map(|(at, _)| at))
+        }))
+        .bind(column(changed, |(_, row)| {
+            removed(row).map(|(_, cause)| rows::cause_number(cause))
+        }))
+}
+
+fn bind_rewrite(query: PgQuery, rewritten: &[Rewritten<'_>]) -> PgQuery {
+    let states = column(rewritten, |(inbox, row, _)| (*inbox, *row));
+    let contents = column(rewritten, |(_, _, content)| *content);
+    bind_states(query, &states)
+        .bind(column(&contents, |of| of.kind.as_str()))
+        .bind(column(&contents, |of| of.title.as_str()))
+        .bind(column(&contents, |of| of.body.as_deref()))
+        .bind(column(&contents, |of| of.entity_type.as_deref()))
+        .bind(column(&contents, |of| of.entity_id.as_deref()))
+        .bind(column(&contents, |of| of.action_url.as_deref()))
+        .bind(column(&contents, |of| of.data.as_ref().map(Data::as_str)))
+        .bind(column(&contents, |of| of.image_url.as_deref()))
+        .bind(column(&contents, |of| rows::actions_text(&of.actions)))
 }

@@ -7,11 +7,8 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 use super::*;
 use crate::{
-    model::Content,
-    store::{
-        Edit,
-        plan::{Keyed, RowWrite},
-    },
+    model::{Content, View},
+    store::{Edit, plan::RowWrite},
 };
 
 const NOW: Timestamp = Timestamp::from_micros(1_000_000);
@@ -22,11 +19,13 @@ fn inbox(user: &str) -> InboxKey {
 
 fn send(user: &str, id: u128, key: Option<&str>) -> Mutation {
     Mutation::Send(NewNotification {
-        inbox: inbox(user),
-        id: Uuid::from_u128(id),
-        content: Arc::new(Content::new("test", "a title")),
         idempotency_key: key.map(str::to_owned),
-        sender: "backend".into(),
+        ..NewNotification::new(
+            inbox(user),
+            Uuid::from_u128(id),
+            Arc::new(Content::new("test", "a title")),
+            "backend".into(),
+        )
     })
 }
 
@@ -35,6 +34,7 @@ fn mark(user: &str, id: u128) -> Mutation {
         inbox: inbox(user),
         ids: vec![Uuid::from_u128(id)],
         edit: Edit::Read,
+        view: View::Inbox,
         through: None,
     }
 }
@@ -85,9 +85,8 @@ impl Server {
 
     fn load(&self, batch: &[Mutation]) -> Before {
         let mut before = self.before.clone();
-        for ((inbox, id), found) in &self.rows {
-            let rows = before.rows.entry(inbox.clone()).or_default();
-            rows.insert(*id, found.row);
+        for ((inbox, _), found) in &self.rows {
+            before.add_whole(inbox.clone(), found.clone());
         }
         for (inbox, through) in plan::seen(batch) {
             let rows = self.rows.iter().filter(|((of, _), _)| of == inbox);
@@ -107,12 +106,9 @@ impl Server {
                     keyed,
                 } => {
                     if let Some((used, fingerprint)) = keyed {
-                        let keyed = Keyed {
-                            notification: notification.clone(),
-                            fingerprint: *fingerprint,
-                        };
+                        let first = (notification.row.id, *fingerprint);
                         let keys = self.before.keyed.entry(inbox.clone()).or_default();
-                        assert!(keys.insert(used.clone(), keyed).is_none());
+                        assert!(keys.insert(used.clone(), first).is_none());
                     }
                     let place = (inbox.clone(), notification.row.id);
                     assert!(self.rows.insert(place, notification.clone()).is_none());
