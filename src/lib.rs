@@ -46,8 +46,6 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
-#[doc(hidden)]
-pub mod fuzz;
 pub mod grpc;
 pub mod hub;
 pub mod inbox;

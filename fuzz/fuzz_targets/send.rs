@@ -1,5 +1,5 @@
-//! See `doorbell::fuzz::send`.
+//! See `doorbell_fuzz::send`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| doorbell::fuzz::send(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| doorbell_fuzz::send(bytes));

@@ -1,5 +1,5 @@
-//! See `doorbell::fuzz::subscribe_recent`.
+//! See `doorbell_fuzz::subscribe_recent`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| doorbell::fuzz::subscribe_recent(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| doorbell_fuzz::subscribe_recent(bytes));

@@ -1,5 +1,5 @@
-//! See `doorbell::fuzz::token`.
+//! See `doorbell_fuzz::token`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| doorbell::fuzz::token(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| doorbell_fuzz::token(bytes));

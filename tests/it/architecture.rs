@@ -54,12 +54,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("client", &["clock", "config", "proto", "random"]),
     (
-        "fuzz",
-        &[
-            "auth", "clock", "config", "grpc", "inbox", "model", "proto", "random", "store", "wire",
-        ],
-    ),
-    (
         "app",
         &[
             "auth",
@@ -106,7 +100,6 @@ const BEHIND_A_WALL: &[(&str, &[&str])] = &[
             "app",
             "server",
             "cli/healthcheck",
-            "fuzz",
         ],
     ),
     ("sqlx", &["store"]),

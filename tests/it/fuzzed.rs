@@ -4,7 +4,6 @@
 //! proptest prints and shrinks what fails.
 
 use doorbell::{
-    fuzz,
     grpc::convert,
     model::{InboxKey, Revision},
     proto::{
@@ -18,6 +17,9 @@ use prost::Message as _;
 use prost_types::{ListValue, Struct, Timestamp, Value, value::Kind};
 use serde_json::json;
 use uuid::Uuid;
+
+#[path = "../../fuzz/src/lib.rs"]
+mod fuzz;
 
 /// Text that is at a border of something.
 fn text() -> impl Strategy<Value = String> {

@@ -3,7 +3,7 @@
 //!
 //! Each panics where a promise is broken, and only there: whatever comes is
 //! refused or taken, and what is taken means the same when it is written and read
-//! again. Not part of the crate's interface.
+//! again.
 
 use std::{
     str::FromStr as _,
@@ -11,16 +11,10 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, EncodingKey};
-use prost::Message as _;
-use secrecy::SecretString;
-use serde_json::Value;
-use uuid::Uuid;
-
-use crate::{
+use doorbell::{
     auth::{Caller, Error, MAX_SUBJECT_BYTES, Right, SettingsError, TokenVerifier},
     clock::{Clock, Timestamp},
-    config::{AuthSettings, ContentLimits, MAX_RECENT_LIMIT, MAX_TYPES},
+    config::{AuthSettings, ContentLimits, MAX_MARK_READ_IDS, MAX_RECENT_LIMIT, MAX_TYPES},
     grpc::convert,
     model::{Epoch, InboxKey, InvalidId, Notification, Revision, Row, RowState},
     proto::{
@@ -31,6 +25,11 @@ use crate::{
     store::{About, Edit, Which},
     wire,
 };
+use jsonwebtoken::{Algorithm, EncodingKey};
+use prost::Message as _;
+use secrecy::SecretString;
+use serde_json::Value;
+use uuid::Uuid;
 
 /// A `SendInApp` of these bytes; what is taken comes back from the inbox as it
 /// was sent, and has the same fingerprint then.
@@ -137,7 +136,7 @@ fn asked(which: Which, epoch: Option<Epoch>) -> MarkReadRequest {
     let mut request = MarkReadRequest::default();
     match which {
         Which::Ids(ids) => {
-            assert!((1..=500).contains(&ids.len()));
+            assert!((1..=MAX_MARK_READ_IDS).contains(&ids.len()));
             request.notification_ids = ids.iter().map(Uuid::to_string).collect();
         }
         Which::About(About {
