@@ -8,8 +8,8 @@
 //! To follow means: SUB, then a message to itself and back through the server,
 //! which the server therefore handled after SUB; only then may a head be read that
 //! the stream goes on from. The same message tells now and then whether the bus
-//! works: a server can be there and let nothing pass. Servers of a cluster learn of a subscription a little
-//! later: the rooms are checked once more after a second.
+//! works: a server can be there and let nothing pass. Servers of a cluster learn of
+//! a subscription a little later: the rooms are checked once more after a second.
 //!
 //! Nothing here is retried: what is lost is found by the feeds, and sooner by the
 //! room check where this module knows of it.
