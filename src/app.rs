@@ -370,6 +370,6 @@ fn connection_observer() -> impl Fn(ConnectionEvent) + Send + Sync {
     |event| match event {
         ConnectionEvent::Opened => metrics::connection_opened(),
         ConnectionEvent::Closed => metrics::connection_closed(),
-        ConnectionEvent::Refused => metrics::connection_refused(),
+        ConnectionEvent::Refused => metrics::connections_refused(1),
     }
 }

@@ -96,9 +96,169 @@ const COUNTS: &[f64] = &[
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
 ];
 
+/// Makes the struct of all handles with what the exporter shows beside them, and a
+/// function for each counter without a label, to say that it happened so many times more.
+macro_rules! metrics {
+    (
+        counters { $($vis:vis $counter:ident($counter_name:literal): $counter_help:literal;)* }
+        labelled { $($family:ident($family_name:literal, $label:literal, $values:expr): $family_help:literal;)* }
+        gauges { $($gauge:ident($gauge_name:literal): $gauge_help:literal;)* }
+        histograms { $($histogram:ident($histogram_name:literal): $histogram_help:literal;)* }
+    ) => {
+        $(
+            #[doc = $counter_help]
+            $vis fn $counter(more: usize) {
+                with(|metrics| metrics.$counter.increment(more as u64));
+            }
+        )*
+
+        /// The handles, looked up once. The recorder is ours alone, not the process's:
+        /// the order of start-up decides nothing, and no library adds series.
+        struct Metrics {
+            recorder: PrometheusRecorder,
+            /// By method, then code; made when first counted, since most never are.
+            rpcs: Vec<OnceLock<Counter>>,
+            /// By method.
+            durations: Vec<Histogram>,
+            $($counter: Counter,)*
+            $(
+                /// By the values of its label, all from the start: an alert on the first
+                /// of a rare kind needs the zero before it.
+                $family: Vec<Counter>,
+            )*
+            $($gauge: Gauge,)*
+            $($histogram: Histogram,)*
+        }
+
+        impl Metrics {
+            fn of(recorder: PrometheusRecorder) -> Self {
+                recorder.describe_counter(RPCS.0.into(), None, RPCS.1.into());
+                recorder.describe_histogram(DURATIONS.0.into(), None, DURATIONS.1.into());
+                $(recorder.describe_counter($counter_name.into(), None, $counter_help.into());)*
+                $(recorder.describe_counter($family_name.into(), None, $family_help.into());)*
+                $(recorder.describe_gauge($gauge_name.into(), None, $gauge_help.into());)*
+                $(recorder.describe_histogram($histogram_name.into(), None, $histogram_help.into());)*
+                let counter = |key| recorder.register_counter(&key, &METADATA);
+                let histogram = |key| recorder.register_histogram(&key, &METADATA);
+                let methods = Method::ALL.iter().map(|method| method.name());
+                Self {
+                    rpcs: vec![OnceLock::new(); Method::ALL.len() * CODES.len()],
+                    durations: methods
+                        .map(|method| histogram(key(DURATIONS.0, &[("method", method)])))
+                        .collect(),
+                    $($counter: counter(key($counter_name, &[])),)*
+                    $($family: $values
+                        .iter()
+                        .map(|value| counter(key($family_name, &[($label, value)])))
+                        .collect(),)*
+                    $($gauge: recorder.register_gauge(&key($gauge_name, &[]), &METADATA),)*
+                    $($histogram: histogram(key($histogram_name, &[])),)*
+                    recorder,
+                }
+            }
+        }
+    };
+}
+
+/// Of which each method and code is a series.
+const RPCS: (&str, &str) = (
+    "doorbell_rpcs_total",
+    "Calls that ended, by method and code.",
+);
+const DURATIONS: (&str, &str) = (
+    "doorbell_rpc_duration_seconds",
+    "From a call's headers to its status, by method; what stays open apart.",
+);
+
+metrics! {
+    counters {
+        connections_accepted("doorbell_connections_accepted_total"):
+            "Connections that were accepted.";
+        pub connections_refused("doorbell_connections_refused_total"):
+            "Connections that were turned away, since there were too many.";
+        lag_heals("doorbell_lag_heals_total"):
+            "Times that a stream lagged and was healed from the store.";
+        lag_healed_rows("doorbell_lag_healed_rows_total"):
+            "Rows read to heal streams that lagged.";
+        pub published("doorbell_events_published_total"):
+            "Events of commits, whether anybody listens or not.";
+        pub rooms_checked("doorbell_rooms_checked_total"):
+            "Rooms that were held against the store.";
+        pub bus_sent("doorbell_bus_sent_total"):
+            "Commits whose events were given to the bus.";
+        pub bus_received("doorbell_bus_received_total"):
+            "Commits of other nodes whose events came by the bus.";
+        pub bus_dropped("doorbell_bus_dropped_total"):
+            "Commits whose events were not given to the bus: too many waited.";
+        pub bus_foreign("doorbell_bus_foreign_total"):
+            "Messages on the bus of another database or organization, ignored.";
+        pub bus_gaps("doorbell_bus_gaps_total"):
+            "Times that something came by the bus that could not be read, or too fast.";
+    }
+    labelled {
+        delivered("doorbell_events_delivered_total", "kind", EVENT_KINDS):
+            "Messages given to streams, by kind of event.";
+        commit_failures("doorbell_commits_failed_total", "reason", COMMIT_FAILURES):
+            "Transactions that failed, by reason.";
+        rejections("doorbell_rejected_total", "reason", reasons()):
+            "Calls that were turned away and streams that were ended, by reason.";
+        left_out("doorbell_log_lines_left_out_total", "reason", LEFT_OUT):
+            "Lines that are not in the log, by reason.";
+        resets("doorbell_resets_total", "reason", RESET_REASONS):
+            "Streams that were told to load anew, by reason.";
+    }
+    gauges {
+        streams("doorbell_streams_open"): "Streams that are open.";
+        connections("doorbell_connections_open"): "Connections that are open.";
+        queue("doorbell_write_queue_depth"): "Writes that wait for a transaction.";
+        bus("doorbell_bus_connected"):
+            "Whether what this node publishes comes back to it; 0 where there is none.";
+    }
+    histograms {
+        stream_seconds("doorbell_stream_duration_seconds"):
+            "How long streams lasted that have ended.";
+        delivery_seconds("doorbell_delivery_duration_seconds"):
+            "From the send of a notification until a stream is given it.";
+        commit_writes("doorbell_commit_writes"): "Writes of one transaction.";
+        commit_seconds("doorbell_commit_duration_seconds"):
+            "How long transactions took that were committed.";
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
+
+fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> Key {
+    let labels = labels
+        .iter()
+        .map(|(label, value)| Label::from_static_parts(label, value));
+    Key::from_parts(name, labels.collect::<Vec<_>>())
+}
+
+impl Metrics {
+    fn new() -> Result<Self, BuildError> {
+        let named = |name: &str| Matcher::Full(name.to_owned());
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), LATENCIES)?
+            .set_buckets_for_metric(named("doorbell_stream_duration_seconds"), LIVES)?
+            .set_buckets_for_metric(named("doorbell_commit_writes"), COUNTS)?;
+        Ok(Self::of(builder.build_recorder()))
+    }
+
+    fn handle(&self) -> Handle {
+        Handle(self.recorder.handle())
+    }
+}
+
 /// A call ended with a gRPC code, by its number; see [`CODES`].
 pub fn rpc(method: Method, code: usize) {
-    with(|metrics| metrics.rpc(method, code.min(CODES.len() - 1)).increment(1));
+    let code = code.min(CODES.len() - 1);
+    with(|metrics| {
+        let made = metrics.rpcs[method as usize * CODES.len() + code].get_or_init(|| {
+            let key = key(RPCS.0, &[("method", method.name()), ("code", CODES[code])]);
+            metrics.recorder.register_counter(&key, &METADATA)
+        });
+        made.increment(1);
+    });
 }
 
 /// A call that is not endless was answered, so long after it began.
@@ -124,10 +284,8 @@ pub fn stream_opened() -> StreamGuard {
 
 /// A connection was accepted.
 pub fn connection_opened() {
-    with(|metrics| {
-        metrics.connections_accepted.increment(1);
-        metrics.connections.increment(1.0);
-    });
+    connections_accepted(1);
+    with(|metrics| metrics.connections.increment(1.0));
 }
 
 /// A connection that was accepted has ended.
@@ -135,12 +293,7 @@ pub fn connection_closed() {
     with(|metrics| metrics.connections.decrement(1.0));
 }
 
-/// A connection was turned away: there were too many.
-pub fn connection_refused() {
-    with(|metrics| metrics.connections_refused.increment(1));
-}
-
-/// A message of this kind was given to a stream.
+/// A message of this kind, see [`EVENT_KINDS`], was given to a stream.
 pub fn event_delivered(kind: &'static str) {
     with(|metrics| metrics.delivered[index(EVENT_KINDS, kind)].increment(1));
 }
@@ -170,7 +323,7 @@ pub fn queue_depth(writes: usize) {
 
 /// A call was turned away, or a stream was ended.
 pub fn rejected(reason: ErrorReason) {
-    with(|metrics| metrics.rejected[reason as usize].increment(1));
+    with(|metrics| metrics.rejections[reason as usize].increment(1));
 }
 
 /// So many lines were left out of the log; see [`LEFT_OUT`].
@@ -180,10 +333,8 @@ pub fn log_lines_left_out(reason: &'static str, lines: usize) {
 
 /// A stream lagged and was healed from the store with so many rows.
 pub fn lag_healed(rows: usize) {
-    with(|metrics| {
-        metrics.heals.increment(1);
-        metrics.healed_rows.increment(rows as u64);
-    });
+    lag_heals(1);
+    lag_healed_rows(rows);
 }
 
 /// A stream was told to load anew; see [`RESET_REASONS`].
@@ -191,44 +342,9 @@ pub fn reset(reason: &'static str) {
     with(|metrics| metrics.resets[index(RESET_REASONS, reason)].increment(1));
 }
 
-/// So many events of one commit were given to the rooms.
-pub fn published(events: usize) {
-    with(|metrics| metrics.published.increment(events as u64));
-}
-
-/// So many rooms were held against the store.
-pub fn rooms_checked(rooms: usize) {
-    with(|metrics| metrics.rooms_checked.increment(rooms as u64));
-}
-
 /// The way to the other nodes is there, or away.
 pub fn bus_connected(connected: bool) {
-    with(|metrics| metrics.bus_connected.set(if connected { 1.0 } else { 0.0 }));
-}
-
-/// The events of a commit were given to the bus.
-pub fn bus_sent() {
-    with(|metrics| metrics.bus_sent.increment(1));
-}
-
-/// The events of another node's commit came by the bus.
-pub fn bus_received() {
-    with(|metrics| metrics.bus_received.increment(1));
-}
-
-/// The events of a commit were not given to the bus: too many waited.
-pub fn bus_dropped(commits: usize) {
-    with(|metrics| metrics.bus_dropped.increment(commits as u64));
-}
-
-/// Something came by the bus that speaks of another database or organization.
-pub fn bus_foreign() {
-    with(|metrics| metrics.bus_foreign.increment(1));
-}
-
-/// Something came by the bus that could not be read, or came too fast.
-pub fn bus_gap() {
-    with(|metrics| metrics.bus_gaps.increment(1));
+    with(|metrics| metrics.bus.set(if connected { 1.0 } else { 0.0 }));
 }
 
 /// Counts one open stream.
@@ -294,10 +410,8 @@ fn with(count: impl FnOnce(&Metrics)) {
 
 /// A label's place in its list; the last one, `other`, when it is not there.
 fn index(values: &[&str], value: &str) -> usize {
-    values
-        .iter()
-        .position(|known| *known == value)
-        .unwrap_or(values.len() - 1)
+    let place = values.iter().position(|known| *known == value);
+    place.unwrap_or(values.len() - 1)
 }
 
 #[expect(
@@ -306,244 +420,6 @@ fn index(values: &[&str], value: &str) -> usize {
 )]
 fn number(count: usize) -> f64 {
     count as f64
-}
-
-/// The handles, looked up once. The recorder is ours alone, not the process's:
-/// the order of start-up decides nothing, and no library adds series.
-struct Metrics {
-    recorder: PrometheusRecorder,
-    /// By method, then code; made when first counted, since most never are.
-    rpcs: Vec<OnceLock<Counter>>,
-    /// By method.
-    durations: Vec<Histogram>,
-    stream_seconds: Histogram,
-    streams: Gauge,
-    connections: Gauge,
-    connections_accepted: Counter,
-    connections_refused: Counter,
-    /// By kind.
-    delivered: Vec<Counter>,
-    delivery_seconds: Histogram,
-    commit_writes: Histogram,
-    commit_seconds: Histogram,
-    /// By reason.
-    commit_failures: Vec<Counter>,
-    queue: Gauge,
-    /// By reason.
-    rejected: Vec<Counter>,
-    /// By reason.
-    left_out: Vec<Counter>,
-    heals: Counter,
-    healed_rows: Counter,
-    /// By reason.
-    resets: Vec<Counter>,
-    published: Counter,
-    rooms_checked: Counter,
-    bus_connected: Gauge,
-    bus_sent: Counter,
-    bus_received: Counter,
-    bus_dropped: Counter,
-    bus_foreign: Counter,
-    bus_gaps: Counter,
-}
-
-const RPCS: &str = "doorbell_rpcs_total";
-const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
-
-impl Metrics {
-    fn new() -> Result<Self, BuildError> {
-        let named = |name: &str| Matcher::Full(name.to_owned());
-        let made = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), LATENCIES)?
-            .set_buckets_for_metric(named("doorbell_stream_duration_seconds"), LIVES)?
-            .set_buckets_for_metric(named("doorbell_commit_writes"), COUNTS)?
-            .build_recorder();
-        let recorder = Naming(&made);
-        made.describe_counter(
-            RPCS.into(),
-            None,
-            "Calls that ended, by method and code.".into(),
-        );
-        Ok(Self {
-            rpcs: std::iter::repeat_with(OnceLock::new)
-                .take(Method::ALL.len() * CODES.len())
-                .collect(),
-            durations: Method::ALL
-                .iter()
-                .map(|method| {
-                    recorder.histogram(
-                        "doorbell_rpc_duration_seconds",
-                        "From a call's headers to its status, by method; what stays open apart.",
-                        Some(Label::from_static_parts("method", method.name())),
-                    )
-                })
-                .collect(),
-            stream_seconds: recorder.histogram(
-                "doorbell_stream_duration_seconds",
-                "How long streams lasted that have ended.",
-                None,
-            ),
-            streams: recorder.gauge("doorbell_streams_open", "Streams that are open."),
-            connections: recorder.gauge("doorbell_connections_open", "Connections that are open."),
-            connections_accepted: recorder.counter(
-                "doorbell_connections_accepted_total",
-                "Connections that were accepted.",
-            ),
-            connections_refused: recorder.counter(
-                "doorbell_connections_refused_total",
-                "Connections that were turned away, since there were too many.",
-            ),
-            delivered: recorder.counters(
-                "doorbell_events_delivered_total",
-                "Messages given to streams, by kind of event.",
-                "kind",
-                EVENT_KINDS,
-            ),
-            delivery_seconds: recorder.histogram(
-                "doorbell_delivery_duration_seconds",
-                "From the send of a notification until a stream is given it.",
-                None,
-            ),
-            commit_writes: recorder.histogram(
-                "doorbell_commit_writes",
-                "Writes of one transaction.",
-                None,
-            ),
-            commit_seconds: recorder.histogram(
-                "doorbell_commit_duration_seconds",
-                "How long transactions took that were committed.",
-                None,
-            ),
-            commit_failures: recorder.counters(
-                "doorbell_commits_failed_total",
-                "Transactions that failed, by reason.",
-                "reason",
-                COMMIT_FAILURES,
-            ),
-            queue: recorder.gauge(
-                "doorbell_write_queue_depth",
-                "Writes that wait for a transaction.",
-            ),
-            rejected: recorder.counters(
-                "doorbell_rejected_total",
-                "Calls that were turned away and streams that were ended, by reason.",
-                "reason",
-                &reasons(),
-            ),
-            left_out: recorder.counters(
-                "doorbell_log_lines_left_out_total",
-                "Lines that are not in the log, by reason.",
-                "reason",
-                LEFT_OUT,
-            ),
-            heals: recorder.counter(
-                "doorbell_lag_heals_total",
-                "Times that a stream lagged and was healed from the store.",
-            ),
-            healed_rows: recorder.counter(
-                "doorbell_lag_healed_rows_total",
-                "Rows read to heal streams that lagged.",
-            ),
-            resets: recorder.counters(
-                "doorbell_resets_total",
-                "Streams that were told to load anew, by reason.",
-                "reason",
-                RESET_REASONS,
-            ),
-            published: recorder.counter(
-                "doorbell_events_published_total",
-                "Events of commits, whether anybody listens or not.",
-            ),
-            rooms_checked: recorder.counter(
-                "doorbell_rooms_checked_total",
-                "Rooms that were held against the store.",
-            ),
-            bus_connected: recorder.gauge(
-                "doorbell_bus_connected",
-                "Whether what this node publishes comes back to it; 0 where there is none.",
-            ),
-            bus_sent: recorder.counter(
-                "doorbell_bus_sent_total",
-                "Commits whose events were given to the bus.",
-            ),
-            bus_received: recorder.counter(
-                "doorbell_bus_received_total",
-                "Commits of other nodes whose events came by the bus.",
-            ),
-            bus_dropped: recorder.counter(
-                "doorbell_bus_dropped_total",
-                "Commits whose events were not given to the bus: too many waited.",
-            ),
-            bus_foreign: recorder.counter(
-                "doorbell_bus_foreign_total",
-                "Messages on the bus of another database or organization, ignored.",
-            ),
-            bus_gaps: recorder.counter(
-                "doorbell_bus_gaps_total",
-                "Times that something came by the bus that could not be read, or too fast.",
-            ),
-            recorder: made,
-        })
-    }
-
-    fn rpc(&self, method: Method, code: usize) -> &Counter {
-        self.rpcs[method as usize * CODES.len() + code].get_or_init(|| {
-            let labels = vec![
-                Label::from_static_parts("method", method.name()),
-                Label::from_static_parts("code", CODES[code]),
-            ];
-            self.recorder
-                .register_counter(&Key::from_parts(RPCS, labels), &METADATA)
-        })
-    }
-
-    fn handle(&self) -> Handle {
-        Handle(self.recorder.handle())
-    }
-}
-
-/// Makes each metric together with its help text.
-struct Naming<'a>(&'a PrometheusRecorder);
-
-impl Naming<'_> {
-    fn counter(&self, name: &'static str, help: &'static str) -> Counter {
-        self.0.describe_counter(name.into(), None, help.into());
-        self.0
-            .register_counter(&Key::from_static_name(name), &METADATA)
-    }
-
-    fn counters(
-        &self,
-        name: &'static str,
-        help: &'static str,
-        label: &'static str,
-        values: &[&'static str],
-    ) -> Vec<Counter> {
-        self.0.describe_counter(name.into(), None, help.into());
-        // All from the start: an alert on the first of a rare kind needs the
-        // zero before it.
-        values
-            .iter()
-            .map(|value| {
-                let labels = vec![Label::from_static_parts(label, value)];
-                self.0
-                    .register_counter(&Key::from_parts(name, labels), &METADATA)
-            })
-            .collect()
-    }
-
-    fn gauge(&self, name: &'static str, help: &'static str) -> Gauge {
-        self.0.describe_gauge(name.into(), None, help.into());
-        self.0
-            .register_gauge(&Key::from_static_name(name), &METADATA)
-    }
-
-    fn histogram(&self, name: &'static str, help: &'static str, label: Option<Label>) -> Histogram {
-        self.0.describe_histogram(name.into(), None, help.into());
-        let labels = label.into_iter().collect::<Vec<_>>();
-        self.0
-            .register_histogram(&Key::from_parts(name, labels), &METADATA)
-    }
 }
 
 #[cfg(test)]

@@ -438,7 +438,7 @@ fn heard(event: &Event, hub: &Hub, link: &Link) {
         Event::SlowConsumer(_) => {
             // For each that was dropped: a line each would only slow it further.
             tracing::debug!("events came faster than they were read, and were dropped");
-            metrics::bus_gap();
+            metrics::bus_gaps(1);
             hub.suspect(Suspect::All);
         }
         Event::ServerError(error) => {
@@ -508,7 +508,7 @@ impl Shared {
             let payload = Bytes::from(payload::encode(self.sender, &inbox, word.events()));
             let subject = subject(&self.prefix, &inbox.organization_id);
             match self.client.publish(subject, payload).await {
-                Ok(()) => metrics::bus_sent(),
+                Ok(()) => metrics::bus_sent(1),
                 Err(error) => {
                     tracing::warn!(%error, "events could not be given to NATS");
                     metrics::bus_dropped(1);
@@ -536,15 +536,15 @@ impl Shared {
             match payload::decode(self.sender, &organization, &message.payload) {
                 Ok(Heard::Echo) => {}
                 Ok(Heard::Run(inbox, run)) => {
-                    metrics::bus_received();
+                    metrics::bus_received(1);
                     self.hub.publish(&inbox, &Arc::new(run));
                 }
                 Ok(Heard::Gap(inbox)) => {
-                    metrics::bus_gap();
+                    metrics::bus_gaps(1);
                     self.hub.suspect(Suspect::Inbox(inbox));
                 }
                 Ok(Heard::Foreign) => {
-                    metrics::bus_foreign();
+                    metrics::bus_foreign(1);
                     // Counted from then on: a line each would let others fill the log.
                     self.foreign.call_once(|| {
                         tracing::warn!(
@@ -558,7 +558,7 @@ impl Shared {
                     self.unreadable.call_once(|| {
                         tracing::warn!(%error, "a message on the bus cannot be read");
                     });
-                    metrics::bus_gap();
+                    metrics::bus_gaps(1);
                     self.hub
                         .suspect(Suspect::Organization(organization.clone()));
                 }

@@ -43,7 +43,7 @@ fn what_is_said_is_shown() {
     lag_healed(5);
     reset("epoch");
     published(2);
-    connection_refused();
+    connections_refused(1);
     for (series, expected) in [
         (r#"doorbell_rpcs_total{method="SendInApp",code="OK"}"#, 1.0),
         (
@@ -165,7 +165,7 @@ fn every_call_and_every_reason_of_the_api_has_its_label() {
 fn installing_twice_counts_in_one_place() {
     let first = install().unwrap();
     let second = install().unwrap();
-    INSTALLED.get().unwrap().heals.increment(3);
+    INSTALLED.get().unwrap().lag_heals.increment(3);
     assert_eq!(
         value(&first, "doorbell_lag_heals_total"),
         value(&second, "doorbell_lag_heals_total")
