@@ -15,9 +15,10 @@ use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     hash::{BuildHasher as _, RandomState},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{
     Notify,
     broadcast::{self, error::RecvError},
@@ -93,7 +94,7 @@ struct Suspects {
 
 /// The rooms of one process.
 pub struct Hub {
-    /// A std mutex a shard: it is held for a look-up and never across an await.
+    /// A mutex a shard: it is held for a look-up and never across an await.
     shards: Box<[Mutex<HashMap<InboxKey, Room>>]>,
     /// Locked alone or inside of a shard's lock, never around one.
     organizations: Mutex<HashMap<OrganizationId, usize>>,
@@ -103,11 +104,6 @@ pub struct Hub {
     /// Locked alone.
     suspects: Mutex<Suspects>,
     suspected: Notify,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code that can panic runs under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Hub {
@@ -126,7 +122,7 @@ impl Hub {
 
     fn shard(&self, inbox: &InboxKey) -> MutexGuard<'_, HashMap<InboxKey, Room>> {
         let hash = self.hasher.hash_one(inbox);
-        lock(&self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)])
+        self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)].lock()
     }
 
     /// Joins the room of `inbox`. What is published from now on is received.
@@ -141,7 +137,7 @@ impl Hub {
         if members >= self.capacity.per_user {
             return Err(JoinError::UserFull(members));
         }
-        let mut organizations = lock(&self.organizations);
+        let mut organizations = self.organizations.lock();
         let streams = organizations
             .entry(inbox.organization_id.clone())
             .or_default();
@@ -211,7 +207,7 @@ impl Hub {
             return;
         }
         {
-            let mut suspects = lock(&self.suspects);
+            let mut suspects = self.suspects.lock();
             match suspect {
                 Suspect::All => suspects.all = true,
                 Suspect::Inbox(inbox) => {
@@ -233,7 +229,7 @@ impl Hub {
             inboxes,
             organizations,
             all,
-        } = mem::take(&mut *lock(&self.suspects));
+        } = mem::take(&mut *self.suspects.lock());
         if !all && organizations.is_empty() {
             return inboxes
                 .into_iter()
@@ -253,13 +249,13 @@ impl Hub {
     fn inboxes(&self) -> Vec<InboxKey> {
         let shards = self.shards.iter();
         shards
-            .flat_map(|shard| lock(shard).keys().cloned().collect::<Vec<_>>())
+            .flat_map(|shard| shard.lock().keys().cloned().collect::<Vec<_>>())
             .collect()
     }
 
     /// How many streams an organization has here.
     pub fn streams_of(&self, organization: &OrganizationId) -> usize {
-        let organizations = lock(&self.organizations);
+        let organizations = self.organizations.lock();
         organizations.get(organization).copied().unwrap_or(0)
     }
 
@@ -269,7 +265,7 @@ impl Hub {
         self.closed.cancel();
         for shard in &self.shards {
             // The senders go; the counts stay for who leaves later.
-            lock(shard).clear();
+            shard.lock().clear();
         }
     }
 
@@ -281,7 +277,7 @@ impl Hub {
     /// How many rooms there are.
     #[cfg(test)]
     fn rooms(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
     fn leave(&self, inbox: &InboxKey) {
@@ -292,7 +288,7 @@ impl Hub {
                 room.remove();
             }
         }
-        let mut organizations = lock(&self.organizations);
+        let mut organizations = self.organizations.lock();
         if let Entry::Occupied(mut streams) = organizations.entry(inbox.organization_id.clone()) {
             *streams.get_mut() -= 1;
             if *streams.get() == 0 {

@@ -1,10 +1,8 @@
 //! Randomness, injected: ids, epochs and jitter.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
 
 use crate::clock::Timestamp;
@@ -71,10 +69,7 @@ impl SeededRandom {
 
 impl Random for SeededRandom {
     fn fill(&self, bytes: &mut [u8]) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .fill_bytes(bytes);
+        self.0.lock().fill_bytes(bytes);
     }
 }
 

@@ -10,10 +10,10 @@
 use std::{
     io::{self, IsTerminal as _},
     panic,
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Dispatch;
@@ -97,7 +97,7 @@ async fn watch(dropped: ErrorCounter) {
 #[derive(Debug)]
 pub struct Seldom {
     most: u32,
-    /// A std mutex, held for a look.
+    /// Held for a look.
     state: Mutex<State>,
 }
 
@@ -120,8 +120,7 @@ impl Seldom {
 
     /// It happened. Whether to say so now, and how often it did since it was last said.
     pub fn now(&self) -> Option<u64> {
-        // No code that can panic runs under this lock.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.times += 1;
         let now = Instant::now();
         if state.began.is_none_or(|began| now >= began + INTERVAL) {

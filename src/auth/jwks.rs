@@ -6,12 +6,7 @@
 //! seconds whoever asks and however often. A reading that fails leaves the keys
 //! as they are. Nothing in a token says where to read: the setting does.
 
-use std::{
-    net::IpAddr,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -22,6 +17,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use tokio::{
     sync::{Notify, watch},
@@ -69,7 +65,7 @@ impl Timing {
 pub(super) struct Jwks {
     source: Source,
     timing: Timing,
-    /// A std mutex: held for a few comparisons, never across an `.await`.
+    /// Held for a few comparisons, never across an `.await`.
     asking: Mutex<Asking>,
     /// Wakes the task that reads; set and taken back with `asking` locked.
     wake: Notify,
@@ -140,7 +136,7 @@ impl Jwks {
 
     /// Which reading answers an unknown key at `now`. It may be over already.
     fn reading_to_wait_for(&self, now: Instant) -> u64 {
-        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asking = self.asking.lock();
         let is_early = asking
             .last
             .is_some_and(|last| now.duration_since(last) < self.timing.ask);
@@ -154,7 +150,7 @@ impl Jwks {
 
     /// Counts a reading that begins: it answers whoever asked before.
     fn begin(&self) {
-        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asking = self.asking.lock();
         asking.begun += 1;
         let _: Option<()> = self.wake.notified().now_or_never();
     }

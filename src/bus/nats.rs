@@ -19,7 +19,7 @@ use std::{
     fmt::Write as _,
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, Once, PoisonError,
+        Arc, Once,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -28,6 +28,7 @@ use std::{
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber, connection::State};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::{
     sync::{Notify, oneshot, watch},
@@ -86,7 +87,7 @@ struct Shared {
     sender: Sender,
     link: Arc<Link>,
     outbox: Outbox,
-    /// A std mutex, held for a look-up and never across an await.
+    /// Held for a look-up and never across an await.
     followed: Mutex<HashMap<OrganizationId, Followed>>,
     probes: Mutex<HashMap<u64, oneshot::Sender<()>>>,
     next_probe: AtomicU64,
@@ -142,7 +143,7 @@ impl Link {
     }
 
     fn warn(&self, trouble: &str) {
-        let complaint = mem::take(&mut *lock(&self.complaint));
+        let complaint = mem::take(&mut *self.complaint.lock());
         tracing::warn!(complaint, "{trouble}");
     }
 }
@@ -222,11 +223,6 @@ impl Waiting {
     fn is_empty(&self) -> bool {
         self.words.is_empty() && !self.is_sending
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code that can panic runs under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Nats {
@@ -348,7 +344,10 @@ impl Nats {
     fn say(&self, inbox: &InboxKey, word: Word) {
         let outbox = &self.shared.outbox;
         let dropped =
-            lock(&outbox.waiting).push(inbox.clone(), word, outbox.most, outbox.most_bytes);
+            outbox
+                .waiting
+                .lock()
+                .push(inbox.clone(), word, outbox.most, outbox.most_bytes);
         metrics::bus_dropped(dropped);
         outbox.changed.notify_one();
     }
@@ -365,7 +364,7 @@ impl Nats {
     /// For who has joined a room of that organization. Cancel safe.
     pub async fn follow(&self, organization: &OrganizationId) {
         let mut is_ready = {
-            let mut followed = lock(&self.shared.followed);
+            let mut followed = self.shared.followed.lock();
             match followed.entry(organization.clone()) {
                 Entry::Occupied(entry) => entry.get().is_ready.clone(),
                 Entry::Vacant(entry) => {
@@ -397,7 +396,7 @@ impl Nats {
         let emptied = async {
             loop {
                 let emptied = self.shared.outbox.emptied.notified();
-                if lock(&self.shared.outbox.waiting).is_empty() {
+                if self.shared.outbox.waiting.lock().is_empty() {
                     break;
                 }
                 emptied.await;
@@ -444,7 +443,7 @@ fn heard(event: &Event, hub: &Hub, link: &Link) {
         Event::ServerError(error) => {
             // It can say so of each message: a line comes when it changes something.
             tracing::debug!(%error, "NATS reports an error");
-            *lock(&link.complaint) = error.to_string();
+            *link.complaint.lock() = error.to_string();
         }
         Event::ClientError(error) => tracing::debug!(%error, "NATS cannot be reached"),
         Event::LameDuckMode | Event::Draining | Event::Closed => {}
@@ -496,7 +495,7 @@ impl Shared {
         loop {
             let changed = self.outbox.changed.notified();
             let next = if self.is_connected() {
-                lock(&self.outbox.waiting).take()
+                self.outbox.waiting.lock().take()
             } else {
                 None
             };
@@ -514,7 +513,7 @@ impl Shared {
                     metrics::bus_dropped(1);
                 }
             }
-            lock(&self.outbox.waiting).is_sending = false;
+            self.outbox.waiting.lock().is_sending = false;
         }
     }
 
@@ -571,7 +570,7 @@ impl Shared {
         let mut idle = Vec::<OrganizationId>::new();
         loop {
             sleep(LINGER).await;
-            let mut followed = lock(&self.followed);
+            let mut followed = self.followed.lock();
             // Who joins has its place in the hub before it looks here.
             let is_idle = |organization: &OrganizationId| self.hub.streams_of(organization) == 0;
             for organization in idle.drain(..) {
@@ -593,7 +592,7 @@ impl Shared {
     async fn probe(&self) -> bool {
         let number = self.next_probe.fetch_add(1, Ordering::Relaxed);
         let (back, came_back) = oneshot::channel();
-        lock(&self.probes).insert(number, back);
+        self.probes.lock().insert(number, back);
         let round_trip = async {
             let payload = Bytes::copy_from_slice(&number.to_be_bytes());
             self.client
@@ -603,7 +602,7 @@ impl Shared {
                 && came_back.await.is_ok()
         };
         let came = timeout(PROBE_TIMEOUT, round_trip).await.unwrap_or(false);
-        lock(&self.probes).remove(&number);
+        self.probes.lock().remove(&number);
         came
     }
 
@@ -613,7 +612,7 @@ impl Shared {
             let number = message.payload.as_ref().try_into().map(u64::from_be_bytes);
             let waiting = number
                 .ok()
-                .and_then(|number| lock(&self.probes).remove(&number));
+                .and_then(|number| self.probes.lock().remove(&number));
             if let Some(back) = waiting {
                 // Who asked may have gone.
                 let _ = back.send(());

@@ -14,7 +14,7 @@ use std::{
     future::{Ready, ready},
     hash::Hash,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -22,6 +22,7 @@ use std::{
 use futures_util::future::{BoxFuture, Either};
 use http::{Extensions, Request, Response};
 use http_body_util::{BodyExt as _, Limited};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, body::Body, server::NamedService};
@@ -245,7 +246,7 @@ impl Open {
 /// Counts the calls of each that are under way.
 struct Places<K> {
     most: usize,
-    /// A std mutex, held for a look-up.
+    /// Held for a look-up.
     under_way: Mutex<HashMap<K, Count>>,
 }
 
@@ -266,7 +267,7 @@ impl<K: Clone + Eq + Hash> Places<K> {
 
     /// An error says how many were refused so far.
     fn take(self: &Arc<Self>, key: K) -> Result<Place<K>, usize> {
-        let mut under_way = lock(&self.under_way);
+        let mut under_way = self.under_way.lock();
         let count = under_way.entry(key.clone()).or_default();
         if count.under_way >= self.most {
             count.refused += 1;
@@ -288,18 +289,13 @@ struct Place<K: Clone + Eq + Hash> {
 
 impl<K: Clone + Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut count) = lock(&self.places.under_way).entry(self.key.clone()) {
+        if let Entry::Occupied(mut count) = self.places.under_way.lock().entry(self.key.clone()) {
             count.get_mut().under_way -= 1;
             if count.get().under_way == 0 {
                 count.remove();
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code that can panic runs under this lock.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ fn a_room_goes_with_its_last_subscription() {
     assert_eq!(hub.rooms(), 1);
     drop(second);
     assert_eq!(hub.rooms(), 0);
-    assert!(lock(&hub.organizations).is_empty());
+    assert!(hub.organizations.lock().is_empty());
 }
 
 #[test]
@@ -146,5 +146,5 @@ fn joins_and_leaves_at_once_leave_nothing_behind() {
         }
     });
     assert_eq!(hub.rooms(), 0);
-    assert!(lock(&hub.organizations).is_empty());
+    assert!(hub.organizations.lock().is_empty());
 }
