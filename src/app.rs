@@ -81,7 +81,7 @@ type Readiness = Result<Option<&'static str>, &'static str>;
 pub struct App {
     inbox: Arc<Inboxes>,
     router: Router,
-    tls: Option<tls::Acceptor>,
+    tls: Option<Arc<tls::Acceptor>>,
     config: Config,
     metrics: metrics::Handle,
     health: HealthReporter,

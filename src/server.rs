@@ -28,23 +28,23 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    panic::AssertUnwindSafe,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::{Router, response::IntoResponse as _};
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use http::{Request, Response, StatusCode, Version, header::HOST};
-use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
+    service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -54,7 +54,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service as _;
 
 use self::{
-    idle::{Activity, InFlight, Patience, Upload, Verdict},
+    idle::{Activity, InFlight, Patience, UploadError, Verdict},
     socket::{Protocol, Socket, Transport},
 };
 use crate::{config::ServerSettings, telemetry::Seldom};
@@ -158,7 +158,7 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     settings: &ServerSettings,
-    tls: Option<tls::Acceptor>,
+    tls: Option<Arc<tls::Acceptor>>,
     observer: Observer,
     shutdown: Shutdown,
 ) {
@@ -200,7 +200,7 @@ pub async fn serve(
     }
     drop(listener);
     server.tasks.close();
-    let open = server.connections().open.len();
+    let open = server.connections.lock().open.len();
     tracing::info!(connections = open, "draining connections");
     tokio::select! {
         biased;
@@ -208,7 +208,7 @@ pub async fn serve(
         () = server.hard.cancelled() => {}
         () = tokio::time::sleep(*settings.drain_timeout) => {}
     }
-    let open = server.connections().open.len();
+    let open = server.connections.lock().open.len();
     tracing::warn!(connections = open, "dropping the connections that are left");
     server.hard.cancel();
     // Tasks go at their next poll; a handler that blocks its thread is not
@@ -226,7 +226,7 @@ struct Server {
     most_in_flight: usize,
     /// Held for a look-up, or for a look at each when all places are taken.
     connections: Mutex<Connections>,
-    tls: Option<tls::Acceptor>,
+    tls: Option<Arc<tls::Acceptor>>,
     observer: Observer,
     soft: CancellationToken,
     hard: CancellationToken,
@@ -302,16 +302,11 @@ fn http2_builder(settings: &ServerSettings, tasks: TaskTracker) -> http2::Builde
 }
 
 impl Server {
-    fn connections(&self) -> MutexGuard<'_, Connections> {
-        let connections = self.connections.lock();
-        connections.unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn accept(self: &Arc<Self>, listener: &TcpListener) -> Infallible {
         let (refused, failed) = (Seldom::new(1), Seldom::new(1));
         loop {
             // Each has a descriptor until its task was polled.
-            while self.connections().closing > CLOSING {
+            while self.connections.lock().closing > CLOSING {
                 tokio::task::yield_now().await;
             }
             match listener.accept().await {
@@ -428,11 +423,18 @@ async fn connection(slot: Slot, stream: TcpStream, peer: SocketAddr) {
             return;
         }
     };
-    let handler = Handler {
-        router: server.router.clone(),
-        peer: Peer(peer),
-        upload: server.patience.headers,
-        activity: Arc::clone(&activity),
+    let handler = {
+        let (router, activity) = (server.router.clone(), Arc::clone(&activity));
+        let upload = server.patience.headers;
+        service_fn(move |request: Request<Incoming>| {
+            let in_flight = activity.begin();
+            let mut request = request.map(|body| idle::upload(body, upload));
+            let extensions = request.extensions_mut();
+            extensions.insert(Peer(peer));
+            extensions.insert(Closer(Arc::clone(&activity)));
+            // Boxed: a stream would otherwise keep room for it as long as it lasts.
+            Box::pin(answer(router.clone(), request, in_flight))
+        })
     };
     let socket = TokioIo::new(socket);
     let ended = match protocol {
@@ -465,7 +467,7 @@ struct Slot {
 impl Slot {
     fn take(server: &Arc<Server>) -> Option<Self> {
         let now = Instant::now();
-        let mut connections = server.connections();
+        let mut connections = server.connections.lock();
         if connections.open.len() >= server.max_connections {
             connections.make_room(now);
             if connections.open.len() >= server.max_connections {
@@ -488,7 +490,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut connections = self.server.connections();
+        let mut connections = self.server.connections.lock();
         if connections.open.remove(&self.number).is_none() {
             connections.closing -= 1;
         }
@@ -549,91 +551,39 @@ where
     }
 }
 
-/// What answers the requests of one connection.
-struct Handler {
-    router: Router,
-    peer: Peer,
-    /// How long a request's body may take.
-    upload: Duration,
-    activity: Arc<Activity>,
-}
-
-impl hyper::service::Service<Request<Incoming>> for Handler {
-    type Response = Response<Tracked>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut in_flight = self.activity.begin();
-        let mut request = request.map(|body| Upload::new(body, self.upload));
-        request.extensions_mut().insert(self.peer);
-        let closer = Closer(Arc::clone(&self.activity));
-        request.extensions_mut().insert(closer);
-        let mut router = self.router.clone();
-        Box::pin(async move {
-            // After the first poll hyper looks whether the stream was reset: one that
-            // was is dropped here, before it costs more.
-            tokio::task::yield_now().await;
-            if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
-                let refused = "a request of HTTP/1.1 must have a host";
-                return Ok(in_flight.answer(StatusCode::BAD_REQUEST, refused));
-            }
-            // The last net: a panic that nobody caught before is this request's
-            // alone. The panic hook has told of it.
-            let answer = async move { router.call(request).await };
-            let mut answer = pin!(AssertUnwindSafe(answer).catch_unwind());
-            let begun = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
-            in_flight.started();
-            let answer = match begun {
-                Poll::Ready(answer) => answer,
-                Poll::Pending => answer.await,
-            };
-            Ok(match answer {
-                Ok(Ok(response)) => response.map(|body| Tracked {
-                    body,
-                    _in_flight: in_flight,
-                }),
-                Ok(Err(never)) => match never {},
-                Err(_) => in_flight.answer(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
-            })
+/// Answers a request of a connection. The connection is bounded by `activity`, and the
+/// request is in flight until its response was handed over.
+async fn answer(
+    mut router: Router,
+    request: Request<impl http_body::Body<Data = Bytes, Error = UploadError> + Send + 'static>,
+    mut in_flight: InFlight,
+) -> Result<Response<impl http_body::Body<Data = Bytes, Error = axum::Error>>, Infallible> {
+    // After the first poll hyper looks whether the stream was reset: one that
+    // was is dropped here, before it costs more.
+    tokio::task::yield_now().await;
+    let is_hostless =
+        request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST);
+    let mut answer = pin!(async move {
+        if is_hostless {
+            let refused = "a request of HTTP/1.1 must have a host";
+            return (StatusCode::BAD_REQUEST, refused).into_response();
+        }
+        match router.call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    });
+    let begun = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
+    in_flight.started();
+    let response = match begun {
+        Poll::Ready(response) => response,
+        Poll::Pending => answer.await,
+    };
+    Ok(response.map(|body| {
+        // In flight until the body is dropped.
+        body.map_frame(move |frame| {
+            let _ = &in_flight;
+            frame
         })
-    }
-}
-
-impl InFlight {
-    fn answer(mut self, status: StatusCode, text: &'static str) -> Response<Tracked> {
-        self.started();
-        let mut response = Response::new(Tracked {
-            body: Body::from(text),
-            _in_flight: self,
-        });
-        *response.status_mut() = status;
-        response
-    }
-}
-
-/// A response body: its request is in flight until it is dropped.
-struct Tracked {
-    body: Body,
-    _in_flight: InFlight,
-}
-
-impl http_body::Body for Tracked {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    }))
 }

@@ -6,17 +6,20 @@
 use std::{
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use futures_util::stream;
+use http_body::Body;
+use http_body_util::StreamBody;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 use super::socket::Protocol;
@@ -136,18 +139,18 @@ impl Activity {
 
     /// The connection's task is polled: it may read again.
     pub(super) fn begin_turn(&self) {
-        self.lock().turn_is_over = false;
+        self.state.lock().turn_is_over = false;
     }
 
     /// Nothing more is read before the others had their turn.
     pub(super) fn end_turn(&self, cx: &Context<'_>) {
-        self.lock().turn_is_over = true;
+        self.state.lock().turn_is_over = true;
         cx.waker().wake_by_ref();
     }
 
     /// Ready when the connection may be read.
     pub(super) fn poll_turn(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !state.may_read(self.most) {
             state.reader = Some(cx.waker().clone());
             return Poll::Pending;
@@ -158,24 +161,20 @@ impl Activity {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn read(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.in_flight == 0 && state.read_since.is_none() {
             state.read_since = Some(Instant::now());
         }
     }
 
     pub(super) fn wrote(&self) {
-        self.lock().last_write = Instant::now();
+        self.state.lock().last_write = Instant::now();
     }
 
     /// A request begins; it ends with the guard.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.requested = true;
         state.in_flight += 1;
         state.starting += 1;
@@ -188,29 +187,29 @@ impl Activity {
 
     /// Whether a request came at all.
     pub(super) fn requested(&self) -> bool {
-        self.lock().requested
+        self.state.lock().requested
     }
 
     /// Whether no request is in flight.
     pub(super) fn is_idle(&self) -> bool {
-        self.lock().in_flight == 0
+        self.state.lock().in_flight == 0
     }
 
     /// The client was told to end the connection: from here on it is judged by
     /// [`QUIET`].
     pub(super) fn leave(&self, now: Instant) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.leaving = true;
         state.idle_since = now;
     }
 
     /// When to judge for the first time.
     pub(super) fn first_look(&self, patience: Patience) -> Instant {
-        self.lock().accepted + patience.headers.min(patience.idle)
+        self.state.lock().accepted + patience.headers.min(patience.idle)
     }
 
     pub(super) fn judge(&self, now: Instant, protocol: Protocol, patience: Patience) -> Verdict {
-        let state = self.lock();
+        let state = self.state.lock();
         if state.leaving {
             let quiet = state.idle_since.max(state.last_write) + QUIET;
             return if state.in_flight > 0 {
@@ -263,7 +262,7 @@ impl InFlight {
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.activity.lock();
+        let mut state = self.activity.state.lock();
         change(&mut state);
         if state.may_read(self.activity.most)
             && let Some(reader) = state.reader.take()
@@ -298,14 +297,6 @@ impl Drop for InFlight {
     }
 }
 
-/// A request body that must come to its end by a deadline. It costs a timer only
-/// while somebody waits for it.
-pub(super) struct Upload {
-    body: Incoming,
-    deadline: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
 /// Why a request's body was given up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UploadError {
@@ -315,43 +306,22 @@ pub(super) enum UploadError {
     Connection(#[from] hyper::Error),
 }
 
-impl Upload {
-    pub(super) fn new(body: Incoming, within: Duration) -> Self {
-        Self {
-            body,
-            deadline: Instant::now() + within,
-            timer: None,
-        }
-    }
-}
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = UploadError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let this = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+/// A request body that must come to its end within so long. It costs a timer only
+/// while somebody waits for it.
+pub(super) fn upload(
+    mut body: Incoming,
+    within: Duration,
+) -> impl Body<Data = Bytes, Error = UploadError> {
+    let deadline = Instant::now() + within;
+    let mut timer = None;
+    StreamBody::new(stream::poll_fn(move |cx| {
+        if let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(cx) {
             return Poll::Ready(frame.map(|frame| frame.map_err(UploadError::from)));
         }
-        let deadline = this.deadline;
-        let timer = this
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         let late = timer.as_mut().poll(cx);
         late.map(|()| Some(Err(UploadError::Late)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    }))
 }
 
 #[cfg(test)]
