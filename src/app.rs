@@ -42,9 +42,6 @@ pub enum Error {
     /// A setting is refused.
     #[error(transparent)]
     Config(#[from] crate::config::Error),
-    /// The keys for tokens are refused.
-    #[error(transparent)]
-    Auth(#[from] auth::SettingsError),
     /// The certificate is refused.
     #[error(transparent)]
     Tls(#[from] tls::Error),

@@ -20,7 +20,7 @@ mod keys;
 mod layer;
 pub mod mint;
 
-use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -41,8 +41,7 @@ pub use self::{
 };
 use crate::{
     clock::{Clock, Timestamp},
-    config::AuthSettings,
-    model::InvalidId,
+    config::{self, AuthSettings},
     random::Random,
 };
 
@@ -75,55 +74,6 @@ pub enum Error {
     /// this passes.
     #[error("the key that verifies this token is not there yet: try again")]
     KeysUnavailable,
-}
-
-/// Why these settings make no verifier.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// Nothing to verify tokens with.
-    #[error(
-        "there is no key to verify tokens with: set one of DOORBELL_JWT_SECRET, \
-         DOORBELL_JWT_SECRET_FILE, DOORBELL_JWT_PUBLIC_KEY_FILE and DOORBELL_JWKS"
-    )]
-    NoKey,
-    /// The secret and its file.
-    #[error("DOORBELL_JWT_SECRET and DOORBELL_JWT_SECRET_FILE are both set: set one of them")]
-    SecretTwice,
-    /// A secret of so many bytes.
-    #[error(
-        "the JWT secret is too weak: it has {0} bytes and needs at least {MIN_SECRET_BYTES} \
-         (openssl rand -base64 48)"
-    )]
-    ShortSecret(usize),
-    /// A secret of nearly one byte.
-    #[error(
-        "the JWT secret is too weak: it repeats a few characters; take a random one \
-         (openssl rand -base64 48)"
-    )]
-    UniformSecret,
-    /// A setting that is there and says nothing.
-    #[error("{0} is set, but empty")]
-    Empty(&'static str),
-    /// Two claims that cannot be told apart.
-    #[error(
-        "DOORBELL_JWT_ORGANIZATION_CLAIM, DOORBELL_JWT_USER_CLAIM and DOORBELL_JWT_ROLE_CLAIM \
-         must name three different claims"
-    )]
-    SameClaim,
-    /// The organization of all is none.
-    #[error("DOORBELL_SINGLE_ORGANIZATION {0}")]
-    SingleOrganization(InvalidId),
-    /// A file of keys.
-    #[error("the file {} {problem}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The place of the JWKS.
-    #[error("DOORBELL_JWKS {0}")]
-    Jwks(&'static str),
 }
 
 /// Turns tokens into [`Caller`]s.
@@ -180,7 +130,7 @@ impl TokenVerifier {
         settings: &AuthSettings,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
-    ) -> Result<Self, SettingsError> {
+    ) -> Result<Self, config::Error> {
         let timing = Timing::new(*settings.jwks_refresh_interval);
         Self::open_timed(settings, clock, random, timing)
     }
@@ -190,18 +140,14 @@ impl TokenVerifier {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         timing: Timing,
-    ) -> Result<Self, SettingsError> {
+    ) -> Result<Self, config::Error> {
         let rules = Rules::new(settings)?;
         let mut fixed = Vec::new();
         if let Some(secret) = Secret::load(settings)? {
             fixed.push(Key::from_secret(&secret));
         }
         if let Some(path) = &settings.jwt_public_key_file {
-            let key = Key::from_pem(&keys::read_file(path)?);
-            fixed.push(key.map_err(|problem| SettingsError::File {
-                path: path.clone(),
-                problem,
-            })?);
+            fixed.push(keys::read_file("jwt-public-key-file", path, Key::from_pem)?);
         }
         let (jwks, published) = match &settings.jwks {
             None => (None, None),
@@ -211,7 +157,11 @@ impl TokenVerifier {
             }
         };
         if fixed.is_empty() && jwks.is_none() {
-            return Err(SettingsError::NoKey);
+            return Err(config::Error::new(
+                "jwt-secret",
+                "is not set, so there is no key to verify tokens with: set it, or \
+                 DOORBELL_JWT_SECRET_FILE, DOORBELL_JWT_PUBLIC_KEY_FILE or DOORBELL_JWKS",
+            ));
         }
         let verifier = Self {
             rules,

@@ -12,9 +12,9 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use doorbell::{
-    auth::{Caller, Error, MAX_SUBJECT_BYTES, Right, SettingsError, TokenVerifier},
+    auth::{Caller, Error, MAX_SUBJECT_BYTES, Right, TokenVerifier},
     clock::{Clock, Timestamp},
-    config::{AuthSettings, ContentLimits, MAX_MARK_READ_IDS, MAX_RECENT_LIMIT, MAX_TYPES},
+    config::{self, AuthSettings, ContentLimits, MAX_MARK_READ_IDS, MAX_RECENT_LIMIT, MAX_TYPES},
     grpc::convert,
     model::{Epoch, InboxKey, InvalidId, Notification, Revision, Row, RowState},
     proto::{
@@ -287,7 +287,7 @@ impl Clock for Still {
     }
 }
 
-static VERIFIER: LazyLock<Result<TokenVerifier, SettingsError>> = LazyLock::new(|| {
+static VERIFIER: LazyLock<Result<TokenVerifier, config::Error>> = LazyLock::new(|| {
     let settings = AuthSettings {
         jwt_secret: Some(SecretString::from(SECRET)),
         ..AuthSettings::default()

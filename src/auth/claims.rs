@@ -4,14 +4,14 @@
 //! has a scope, and there is nothing in between. The signature was checked
 //! before; the time is checked by who asks, at each use.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
-use super::{Error, SettingsError};
+use super::Error;
 use crate::{
     clock::Timestamp,
-    config::AuthSettings,
+    config::{self, AuthSettings},
     model::{InboxKey, OrganizationId, UserId},
 };
 
@@ -111,37 +111,38 @@ pub struct Rules {
 
 impl Rules {
     /// The rules of these settings.
-    pub fn new(settings: &AuthSettings) -> Result<Self, SettingsError> {
-        let filled = |setting: &'static str, text: &str| match text {
-            "" => Err(SettingsError::Empty(setting)),
+    pub fn new(settings: &AuthSettings) -> Result<Self, config::Error> {
+        let filled = |flag: &str, text: &str| match text {
+            "" => Err(config::Error::new(flag, "is set, but empty")),
             text => Ok(text.to_owned()),
         };
-        let optional = |setting, text: &Option<String>| {
-            text.as_deref()
-                .map(|text| filled(setting, text))
-                .transpose()
+        let optional = |flag, text: &Option<String>| {
+            let text = text.as_deref();
+            text.map(|text| filled(flag, text)).transpose()
         };
         let single = settings.single_organization.as_deref();
+        let single = single.map(OrganizationId::parse).transpose();
         let rules = Self {
             single_organization: single
-                .map(OrganizationId::parse)
-                .transpose()
-                .map_err(SettingsError::SingleOrganization)?,
-            organization_claim: filled(
-                "DOORBELL_JWT_ORGANIZATION_CLAIM",
-                &settings.jwt_organization_claim,
-            )?,
-            user_claim: filled("DOORBELL_JWT_USER_CLAIM", &settings.jwt_user_claim)?,
-            role_claim: filled("DOORBELL_JWT_ROLE_CLAIM", &settings.jwt_role_claim)?,
-            sender_role: filled("DOORBELL_SENDER_ROLE", &settings.sender_role)?,
-            issuer: optional("DOORBELL_JWT_ISSUER", &settings.jwt_issuer)?,
-            audience: optional("DOORBELL_JWT_AUDIENCE", &settings.jwt_audience)?,
+                .map_err(|error| config::Error::new("single-organization", error.to_string()))?,
+            organization_claim: filled("jwt-organization-claim", &settings.jwt_organization_claim)?,
+            user_claim: filled("jwt-user-claim", &settings.jwt_user_claim)?,
+            role_claim: filled("jwt-role-claim", &settings.jwt_role_claim)?,
+            sender_role: filled("sender-role", &settings.sender_role)?,
+            issuer: optional("jwt-issuer", &settings.jwt_issuer)?,
+            audience: optional("jwt-audience", &settings.jwt_audience)?,
         };
-        if rules.organization_claim == rules.user_claim
-            || rules.organization_claim == rules.role_claim
-            || rules.user_claim == rules.role_claim
-        {
-            return Err(SettingsError::SameClaim);
+        let claims = [
+            &rules.organization_claim,
+            &rules.user_claim,
+            &rules.role_claim,
+        ];
+        if HashSet::from(claims).len() < claims.len() {
+            return Err(config::Error::new(
+                "jwt-organization-claim",
+                "and the claims of user (DOORBELL_JWT_USER_CLAIM) and role \
+                 (DOORBELL_JWT_ROLE_CLAIM) must be three different ones",
+            ));
         }
         Ok(rules)
     }
@@ -224,30 +225,25 @@ impl Rules {
     }
 
     fn check_issuer(&self, claims: &Map<String, Value>) -> Result<(), Error> {
-        match &self.issuer {
-            Some(issuer) if claims.get("iss").and_then(Value::as_str) != Some(issuer) => Err(
-                Error::Invalid("it has another issuer (the claim `iss`)".into()),
-            ),
-            _ => Ok(()),
+        let is_ours = |issuer| claims.get("iss").and_then(Value::as_str) == Some(issuer);
+        match self.issuer.as_deref().is_none_or(is_ours) {
+            true => Ok(()),
+            false => Err(Error::Invalid(
+                "it has another issuer (the claim `iss`)".into(),
+            )),
         }
     }
 
     fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), Error> {
-        let Some(audience) = &self.audience else {
-            return Ok(());
+        let is_ours = |audience: &String| match claims.get("aud") {
+            Some(Value::Array(list)) => list.iter().any(|one| one == audience),
+            one => one.is_some_and(|one| one == audience),
         };
-        let is_ours = |value: &Value| value.as_str() == Some(audience);
-        let is_among = match claims.get("aud") {
-            Some(Value::Array(list)) => list.iter().any(is_ours),
-            Some(value) => is_ours(value),
-            None => false,
-        };
-        if is_among {
-            Ok(())
-        } else {
-            Err(Error::Invalid(
+        match self.audience.as_ref().is_none_or(is_ours) {
+            true => Ok(()),
+            false => Err(Error::Invalid(
                 "it is for another audience (the claim `aud`)".into(),
-            ))
+            )),
         }
     }
 }

@@ -6,7 +6,11 @@
 //! seconds whoever asks and however often. A reading that fails leaves the keys
 //! as they are. Nothing in a token says where to read: the setting does.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -24,11 +28,8 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    SettingsError,
-    keys::{MAX_KEY_BYTES, Published, read_file},
-};
-use crate::random::Random;
+use super::keys::{MAX_KEY_BYTES, Published, read_file};
+use crate::{config, random::Random};
 
 /// When a JWKS is read.
 #[derive(Clone, Copy, Debug)]
@@ -96,23 +97,21 @@ impl Jwks {
     pub(super) fn open(
         place: &str,
         timing: Timing,
-    ) -> Result<(Self, Option<Published>), SettingsError> {
+    ) -> Result<(Self, Option<Published>), config::Error> {
         let (source, published) = match place.split_once("://") {
-            None if place.is_empty() => return Err(SettingsError::Empty("DOORBELL_JWKS")),
+            None if place.is_empty() => {
+                return Err(config::Error::new("jwks", "is set, but empty"));
+            }
             None => {
                 let path = PathBuf::from(place);
                 let published = read_jwks_file(&path)?;
                 (Source::File(path), Some(published))
             }
             Some(_) => {
-                let (uri, client) = open_url(place)?;
-                (
-                    Source::Url {
-                        uri,
-                        client: Box::new(client),
-                    },
-                    None,
-                )
+                let opened = open_url(place).map_err(|problem| config::Error::new("jwks", problem));
+                let (uri, client) = opened?;
+                let client = Box::new(client);
+                (Source::Url { uri, client }, None)
             }
         };
         let jwks = Self {
@@ -221,46 +220,40 @@ fn jittered(pause: Duration, random: &dyn Random) -> Duration {
     pause - pause / 10 + random.up_to(pause / 5)
 }
 
-fn read_jwks_file(path: &std::path::Path) -> Result<Published, SettingsError> {
-    Published::parse(&read_file(path)?).map_err(|problem| SettingsError::File {
-        path: path.to_owned(),
-        problem,
-    })
+fn read_jwks_file(path: &Path) -> Result<Published, config::Error> {
+    read_file("jwks", path, Published::parse)
 }
 
 type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
-fn open_url(url: &str) -> Result<(Uri, HttpClient), SettingsError> {
-    let uri: Uri = url
-        .parse()
-        .map_err(|_| SettingsError::Jwks("is not a valid URL"))?;
+fn open_url(url: &str) -> Result<(Uri, HttpClient), &'static str> {
+    let uri: Uri = url.parse().map_err(|_| "is not a valid URL")?;
     let host = uri.host().unwrap_or_default();
     if host.is_empty() {
-        return Err(SettingsError::Jwks("has no host"));
+        return Err("has no host");
     }
     if uri
         .authority()
         .is_some_and(|authority| authority.as_str().contains('@'))
     {
-        return Err(SettingsError::Jwks("must not contain a user or a password"));
+        return Err("must not contain a user or a password");
     }
     let is_https = uri.scheme() == Some(&Scheme::HTTPS);
     if !is_https && uri.scheme() != Some(&Scheme::HTTP) {
-        return Err(SettingsError::Jwks("must be a path or start with https://"));
+        return Err("must be a path or start with https://");
     }
     if !is_https && !is_loopback(host) {
-        return Err(SettingsError::Jwks(
+        return Err(
             "must start with https://: whoever can change what plain http brings could make \
              tokens (http is for this machine alone)",
-        ));
+        );
     }
     let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
         .with_safe_default_protocol_versions()
-        .map_err(|_| SettingsError::Jwks("needs TLS, which could not be set up"))?;
+        .map_err(|_| "needs TLS, which could not be set up")?;
     let config = if is_https {
-        config.with_native_roots().map_err(|_| {
-            SettingsError::Jwks("needs root certificates, and this machine has none")
-        })?
+        let config = config.with_native_roots();
+        config.map_err(|_| "needs root certificates, and this machine has none")?
     } else {
         config.with_root_certificates(RootCertStore::empty())
     };

@@ -6,7 +6,7 @@
 //! and adds nothing: a key never serves another algorithm than its own, so a
 //! public key is never taken for a secret.
 
-use std::{fmt, fs, io::Read as _, path::Path};
+use std::{collections::HashSet, fmt, fs, io::Read as _, path::Path};
 
 use aws_lc_rs::{
     hmac,
@@ -27,7 +27,6 @@ use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
 use secrecy::{ExposeSecret as _, SecretSlice};
 use serde_json::{Map, Value};
 
-use super::SettingsError;
 use crate::config::{self, AuthSettings};
 
 /// The fewest bytes of a secret (RFC 7518, section 3.2: as long as the hash).
@@ -57,39 +56,49 @@ pub struct Secret(SecretSlice<u8>);
 
 impl Secret {
     /// Takes at least 32 bytes, of which at least 8 are different ones.
-    pub fn parse(bytes: &[u8]) -> Result<Self, SettingsError> {
-        if bytes.len() < MIN_SECRET_BYTES {
-            return Err(SettingsError::ShortSecret(bytes.len()));
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, to be said of the setting.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        const MAKE: &str = "(openssl rand -base64 48)";
+        let length = bytes.len();
+        if length < MIN_SECRET_BYTES {
+            return Err(format!(
+                "is too weak: it has {length} bytes and needs at least {MIN_SECRET_BYTES} {MAKE}"
+            ));
         }
-        let mut seen = [false; 256];
-        for &byte in bytes {
-            seen[usize::from(byte)] = true;
-        }
-        if seen.iter().filter(|seen| **seen).count() < MIN_DISTINCT_BYTES {
-            return Err(SettingsError::UniformSecret);
+        if bytes.iter().collect::<HashSet<_>>().len() < MIN_DISTINCT_BYTES {
+            return Err(format!(
+                "is too weak: it repeats a few characters; take a random one {MAKE}"
+            ));
         }
         Ok(Self(bytes.to_vec().into()))
     }
 
     /// The secret of these settings, or of the file they name, if there is one.
-    pub fn load(settings: &AuthSettings) -> Result<Option<Self>, SettingsError> {
+    pub fn load(settings: &AuthSettings) -> Result<Option<Self>, config::Error> {
+        const FLAG: &str = "jwt-secret";
         match (&settings.jwt_secret, &settings.jwt_secret_file) {
             (None, None) => Ok(None),
-            (Some(_), Some(_)) => Err(SettingsError::SecretTwice),
-            (Some(secret), None) => Self::parse(secret.expose_secret().as_bytes()).map(Some),
-            (None, Some(file)) => {
-                let bytes = SecretSlice::from(read_file(file)?);
-                let text = bytes.expose_secret();
+            (Some(_), Some(_)) => Err(config::Error::new(
+                FLAG,
+                "is set, and so is DOORBELL_JWT_SECRET_FILE: set one of them",
+            )),
+            (Some(secret), None) => Self::parse(secret.expose_secret().as_bytes())
+                .map(Some)
+                .map_err(|problem| config::Error::new(FLAG, problem)),
+            (None, Some(file)) => read_file("jwt-secret-file", file, |text| {
                 let text = text.strip_suffix(b"\n").unwrap_or(text);
                 let text = text.strip_suffix(b"\r").unwrap_or(text);
                 if std::str::from_utf8(text).is_ok_and(config::has_blank_ends) {
-                    return Err(SettingsError::File {
-                        path: file.clone(),
-                        problem: format!("{} (one line end does not count)", config::BLANK_ENDS),
-                    });
+                    return Err(format!(
+                        "{} (one line end does not count)",
+                        config::BLANK_ENDS
+                    ));
                 }
                 Self::parse(text).map(Some)
-            }
+            }),
         }
     }
 
@@ -359,24 +368,27 @@ impl Published {
     }
 }
 
-/// A whole file of at most [`MAX_KEY_BYTES`].
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, SettingsError> {
-    let unreadable = |error: std::io::Error| SettingsError::File {
-        path: path.to_owned(),
-        problem: format!("cannot be read: {error}"),
+/// What a whole file of at most [`MAX_KEY_BYTES`] says, which the setting of `flag` names.
+/// Its bytes are wiped.
+pub(super) fn read_file<T>(
+    flag: &str,
+    path: &Path,
+    parse: impl FnOnce(&[u8]) -> Result<T, String>,
+) -> Result<T, config::Error> {
+    let read = || {
+        let mut bytes = Vec::new();
+        let mut file = fs::File::open(path)?.take(MAX_KEY_BYTES as u64 + 1);
+        file.read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(SecretSlice::from(bytes))
     };
-    let file = fs::File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_KEY_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() > MAX_KEY_BYTES {
-        return Err(SettingsError::File {
-            path: path.to_owned(),
-            problem: format!("has more than {MAX_KEY_BYTES} bytes"),
-        });
-    }
-    Ok(bytes)
+    let parsed = match read() {
+        Ok(bytes) if bytes.expose_secret().len() > MAX_KEY_BYTES => {
+            Err(format!("has more than {MAX_KEY_BYTES} bytes"))
+        }
+        Ok(bytes) => parse(bytes.expose_secret()),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    };
+    parsed.map_err(|problem| config::Error::new(flag, format!("{} {problem}", path.display())))
 }
 
 /// The label of the only block of a PEM text.

@@ -334,7 +334,7 @@ fn a_single_organization_is_that_of_everybody() {
     for wrong in ["*", "", "a\nb", &"o".repeat(129)] {
         let error = single(wrong).unwrap_err().to_string();
         assert!(
-            error.starts_with("DOORBELL_SINGLE_ORGANIZATION must"),
+            error.contains("(DOORBELL_SINGLE_ORGANIZATION) must"),
             "{error}"
         );
     }
@@ -348,33 +348,31 @@ fn settings_that_name_nothing_are_refused() {
                 jwt_issuer: Some(String::new()),
                 ..AuthSettings::default()
             },
-            SettingsError::Empty("DOORBELL_JWT_ISSUER"),
+            "(DOORBELL_JWT_ISSUER) is set, but empty",
         ),
         (
             AuthSettings {
                 jwt_audience: Some(String::new()),
                 ..AuthSettings::default()
             },
-            SettingsError::Empty("DOORBELL_JWT_AUDIENCE"),
+            "(DOORBELL_JWT_AUDIENCE) is set, but empty",
         ),
         (
             AuthSettings {
                 sender_role: String::new(),
                 ..AuthSettings::default()
             },
-            SettingsError::Empty("DOORBELL_SENDER_ROLE"),
+            "(DOORBELL_SENDER_ROLE) is set, but empty",
         ),
         (
             AuthSettings {
                 jwt_user_claim: "userRole".into(),
                 ..AuthSettings::default()
             },
-            SettingsError::SameClaim,
+            "three different",
         ),
     ] {
-        assert_eq!(
-            Rules::new(&settings).unwrap_err().to_string(),
-            expected.to_string()
-        );
+        let refused = Rules::new(&settings).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{refused}");
     }
 }

@@ -7,22 +7,15 @@ use crate::auth::test_support::{base64url, fixture, fixture_path, jwk, signed_wi
 fn secrets_are_long_and_varied() {
     let varied: Vec<u8> = (0..64).collect();
     assert!(Secret::parse(&varied[..32]).is_ok());
-    assert!(matches!(
-        Secret::parse(&varied[..31]),
-        Err(SettingsError::ShortSecret(31))
-    ));
-    assert!(matches!(
-        Secret::parse(b""),
-        Err(SettingsError::ShortSecret(0))
-    ));
-    assert!(matches!(
-        Secret::parse(&[b'x'; 64]),
-        Err(SettingsError::UniformSecret)
-    ));
-    assert!(matches!(
-        Secret::parse(&b"abcdefg".repeat(6)),
-        Err(SettingsError::UniformSecret)
-    ));
+    for (weak, problem) in [
+        (&varied[..31], "it has 31 bytes and needs at least 32"),
+        (&[][..], "it has 0 bytes"),
+        (&[b'x'; 64][..], "it repeats"),
+        (&b"abcdefg".repeat(6)[..], "it repeats"),
+    ] {
+        let refused = Secret::parse(weak).unwrap_err();
+        assert!(refused.contains(problem), "{refused}");
+    }
     assert!(Secret::parse(&b"abcdefgh".repeat(4)).is_ok());
     assert_eq!(format!("{:?}", Secret::parse(&varied).unwrap()), "Secret");
 }
@@ -58,10 +51,8 @@ fn a_secret_file_may_end_in_a_line_end() {
         assert!(!error.contains(secret) && error.contains(path.to_str().unwrap()));
     }
     fs::write(&path, "short\n").unwrap();
-    assert!(matches!(
-        Secret::load(&settings),
-        Err(SettingsError::ShortSecret(5))
-    ));
+    let error = Secret::load(&settings).unwrap_err().to_string();
+    assert!(error.contains("it has 5 bytes"), "{error}");
     fs::remove_file(&path).unwrap();
     let error = Secret::load(&settings).unwrap_err().to_string();
     assert!(
@@ -77,10 +68,8 @@ fn a_secret_is_given_once() {
         jwt_secret_file: Some("secret".into()),
         ..AuthSettings::default()
     };
-    assert!(matches!(
-        Secret::load(&settings),
-        Err(SettingsError::SecretTwice)
-    ));
+    let error = Secret::load(&settings).unwrap_err().to_string();
+    assert!(error.contains("set one of them"), "{error}");
     assert!(!format!("{settings:?}").contains("0123"));
 }
 
@@ -361,6 +350,7 @@ fn files_of_keys_are_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys");
     fs::write(&path, vec![b' '; MAX_KEY_BYTES]).unwrap();
+    let read_file = |path: &Path| read_file("jwks", path, |_| Ok(()));
     assert!(read_file(&path).is_ok());
     fs::write(&path, vec![b' '; MAX_KEY_BYTES + 1]).unwrap();
     assert!(
