@@ -1,18 +1,22 @@
 //! The composition root: where the parts are put together, and where they end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    body::Body,
+    middleware::{from_fn, from_fn_with_state},
+    response::IntoResponse,
+};
 use tokio::{
     net::TcpListener,
     sync::watch,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic::{codec::CompressionEncoding, service::Routes};
+use tonic::{codec::CompressionEncoding, server::NamedService, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_web::GrpcWebLayer;
-use tower::Layer as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
@@ -21,9 +25,8 @@ use crate::{
     clock::Clock,
     config::Config,
     grpc::{
-        Service,
-        call_limit::{CallLimitLayer, Close},
-        call_log::CallLogLayer,
+        Service, call_limit,
+        call_log::{self, CallLog},
         cors, protocol,
         server::notification_service_server::{NotificationServiceServer, SERVICE_NAME},
         status,
@@ -315,21 +318,21 @@ fn router(
     let service = NotificationServiceServer::new(service)
         .max_decoding_message_size(most)
         .accept_compressed(CompressionEncoding::Gzip);
-    let limit = CallLimitLayer::of_readers(
+    let readers = call_limit::Readers::new(
         config.server.max_calls_per_user as usize,
         config.feed.max_streams_per_user,
     );
-    let service = limit.layer(service);
-    let service = auth::Layer::new(verifier.clone(), status::of_auth).layer(service);
-    let open = CallLimitLayer::of_open(|extensions| {
-        let (peer, closer) = (extensions.get::<Peer>()?, extensions.get::<Closer>()?);
-        let closer = closer.clone();
-        Some((peer.0, Box::new(move || closer.close()) as Close))
-    });
+    let admission = auth::Admission {
+        verifier: verifier.clone(),
+        refuse: |error| status::of_auth(error).into_http(),
+    };
+    let own = route(service)
+        .layer(from_fn_with_state(readers, call_limit::of_readers))
+        .layer(from_fn_with_state(admission, auth::admit));
+
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
-    let health = tonic_health::pb::health_server::HealthServer::new(health)
-        .max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES);
-    let mut routes = Routes::new(service).add_service(open.layer(health));
+    let health = tonic_health::pb::health_server::HealthServer::new(health);
+    let mut open = route(health.max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES));
     if config.http.reflection {
         let builder = || {
             tonic_reflection::server::Builder::configure()
@@ -340,18 +343,30 @@ fn router(
         let failed = |error: tonic_reflection::server::Error| Error::Internal(error.to_string());
         let v1 = builder().build_v1().map_err(failed)?;
         let v1alpha = builder().build_v1alpha().map_err(failed)?;
-        routes = routes
-            .add_service(open.layer(v1.max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES)))
-            .add_service(open.layer(v1alpha.max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES)));
+        open = open
+            .merge(route(v1.max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES)))
+            .merge(route(
+                v1alpha.max_decoding_message_size(MAX_OPEN_MESSAGE_BYTES),
+            ));
     }
-    let peer = |extensions: &http::Extensions| extensions.get::<Peer>().map(|peer| peer.0);
-    let calls = routes
+    let places = call_limit::Open::new(|extensions| {
+        let (peer, closer) = (extensions.get::<Peer>()?, extensions.get::<Closer>()?);
+        let closer = closer.clone();
+        Some((peer.0, Box::new(move || closer.close())))
+    });
+    let open = open.layer(from_fn_with_state(places, call_limit::of_open));
+
+    let log = CallLog::new(random, |extensions| Some(extensions.get::<Peer>()?.0));
+    // Its fallback says in gRPC's words that there is no such call.
+    let calls = Routes::default()
         .into_axum_router()
-        .layer(axum::middleware::from_fn(protocol::keep))
+        .merge(own)
+        .merge(open)
+        .layer(from_fn(protocol::keep))
         .layer(CatchPanicLayer::custom(|_| {
-            status::internal().into_http::<axum::body::Body>()
+            status::internal().into_http::<Body>()
         }))
-        .layer(CallLogLayer::new(random, peer))
+        .layer(from_fn_with_state(log, call_log::log))
         .layer(GrpcWebLayer::new())
         .layer(cors::layer(&config.http, local));
     // Beside the layers of the calls: a page is none.
@@ -360,6 +375,17 @@ fn router(
     } else {
         calls
     })
+}
+
+/// The calls of a service, by its name.
+fn route<S>(service: S) -> Router
+where
+    S: NamedService + tower::Service<http::Request<Body>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send + 'static,
+{
+    Router::new().route_service(&format!("/{}/{{*call}}", S::NAME), service)
 }
 
 /// Counts connections.

@@ -14,10 +14,10 @@
 //! that a token itself points to or brings along: `jku`, `jwk`, `x5u` and `x5c` are
 //! not looked at.
 
+mod admission;
 mod claims;
 mod jwks;
 mod keys;
-mod layer;
 pub mod mint;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
@@ -29,15 +29,15 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
+pub use self::{
+    admission::{Admission, admit},
+    claims::{ANY_ORGANIZATION, Caller, MAX_SUBJECT_BYTES, Right, Rules, Scope},
+    keys::{MIN_SECRET_BYTES, Secret},
+};
 use self::{
     claims::Verified,
     jwks::{Jwks, Timing},
     keys::{Key, MAX_TRIES, Published},
-};
-pub use self::{
-    claims::{ANY_ORGANIZATION, Caller, MAX_SUBJECT_BYTES, Right, Rules, Scope},
-    keys::{MIN_SECRET_BYTES, Secret},
-    layer::{Authenticated, Layer},
 };
 use crate::{
     clock::{Clock, Timestamp},

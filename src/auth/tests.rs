@@ -3,7 +3,7 @@ use std::fs;
 use jsonwebtoken::{EncodingKey, Header};
 use proptest::prelude::*;
 use serde_json::json;
-use tower::{Layer as _, ServiceExt as _};
+use tower::ServiceExt as _;
 
 use super::{
     test_support::{
@@ -670,21 +670,25 @@ async fn keeping_fresh_ends_when_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn the_layer_waits_for_keys_too() {
+async fn admission_waits_for_keys_too() {
     let server = KeyServer::start(Answer::Text(jwks(&[("rsa-a.private.pem", "a")]))).await;
     let verifier = timed(&with_jwks(&server.url), STILL);
     let _fresh = keep_fresh(&verifier);
-    let layer = Layer::new(verifier, |error| tonic::Status::unknown(error.to_string()));
-    let service = layer.layer(tower::service_fn(|request: http::Request<()>| async move {
-        let caller = request.extensions().get::<Arc<Caller>>().unwrap();
-        Ok::<_, std::convert::Infallible>(http::Response::new(caller.subject.to_string()))
-    }));
+    let admission = Admission {
+        verifier,
+        refuse: |error| panic!("{error}"),
+    };
+    let service = axum::Router::new()
+        .fallback(async |caller: axum::Extension<Arc<Caller>>| caller.subject.to_string())
+        .layer(axum::middleware::from_fn_with_state(admission, admit));
     let token = signed_with("rsa-a.private.pem", Some("a"), &claims());
     let request = http::Request::builder()
         .header("authorization", format!("Bearer {token}"))
-        .body(())
+        .body(axum::body::Body::empty())
         .unwrap();
-    assert_eq!(service.oneshot(request).await.unwrap().body(), "ann");
+    let answer = service.oneshot(request).await.unwrap().into_body();
+    let answer = http_body_util::BodyExt::collect(answer).await.unwrap();
+    assert_eq!(answer.to_bytes(), "ann");
 }
 
 proptest! {

@@ -11,22 +11,24 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    future::{Ready, ready},
     hash::Hash,
     net::SocketAddr,
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::future::{BoxFuture, Either};
-use http::{Extensions, Request, Response};
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::Extensions;
 use http_body_util::{BodyExt as _, Limited};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Code, Status, body::Body, server::NamedService};
-use tower::{Layer, Service};
+use tonic::{Code, Status};
 
 use super::status;
 use crate::{
@@ -53,126 +55,48 @@ pub type Close = Box<dyn FnOnce() + Send>;
 /// The connection that a request came by: the other end, and what closes it.
 pub type Connection = fn(&Extensions) -> Option<(SocketAddr, Close)>;
 
-/// Bounds the calls of a service.
-#[derive(Clone)]
-pub struct CallLimitLayer(Kind);
-
-#[derive(Clone)]
-enum Kind {
-    Readers {
-        calls: Arc<Places<InboxKey>>,
-        /// Streams that do not stand yet.
-        opening: Arc<Places<InboxKey>>,
-    },
-    Open(Arc<Open>),
+/// The places of those who read.
+pub struct Readers {
+    calls: Arc<Places<InboxKey>>,
+    /// Streams that do not stand yet.
+    opening: Arc<Places<InboxKey>>,
 }
 
-/// The places of those who show no token.
-struct Open {
-    connection: Connection,
-    places: Arc<Places<(SocketAddr, bool)>>,
-    endless: Arc<Semaphore>,
-    others: Arc<Semaphore>,
-}
-
-impl CallLimitLayer {
-    /// At most so many calls of each reader, and streams that open. To be laid behind
-    /// what puts a [`Caller`] on the request.
-    pub fn of_readers(calls: usize, opening: usize) -> Self {
-        Self(Kind::Readers {
+impl Readers {
+    /// At most so many calls of each reader, and streams that open.
+    pub fn new(calls: usize, opening: usize) -> Arc<Self> {
+        Arc::new(Self {
             calls: Places::new(calls),
             opening: Places::new(opening),
         })
     }
-
-    /// The calls of all who have no token.
-    pub fn of_open(connection: Connection) -> Self {
-        Self(Kind::Open(Arc::new(Open {
-            connection,
-            places: Places::new(OPEN_ON_A_CONNECTION),
-            endless: Arc::new(Semaphore::new(ENDLESS)),
-            others: Arc::new(Semaphore::new(OPEN)),
-        })))
-    }
 }
 
-impl<S> Layer<S> for CallLimitLayer {
-    type Service = CallLimit<S>;
-
-    fn layer(&self, inner: S) -> CallLimit<S> {
-        CallLimit {
-            inner,
-            kind: self.0.clone(),
-        }
+/// Lets a reader's call through where it has a place. To be laid behind what puts a
+/// [`Caller`] on the request.
+pub async fn of_readers(
+    State(readers): State<Arc<Readers>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(inbox) = reader(request.extensions()) else {
+        return next.run(request).await;
+    };
+    let is_stream = Method::of(request.uri().path()).is_stream();
+    let (places, reason) = match is_stream {
+        true => (&readers.opening, ErrorReason::TooManyStreams),
+        false => (&readers.calls, ErrorReason::TooManyCalls),
+    };
+    let Ok(place) = places.take(inbox) else {
+        let most = places.most;
+        let text = format!("this user has {most} such calls under way, and may have no more");
+        return status::passing(Code::ResourceExhausted, reason, text).into_http();
+    };
+    if is_stream {
+        let bounded = request.map(|body| Body::new(Limited::new(body, STREAM_BYTES)));
+        return next.run(bounded).await;
     }
-}
-
-/// Made by [`CallLimitLayer`].
-#[derive(Clone)]
-pub struct CallLimit<S> {
-    inner: S,
-    kind: Kind,
-}
-
-impl<S: NamedService> NamedService for CallLimit<S> {
-    const NAME: &'static str = S::NAME;
-}
-
-type Answer<S> = Result<Response<Body>, <S as Service<Request<Body>>>::Error>;
-
-impl<S> Service<Request<Body>> for CallLimit<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    // What is not counted needs no allocation.
-    type Future = Either<S::Future, Either<Ready<Answer<S>>, BoxFuture<'static, Answer<S>>>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let method = Method::of(request.uri().path());
-        let is_stream = method.is_stream();
-        let held = match &self.kind {
-            Kind::Readers { calls, opening } => reader(request.extensions()).map(|inbox| {
-                if is_stream {
-                    Held::of_reader(opening, inbox, ErrorReason::TooManyStreams)
-                } else {
-                    Held::of_reader(calls, inbox, ErrorReason::TooManyCalls)
-                }
-            }),
-            Kind::Open(open) => Some(open.take(request.extensions(), method.is_endless())),
-        };
-        let held = match held {
-            None => return Either::Left(self.inner.call(request)),
-            Some(Ok(held)) => held,
-            Some(Err(status)) => {
-                return Either::Right(Either::Left(ready(Ok(status.into_http()))));
-            }
-        };
-        if is_stream {
-            request = request.map(|body| Body::new(Limited::new(body, STREAM_BYTES)));
-        }
-        let answer = self.inner.call(request);
-        Either::Right(Either::Right(Box::pin(async move {
-            let response = answer.await?;
-            if is_stream {
-                return Ok(response);
-            }
-            // Held until the body is dropped.
-            Ok(response.map(|body| {
-                Body::new(body.map_frame(move |frame| {
-                    let _ = &held;
-                    frame
-                }))
-            }))
-        })))
-    }
+    until_taken(next.run(request).await, place)
 }
 
 fn reader(extensions: &Extensions) -> Option<InboxKey> {
@@ -182,41 +106,31 @@ fn reader(extensions: &Extensions) -> Option<InboxKey> {
     }
 }
 
-/// What a call under way holds, and gives back when it is dropped.
-#[expect(dead_code, reason = "held for what their ends do")]
-enum Held {
-    Reader(Place<InboxKey>),
-    Open(
-        Place<(SocketAddr, bool)>,
-        OwnedSemaphorePermit,
-        Option<AbortOnDropHandle<()>>,
-    ),
-}
-
-impl Held {
-    fn of_reader(
-        places: &Arc<Places<InboxKey>>,
-        inbox: InboxKey,
-        reason: ErrorReason,
-    ) -> Result<Self, Status> {
-        places.take(inbox).map(Self::Reader).map_err(|_| {
-            let most = places.most;
-            status::passing(
-                Code::ResourceExhausted,
-                reason,
-                format!("this user has {most} such calls under way, and may have no more"),
-            )
-        })
-    }
+/// The places of those who show no token.
+pub struct Open {
+    connection: Connection,
+    places: Arc<Places<(SocketAddr, bool)>>,
+    endless: Arc<Semaphore>,
+    others: Arc<Semaphore>,
 }
 
 impl Open {
-    fn take(&self, extensions: &Extensions, endless: bool) -> Result<Held, Status> {
+    /// All places; `connection` finds that of a request in its extensions.
+    pub fn new(connection: Connection) -> Arc<Self> {
+        Arc::new(Self {
+            connection,
+            places: Places::new(OPEN_ON_A_CONNECTION),
+            endless: Arc::new(Semaphore::new(ENDLESS)),
+            others: Arc::new(Semaphore::new(OPEN)),
+        })
+    }
+
+    /// What a call under way holds.
+    fn take(&self, extensions: &Extensions, endless: bool) -> Result<impl Send + 'static, Status> {
         let refuse = |reason, text: &str| status::passing(Code::ResourceExhausted, reason, text);
-        let (reason, all) = if endless {
-            (ErrorReason::TooManyStreams, &self.endless)
-        } else {
-            (ErrorReason::TooManyCalls, &self.others)
+        let (reason, all) = match endless {
+            true => (ErrorReason::TooManyStreams, &self.endless),
+            false => (ErrorReason::TooManyCalls, &self.others),
         };
         let (peer, close) = (self.connection)(extensions).ok_or_else(status::internal)?;
         let place = match self.places.take((peer, endless)) {
@@ -239,8 +153,27 @@ impl Open {
                 close();
             }))
         });
-        Ok(Held::Open(place, permit, late))
+        Ok((place, permit, late))
     }
+}
+
+/// Lets a call without a token through where there is a place.
+pub async fn of_open(State(open): State<Arc<Open>>, request: Request, next: Next) -> Response {
+    let is_endless = Method::of(request.uri().path()).is_endless();
+    match open.take(request.extensions(), is_endless) {
+        Ok(held) => until_taken(next.run(request).await, held),
+        Err(status) => status.into_http(),
+    }
+}
+
+/// Keeps what a call holds until its response was taken, or given up.
+fn until_taken(response: Response, held: impl Send + 'static) -> Response {
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _ = &held;
+            frame
+        }))
+    })
 }
 
 /// Counts the calls of each that are under way.

@@ -9,7 +9,6 @@
 //! reason are enough.
 
 use std::{
-    future::Future,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     net::SocketAddr,
     pin::Pin,
@@ -17,13 +16,18 @@ use std::{
     task::{Context, Poll},
 };
 
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body::{Body, Frame, SizeHint};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field::Empty};
 
 use crate::{metrics, model::InboxKey, proto::Method, random::Random, telemetry::Seldom};
@@ -44,15 +48,6 @@ const USERS: usize = 256;
 /// So many errors of ours are worth a line each in ten seconds.
 const ERRORS_SAID: u32 = 10;
 
-/// Logs the calls of the service it is laid on: outside of what refuses calls,
-/// inside of what translates gRPC-web.
-#[derive(Clone)]
-pub struct CallLogLayer {
-    random: Arc<dyn Random>,
-    peer: fn(&Extensions) -> Option<SocketAddr>,
-    bounds: Arc<Bounds>,
-}
-
 /// What keeps the log from growing with what callers do.
 struct Bounds {
     streams: [Seldom; USERS],
@@ -70,7 +65,16 @@ impl Bounds {
     }
 }
 
-impl CallLogLayer {
+/// Logs calls; clones are the same. To be laid outside of what refuses calls, inside of
+/// what translates gRPC-web.
+#[derive(Clone)]
+pub struct CallLog {
+    random: Arc<dyn Random>,
+    peer: fn(&Extensions) -> Option<SocketAddr>,
+    bounds: Arc<Bounds>,
+}
+
+impl CallLog {
     /// Request ids are made with `random`; `peer` finds the caller's address in
     /// a request's extensions.
     pub fn new(random: Arc<dyn Random>, peer: fn(&Extensions) -> Option<SocketAddr>) -> Self {
@@ -87,84 +91,43 @@ impl CallLogLayer {
     }
 }
 
-impl<S> Layer<S> for CallLogLayer {
-    type Service = CallLog<S>;
-
-    fn layer(&self, inner: S) -> CallLog<S> {
-        CallLog {
-            inner,
-            layer: self.clone(),
-        }
+/// Lets a call through, and sees what becomes of it.
+pub async fn log(State(log): State<CallLog>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let request_id = loggable(headers, REQUEST_ID.as_str())
+        .cloned()
+        .unwrap_or_else(|| new_request_id(&*log.random));
+    let method = Method::of(request.uri().path());
+    let traceparent = loggable(headers, "traceparent").and_then(|text| text.to_str().ok());
+    let peer = (log.peer)(request.extensions()).map(tracing::field::display);
+    // At the level of errors, so that a filter that lets only those through
+    // does not take their context away.
+    let span = tracing::error_span!(
+        "call",
+        method = method.name(),
+        request_id = request_id.to_str().unwrap_or_default(),
+        peer,
+        traceparent,
+        organization = Empty,
+        user = Empty,
+    );
+    let mut call = Call {
+        span: span.clone(),
+        bounds: log.bounds,
+        method,
+        began: Instant::now(),
+        is_open_stream: false,
+        is_said: false,
+        is_ended: false,
+    };
+    let mut response = next.run(request).instrument(span).await;
+    response.headers_mut().insert(REQUEST_ID, request_id);
+    if call.end_by(response.headers()) {
+        return response;
     }
-}
-
-/// Made by [`CallLogLayer`].
-#[derive(Clone)]
-pub struct CallLog<S> {
-    inner: S,
-    layer: CallLogLayer,
-}
-
-impl<S, B, R> Service<Request<B>> for CallLog<S>
-where
-    S: Service<Request<B>, Response = Response<R>>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<LoggedBody<R>>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let headers = request.headers();
-        let request_id = loggable(headers, REQUEST_ID.as_str())
-            .cloned()
-            .unwrap_or_else(|| new_request_id(&*self.layer.random));
-        let method = Method::of(request.uri().path());
-        let traceparent = loggable(headers, "traceparent").and_then(|text| text.to_str().ok());
-        let peer = (self.layer.peer)(request.extensions()).map(tracing::field::display);
-        // At the level of errors, so that a filter that lets only those through
-        // does not take their context away.
-        let span = tracing::error_span!(
-            "call",
-            method = method.name(),
-            request_id = request_id.to_str().unwrap_or_default(),
-            peer,
-            traceparent,
-            organization = Empty,
-            user = Empty,
-        );
-        let mut call = Call {
-            span: span.clone(),
-            bounds: self.layer.bounds.clone(),
-            method,
-            began: Instant::now(),
-            is_open_stream: false,
-            is_said: false,
-            is_ended: false,
-        };
-        let answer = span.in_scope(|| self.inner.call(request)).instrument(span);
-        Box::pin(async move {
-            let mut response = match answer.await {
-                Ok(response) => response,
-                Err(error) => {
-                    call.end(Code::Unknown, None);
-                    return Err(error);
-                }
-            };
-            response.headers_mut().insert(REQUEST_ID, request_id);
-            let call = if call.end_by(response.headers()) {
-                None
-            } else {
-                call.answered(response.extensions());
-                Some(call)
-            };
-            Ok(response.map(|inner| LoggedBody { inner, call }))
-        })
-    }
+    call.answered(response.extensions());
+    let call = Some(call);
+    response.map(|inner| Body::new(LoggedBody { inner, call }))
 }
 
 /// A header of a request, where it can stand in a log as it is.
@@ -276,42 +239,36 @@ impl Drop for Call {
 }
 
 /// A response's body that is watched for the status in its trailers.
-pub struct LoggedBody<B> {
-    inner: B,
-    /// None when the headers had the status. A stream keeps this for hours, so
-    /// it holds no more than the span and what the last line needs.
+struct LoggedBody {
+    inner: Body,
+    /// Until the status is known. A stream keeps this for hours, so it holds no more
+    /// than the span and what the last line needs.
     call: Option<Call>,
 }
 
-impl<B> Body for LoggedBody<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
+impl http_body::Body for LoggedBody {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = axum::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
         let inner = Pin::new(&mut this.inner);
         let Some(call) = &mut this.call else {
             return inner.poll_frame(cx);
         };
         let polled = call.span.in_scope(|| inner.poll_frame(cx));
-        match &polled {
+        let trailers = match &polled {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Some(Ok(frame))) => match frame.trailers_ref() {
-                None => return polled,
-                Some(trailers) => {
-                    if !call.end_by(trailers) {
-                        call.end(Code::Unknown, None);
-                    }
-                }
-            },
-            // gRPC knows no end without a status.
-            Poll::Ready(Some(Err(_)) | None) => call.end(Code::Unknown, None),
+            Poll::Ready(Some(Ok(frame))) if !frame.is_trailers() => return polled,
+            Poll::Ready(Some(Ok(frame))) => frame.trailers_ref(),
+            Poll::Ready(Some(Err(_)) | None) => None,
+        };
+        // gRPC knows no end without a status.
+        if !trailers.is_some_and(|trailers| call.end_by(trailers)) {
+            call.end(Code::Unknown, None);
         }
         this.call = None;
         polled

@@ -95,7 +95,6 @@ const BEHIND_A_WALL: &[(&str, &[&str])] = &[
         &[
             "grpc",
             "proto",
-            "auth",
             "client",
             "app",
             "server",

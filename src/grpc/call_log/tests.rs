@@ -1,5 +1,6 @@
 use std::{convert::Infallible, time::Duration};
 
+use axum::{Router, middleware::from_fn_with_state};
 use futures_util::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, StreamBody};
 use rstest::rstest;
@@ -43,40 +44,39 @@ fn with_headers(status: &Status) -> Response<Frames> {
     response
 }
 
-type Logged = tower::util::BoxCloneService<Request<()>, Response<LoggedBody<Frames>>, Infallible>;
-
-fn logged(answer: impl Fn() -> Response<Frames> + Clone + Send + 'static) -> Logged {
-    let layer = CallLogLayer::new(Arc::new(SeededRandom::new(7)), |extensions| {
+fn log() -> CallLog {
+    CallLog::new(Arc::new(SeededRandom::new(7)), |extensions| {
         extensions.get::<SocketAddr>().copied()
-    });
-    let service = layer.layer(tower::service_fn(move |_: Request<()>| {
+    })
+}
+
+fn logged(answer: impl Fn() -> Response<Frames> + Clone + Send + Sync + 'static) -> Router {
+    let answer = move || {
         Span::current().record("organization", "acme");
         Span::current().record("user", "alice");
         let response = answer();
-        async move { Ok::<_, Infallible>(response) }
-    }));
-    Logged::new(service)
+        async move { response }
+    };
+    Router::new()
+        .fallback(answer)
+        .layer(from_fn_with_state(log(), super::log))
 }
 
-async fn asked(
-    service: &Logged,
-    path: &str,
-    headers: &[(&str, &str)],
-) -> Response<LoggedBody<Frames>> {
+async fn asked(service: &Router, path: &str, headers: &[(&str, &str)]) -> Response {
     let peer: SocketAddr = "192.0.2.7:4711".parse().unwrap();
     let mut request = Request::post(path).extension(peer);
     for (name, text) in headers {
         request = request.header(*name, *text);
     }
-    let request = request.body(()).unwrap();
+    let request = request.body(Body::empty()).unwrap();
     service.clone().oneshot(request).await.unwrap()
 }
 
 async fn call(
     path: &str,
     headers: &[(&str, &str)],
-    answer: impl Fn() -> Response<Frames> + Clone + Send + 'static,
-) -> Response<LoggedBody<Frames>> {
+    answer: impl Fn() -> Response<Frames> + Clone + Send + Sync + 'static,
+) -> Response {
     asked(&logged(answer), path, headers).await
 }
 
@@ -239,11 +239,11 @@ async fn an_end_without_a_status_is_unknown() {
 #[tokio::test]
 async fn a_caller_that_leaves_before_the_answer_is_counted() {
     let metrics = alone();
-    let layer = CallLogLayer::new(Arc::new(SeededRandom::new(7)), |_| None);
-    let mut service = layer.layer(tower::service_fn(|_: Request<()>| {
-        std::future::pending::<Result<Response<Frames>, Infallible>>()
-    }));
-    let answer = service.call(Request::post(SEND).body(()).unwrap());
+    let service = Router::new()
+        .fallback(std::future::pending::<Response>)
+        .layer(from_fn_with_state(log(), super::log));
+    let mut answer = Box::pin(asked(&service, SEND, &[]));
+    assert!(futures_util::poll!(&mut answer).is_pending());
     drop(answer);
     assert_eq!(count(&metrics, "SendInApp", "CANCELLED"), Some(1.0));
 }
@@ -285,7 +285,7 @@ fn a_stream_keeps_little() {
     assert!(size_of::<Call>() <= 96, "{}", size_of::<Call>());
 }
 
-fn opened_by(user: &'static str) -> impl Fn() -> Response<Frames> + Clone + Send + 'static {
+fn opened_by(user: &'static str) -> impl Fn() -> Response<Frames> + Clone + Send + Sync + 'static {
     move || {
         let mut response = Response::new(endless());
         let inbox = InboxKey::parse("acme", user).unwrap();
