@@ -28,7 +28,7 @@ use http_body_util::{BodyExt as _, Limited};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::status;
 use crate::{
@@ -90,7 +90,7 @@ pub async fn of_readers(
     let Ok(place) = places.take(inbox) else {
         let most = places.most;
         let text = format!("this user has {most} such calls under way, and may have no more");
-        return status::passing(Code::ResourceExhausted, reason, text).into_http();
+        return status::exhausted(reason, text).into_http();
     };
     if is_stream {
         let bounded = request.map(|body| Body::new(Limited::new(body, STREAM_BYTES)));
@@ -127,7 +127,6 @@ impl Open {
 
     /// What a call under way holds.
     fn take(&self, extensions: &Extensions, endless: bool) -> Result<impl Send + 'static, Status> {
-        let refuse = |reason, text: &str| status::passing(Code::ResourceExhausted, reason, text);
         let (reason, all) = match endless {
             true => (ErrorReason::TooManyStreams, &self.endless),
             false => (ErrorReason::TooManyCalls, &self.others),
@@ -140,13 +139,12 @@ impl Open {
                     close();
                 }
                 let text = "this connection may have no more such calls under way";
-                return Err(refuse(reason, text));
+                return Err(status::exhausted(reason, text));
             }
         };
-        let permit = all
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| refuse(reason, "there may be no more such calls under way"))?;
+        let text = "there may be no more such calls under way";
+        let permit = all.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| status::exhausted(reason, text))?;
         let late = (!endless).then(|| {
             AbortOnDropHandle::new(tokio::spawn(async move {
                 tokio::time::sleep(TAKEN_WITHIN).await;

@@ -54,10 +54,8 @@ pub async fn keep(request: Request, next: Next) -> Response {
 /// Whether a request says that it is gRPC. gRPC-web was translated before.
 fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
-    content_type.is_some_and(|text| {
-        text.strip_prefix(b"application/grpc")
-            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-    })
+    let rest = content_type.and_then(|text| text.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// How long the caller waits; what cannot be read is none.

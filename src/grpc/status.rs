@@ -31,28 +31,18 @@ pub fn new(code: Code, reason: ErrorReason, message: impl Into<String>) -> Statu
 
 /// A status with its reason that asks to be tried again.
 pub fn passing(code: Code, reason: ErrorReason, message: impl Into<String>) -> Status {
-    with_details(
-        code,
-        reason,
-        message,
-        ErrorDetails::with_retry_info(Some(RETRY_DELAY)),
-    )
+    let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
+    with_details(code, reason, message, details)
 }
 
-/// `INVALID_ARGUMENT` that names each field and what is wrong with it.
-pub fn invalid(violations: Vec<FieldViolation>) -> Status {
-    let message = violations
-        .iter()
-        .map(|violation| format!("{}: {}", violation.field, violation.description))
-        .collect::<Vec<_>>()
-        .join("; ");
-    let details = ErrorDetails::with_bad_request(violations);
-    with_details(
-        Code::InvalidArgument,
-        ErrorReason::InvalidRequest,
-        message,
-        details,
-    )
+/// `RESOURCE_EXHAUSTED`, which passes.
+pub fn exhausted(reason: ErrorReason, message: impl Into<String>) -> Status {
+    passing(Code::ResourceExhausted, reason, message)
+}
+
+/// `UNAVAILABLE`, which passes.
+fn unavailable(reason: ErrorReason, message: impl Into<String>) -> Status {
+    passing(Code::Unavailable, reason, message)
 }
 
 fn with_details(
@@ -66,6 +56,15 @@ fn with_details(
     Status::with_error_details(code, message, details)
 }
 
+/// `INVALID_ARGUMENT` that names each field and what is wrong with it.
+pub fn invalid(violations: Vec<FieldViolation>) -> Status {
+    let line = |wrong: &FieldViolation| format!("{}: {}", wrong.field, wrong.description);
+    let message = violations.iter().map(line).collect::<Vec<_>>().join("; ");
+    let details = ErrorDetails::with_bad_request(violations);
+    let reason = ErrorReason::InvalidRequest;
+    with_details(Code::InvalidArgument, reason, message, details)
+}
+
 /// The bytes are no message of the call.
 pub fn malformed(message: &str) -> Status {
     new(
@@ -77,68 +76,49 @@ pub fn malformed(message: &str) -> Status {
 
 /// The request is above its limit.
 pub fn too_large() -> Status {
-    new(
-        Code::InvalidArgument,
-        ErrorReason::RequestTooLarge,
-        "the request is above the limit of a whole request",
-    )
+    let message = "the request is above the limit of a whole request";
+    new(Code::InvalidArgument, ErrorReason::RequestTooLarge, message)
 }
 
 /// The caller's own time is up.
 pub fn deadline_exceeded() -> Status {
+    let message = "the call's own deadline passed; what it asked for may have been done";
     new(
         Code::DeadlineExceeded,
         ErrorReason::DeadlineExceeded,
-        "the call's own deadline passed; what it asked for may have been done",
+        message,
     )
 }
 
 /// `INTERNAL` that says nothing of the inside.
 pub fn internal() -> Status {
-    new(
-        Code::Internal,
-        ErrorReason::Internal,
-        "something went wrong inside; the log has it",
-    )
+    let message = "something went wrong inside; the log has it";
+    new(Code::Internal, ErrorReason::Internal, message)
 }
 
 /// Too many streams are opening, each for too long.
 pub fn busy() -> Status {
-    passing(
-        Code::Unavailable,
+    unavailable(
         ErrorReason::StoreUnavailable,
         "the store or the bus takes too long; try again in a moment",
     )
 }
 
 fn draining() -> Status {
-    passing(
-        Code::Unavailable,
-        ErrorReason::Draining,
-        "the server is draining; come back",
-    )
+    unavailable(ErrorReason::Draining, "the server is draining; come back")
 }
 
 /// What a failed use case is to its caller. What a caller must not see is logged
 /// here; that the store does not answer is said by who asks it now and then.
 pub fn of(error: &inbox::Error) -> Status {
+    let text = error.to_string();
     match error {
-        inbox::Error::QueueFull => passing(
-            Code::ResourceExhausted,
-            ErrorReason::QueueFull,
-            error.to_string(),
-        ),
-        inbox::Error::TooManyEdits => passing(
-            Code::ResourceExhausted,
-            ErrorReason::TooManyCalls,
-            error.to_string(),
-        ),
+        inbox::Error::QueueFull => exhausted(ErrorReason::QueueFull, text),
+        inbox::Error::TooManyEdits => exhausted(ErrorReason::TooManyCalls, text),
         inbox::Error::Closed | inbox::Error::Join(JoinError::Closed) => draining(),
-        inbox::Error::Join(JoinError::UserFull(_) | JoinError::OrganizationFull(_)) => passing(
-            Code::ResourceExhausted,
-            ErrorReason::TooManyStreams,
-            error.to_string(),
-        ),
+        inbox::Error::Join(JoinError::UserFull(_) | JoinError::OrganizationFull(_)) => {
+            exhausted(ErrorReason::TooManyStreams, text)
+        }
         // What has expired is answered, and no error.
         inbox::Error::NotSent(NotSent::Mismatch | NotSent::Expired(_)) => new(
             Code::AlreadyExists,
@@ -167,13 +147,13 @@ pub fn of(error: &inbox::Error) -> Status {
 fn of_store(error: &store::Error) -> Status {
     tracing::debug!(%error, "the store failed");
     match error {
-        store::Error::Unavailable(_) | store::Error::Held(_) | store::Error::Open(_) => passing(
-            Code::Unavailable,
-            ErrorReason::StoreUnavailable,
-            "the store does not answer; try again in a moment",
-        ),
-        store::Error::InDoubt(_) => passing(
-            Code::Unavailable,
+        store::Error::Unavailable(_) | store::Error::Held(_) | store::Error::Open(_) => {
+            unavailable(
+                ErrorReason::StoreUnavailable,
+                "the store does not answer; try again in a moment",
+            )
+        }
+        store::Error::InDoubt(_) => unavailable(
             ErrorReason::StoreUnavailable,
             "the store went away before it answered: it may or may not have been done; \
              try again in a moment, with the same idempotency_key",
@@ -192,11 +172,7 @@ fn of_store(error: &store::Error) -> Status {
 /// How a feed's end ends its stream.
 pub fn of_end(end: &End) -> Status {
     match end {
-        End::Expired => new(
-            Code::Unauthenticated,
-            ErrorReason::TokenExpired,
-            "the token has expired",
-        ),
+        End::Expired => of_auth(&auth::Error::Expired),
         End::Draining => draining(),
         End::Store(error) => of_store(error),
     }
@@ -204,17 +180,12 @@ pub fn of_end(end: &End) -> Status {
 
 /// Why a token was not accepted.
 pub fn of_auth(error: &auth::Error) -> Status {
-    let (code, reason) = match error {
-        auth::Error::Missing => (Code::Unauthenticated, ErrorReason::TokenMissing),
-        auth::Error::Invalid(_) => (Code::Unauthenticated, ErrorReason::TokenInvalid),
-        auth::Error::Expired => (Code::Unauthenticated, ErrorReason::TokenExpired),
-        auth::Error::KeysUnavailable => {
-            return passing(
-                Code::Unavailable,
-                ErrorReason::KeysUnavailable,
-                error.to_string(),
-            );
-        }
+    let text = error.to_string();
+    let reason = match error {
+        auth::Error::Missing => ErrorReason::TokenMissing,
+        auth::Error::Invalid(_) => ErrorReason::TokenInvalid,
+        auth::Error::Expired => ErrorReason::TokenExpired,
+        auth::Error::KeysUnavailable => return unavailable(ErrorReason::KeysUnavailable, text),
     };
-    new(code, reason, error.to_string())
+    new(Code::Unauthenticated, reason, text)
 }
