@@ -32,7 +32,12 @@ use crate::{
         status,
     },
     inbox::Inboxes,
-    live, metrics, proto,
+    live,
+    metrics::{
+        self,
+        pages::{self, Readiness},
+    },
+    proto,
     random::Random,
     server::{self, Closer, ConnectionEvent, Peer, Shutdown, tls},
     store::{self, Sharing},
@@ -73,9 +78,6 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most bytes of a message that needs no token.
 const MAX_OPEN_MESSAGE_BYTES: usize = 1024;
-
-/// Whether traffic should come here, perhaps with a remark; if not, why.
-type Readiness = Result<Option<&'static str>, &'static str>;
 
 /// A server that is ready to run.
 pub struct App {
@@ -229,15 +231,8 @@ impl App {
             return Ok(());
         };
         let listener = listen(address).await?;
-        let ready = self.ready.subscribe();
-        let pages = metrics::pages::router(self.metrics.clone(), move || {
-            let readiness = *ready.borrow();
-            let owned = |text: &str| text.to_owned();
-            async move { readiness.map(|remark| remark.map(owned)).map_err(owned) }
-        });
-        tokio::spawn(async move {
-            metrics::pages::serve(listener, pages, stop.cancelled()).await;
-        });
+        let pages = pages::router(self.metrics.clone(), self.ready.subscribe());
+        tokio::spawn(async move { pages::serve(listener, pages, stop.cancelled()).await });
         Ok(())
     }
 }

@@ -173,10 +173,7 @@ pub async fn serve(
             headers: *settings.handshake_timeout,
             idle: *settings.idle_timeout,
         },
-        keepalive: Keepalive {
-            interval: *settings.keepalive_interval,
-            timeout: *settings.keepalive_timeout,
-        },
+        keepalive: (*settings.keepalive_interval, *settings.keepalive_timeout),
         max_connections: settings.max_connections as usize,
         most_in_flight: settings.max_streams_per_connection as usize + CANCELLED,
         connections: Mutex::default(),
@@ -221,7 +218,8 @@ struct Server {
     http1: http1::Builder,
     http2: http2::Builder<Spawner>,
     patience: Patience,
-    keepalive: Keepalive,
+    /// Between two signs of life, and until one that is missing tells.
+    keepalive: (Duration, Duration),
     max_connections: usize,
     most_in_flight: usize,
     /// Held for a look-up, or for a look at each when all places are taken.
@@ -340,7 +338,7 @@ impl Server {
         stream: TcpStream,
         activity: Arc<Activity>,
     ) -> io::Result<Option<(Protocol, Socket)>> {
-        self.keepalive.set(&stream)?;
+        prepare(&stream, self.keepalive.0, self.keepalive.1)?;
         let transport = match &self.tls {
             Some(tls) => Transport::Right(Box::new(tls.accept(stream).await?)),
             None => Transport::Left(stream),
@@ -499,31 +497,23 @@ impl Drop for Slot {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Keepalive {
-    interval: Duration,
-    timeout: Duration,
-}
-
-impl Keepalive {
-    /// Small messages leave at once, and a peer that vanished is noticed: by
-    /// probes when nothing is under way, by missing acknowledgements otherwise.
-    fn set(self, stream: &TcpStream) -> io::Result<()> {
-        /// The system counts in whole seconds.
-        const LEAST: Duration = Duration::from_secs(1);
-        const PROBES: u32 = 2;
-        let socket = SockRef::from(stream);
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(
-            &TcpKeepalive::new()
-                .with_time(self.interval.max(LEAST))
-                .with_interval((self.timeout / PROBES).max(LEAST))
-                .with_retries(PROBES),
-        )?;
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(self.interval + self.timeout))?;
-        Ok(())
-    }
+/// Small messages leave at once, and a peer that vanished is noticed: by
+/// probes when nothing is under way, by missing acknowledgements otherwise.
+fn prepare(stream: &TcpStream, interval: Duration, timeout: Duration) -> io::Result<()> {
+    /// The system counts in whole seconds.
+    const LEAST: Duration = Duration::from_secs(1);
+    const PROBES: u32 = 2;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(interval.max(LEAST))
+            .with_interval((timeout / PROBES).max(LEAST))
+            .with_retries(PROBES),
+    )?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(interval + timeout))?;
+    Ok(())
 }
 
 /// Errors of `accept` that tell of one connection and not of the listener.

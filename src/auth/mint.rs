@@ -101,26 +101,22 @@ impl Minter {
             .unwrap_or(i64::MAX)
             .saturating_add(issued_at);
         let rules = &self.rules;
-        let text = |text: &String| Value::from(text.as_str());
-        let claims: Map<String, Value> = [
-            (
-                rules.organization_claim.as_str(),
-                Some(text(&grant.organization)),
-            ),
-            (rules.user_claim.as_str(), grant.user.as_ref().map(text)),
-            (rules.role_claim.as_str(), grant.role.as_ref().map(text)),
-            (
-                "sub",
-                grant.subject.as_ref().or(grant.user.as_ref()).map(text),
-            ),
-            ("iss", rules.issuer.as_ref().map(text)),
-            ("aud", rules.audience.as_ref().map(text)),
-            ("iat", Some(issued_at.into())),
-            ("exp", Some(expires_at.into())),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-        .collect();
+        let subject = grant.subject.as_ref().or(grant.user.as_ref());
+        let mut claims = Map::new();
+        for (name, text) in [
+            (rules.organization_claim.as_str(), Some(&grant.organization)),
+            (&rules.user_claim, grant.user.as_ref()),
+            (&rules.role_claim, grant.role.as_ref()),
+            ("sub", subject),
+            ("iss", rules.issuer.as_ref()),
+            ("aud", rules.audience.as_ref()),
+        ] {
+            if let Some(text) = text {
+                claims.insert(name.to_owned(), text.as_str().into());
+            }
+        }
+        claims.insert("iat".to_owned(), issued_at.into());
+        claims.insert("exp".to_owned(), expires_at.into());
         rules.read(&claims).map_err(Error::Grant)?;
         self.sign(&claims)
     }

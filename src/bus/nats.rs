@@ -31,7 +31,7 @@ use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::{
-    sync::{Notify, oneshot, watch},
+    sync::{Notify, watch},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -89,8 +89,9 @@ struct Shared {
     outbox: Outbox,
     /// Held for a look-up and never across an await.
     followed: Mutex<HashMap<OrganizationId, Followed>>,
-    probes: Mutex<HashMap<u64, oneshot::Sender<()>>>,
-    next_probe: AtomicU64,
+    /// The number of the last message to itself, and the highest that came back.
+    probed: AtomicU64,
+    came_back: watch::Sender<u64>,
     foreign: Once,
     unreadable: Once,
     stop: CancellationToken,
@@ -307,8 +308,8 @@ impl Nats {
                 emptied: Notify::new(),
             },
             followed: Mutex::default(),
-            probes: Mutex::default(),
-            next_probe: AtomicU64::new(0),
+            probed: AtomicU64::new(0),
+            came_back: watch::Sender::new(0),
             foreign: Once::new(),
             unreadable: Once::new(),
             stop: stop.clone(),
@@ -590,32 +591,23 @@ impl Shared {
 
     /// Sends a message to this node through the server; whether it came back.
     async fn probe(&self) -> bool {
-        let number = self.next_probe.fetch_add(1, Ordering::Relaxed);
-        let (back, came_back) = oneshot::channel();
-        self.probes.lock().insert(number, back);
+        let number = self.probed.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut came_back = self.came_back.subscribe();
         let round_trip = async {
             let payload = Bytes::copy_from_slice(&number.to_be_bytes());
-            self.client
-                .publish(self.probe_subject(), payload)
-                .await
-                .is_ok()
-                && came_back.await.is_ok()
+            let published = self.client.publish(self.probe_subject(), payload).await;
+            // A later one proves as much: it was sent after this number was taken.
+            published.is_ok() && came_back.wait_for(|last| *last >= number).await.is_ok()
         };
-        let came = timeout(PROBE_TIMEOUT, round_trip).await.unwrap_or(false);
-        self.probes.lock().remove(&number);
-        came
+        timeout(PROBE_TIMEOUT, round_trip).await.unwrap_or(false)
     }
 
     async fn answer_probes(self: Arc<Self>) {
         let mut probes = self.subscribe(&self.probe_subject()).await;
         while let Some(message) = probes.next().await {
-            let number = message.payload.as_ref().try_into().map(u64::from_be_bytes);
-            let waiting = number
-                .ok()
-                .and_then(|number| self.probes.lock().remove(&number));
-            if let Some(back) = waiting {
-                // Who asked may have gone.
-                let _ = back.send(());
+            if let Ok(number) = message.payload.as_ref().try_into() {
+                let number = u64::from_be_bytes(number);
+                self.came_back.send_modify(|last| *last = number.max(*last));
             }
         }
     }

@@ -8,8 +8,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    http::{StatusCode, header},
-    response::IntoResponse,
+    http::{HeaderName, StatusCode, header},
     routing::get,
 };
 use hyper::server::conn::http1;
@@ -17,7 +16,11 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
 
 use super::Handle;
 
@@ -26,40 +29,25 @@ const MAX_CONNECTIONS: usize = 32;
 const MAX_CONNECTION_LIFE: Duration = Duration::from_secs(60);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// `/metrics`, `/livez` (the process answers) and `/readyz` (send it traffic).
-///
-/// `ready` says what stands in the way, in one line: then `/readyz` answers 503
-/// with that line. Or it has a remark, for who reads it.
-pub fn router<R, F>(handle: Handle, ready: R) -> Router
-where
-    R: Fn() -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Result<Option<String>, String>> + Send + 'static,
-{
-    const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Whether traffic should come here, perhaps with a remark for who reads it; if not,
+/// what stands in the way. In one line each.
+pub type Readiness = Result<Option<&'static str>, &'static str>;
+
+/// `/metrics`, `/livez` (the process answers) and `/readyz` (send it traffic, or 503).
+pub fn router(handle: Handle, ready: watch::Receiver<Readiness>) -> Router {
+    const TEXT: [(HeaderName, &str); 1] = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
+    let readyz = async move || match *ready.borrow() {
+        Ok(None) => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(Some(remark)) => (StatusCode::OK, format!("ready; {remark}\n")),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    };
     Router::new()
-        .route(
-            "/metrics",
-            get(move || {
-                let text = handle.render();
-                async move { ([(header::CONTENT_TYPE, TEXT)], text) }
-            }),
-        )
+        .route("/metrics", get(async move || (TEXT, handle.render())))
         .route("/livez", get(async || "alive\n"))
-        .route(
-            "/readyz",
-            get(move || {
-                let ready = ready();
-                async move {
-                    match ready.await {
-                        Ok(None) => "ready\n".into_response(),
-                        Ok(Some(remark)) => format!("ready; {remark}\n").into_response(),
-                        Err(reason) => {
-                            (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
-                        }
-                    }
-                }
-            }),
-        )
+        .route("/readyz", get(readyz))
 }
 
 /// Serves the pages until `stop`, then drops what is left of its connections.
@@ -102,10 +90,7 @@ pub async fn serve(listener: TcpListener, pages: Router, stop: impl Future<Outpu
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        net::SocketAddr,
-        sync::atomic::{AtomicBool, Ordering},
-    };
+    use std::net::SocketAddr;
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -129,16 +114,8 @@ mod tests {
     async fn the_pages_tell_metrics_life_and_readiness() {
         let handle = alone();
         crate::metrics::published(4);
-        let is_ready = Arc::new(AtomicBool::new(true));
-        let asked = Arc::clone(&is_ready);
-        let pages = router(handle, move || {
-            let is_ready = asked.load(Ordering::SeqCst);
-            async move {
-                is_ready
-                    .then_some(None)
-                    .ok_or_else(|| "draining".to_owned())
-            }
-        });
+        let (ready, is_ready) = watch::channel(Ok(None));
+        let pages = router(handle, is_ready);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -153,7 +130,7 @@ mod tests {
         assert!(get(address, "/livez").await.ends_with("alive\n"));
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200 "));
 
-        is_ready.store(false, Ordering::SeqCst);
+        let _ = ready.send_replace(Err("draining"));
         let not_ready = get(address, "/readyz").await;
         assert!(not_ready.starts_with("HTTP/1.1 503 "), "{not_ready}");
         assert!(not_ready.ends_with("\r\n\r\ndraining\n"), "{not_ready}");
@@ -169,7 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn silent_clients_take_places_and_give_them_back() {
-        let pages = router(alone(), || std::future::ready(Ok(Some("alone".to_owned()))));
+        let pages = router(alone(), watch::channel(Ok(Some("alone"))).1);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = tokio::spawn(serve(listener, pages, std::future::pending()));

@@ -889,13 +889,10 @@ async fn who_does_not_answer_a_ping_is_gone() {
 #[tokio::test]
 async fn sockets_notice_a_peer_that_vanished() {
     let settings = ServerSettings::default();
-    let keepalive = Keepalive {
-        interval: *settings.keepalive_interval,
-        timeout: *settings.keepalive_timeout,
-    };
+    let (interval, timeout) = (*settings.keepalive_interval, *settings.keepalive_timeout);
     let server = start(settings).await;
     let stream = server.connect().await;
-    keepalive.set(&stream).unwrap();
+    prepare(&stream, interval, timeout).unwrap();
     let socket = SockRef::from(&stream);
     assert!(socket.tcp_nodelay().unwrap());
     assert!(socket.keepalive().unwrap());
