@@ -39,7 +39,7 @@ use crate::{
     },
     proto,
     random::Random,
-    server::{self, Closer, ConnectionEvent, Peer, Shutdown, tls},
+    server::{self, ConnectionEvent, Peer, Shutdown, tls},
     store::{self, Sharing},
     telemetry::Seldom,
 };
@@ -345,13 +345,12 @@ fn router(
             ));
     }
     let places = call_limit::Open::new(|extensions| {
-        let (peer, closer) = (extensions.get::<Peer>()?, extensions.get::<Closer>()?);
-        let closer = closer.clone();
-        Some((peer.0, Box::new(move || closer.close())))
+        let peer = extensions.get::<Peer>()?.clone();
+        Some((peer.address, Box::new(move || peer.close())))
     });
     let open = open.layer(from_fn_with_state(places, call_limit::of_open));
 
-    let log = CallLog::new(random, |extensions| Some(extensions.get::<Peer>()?.0));
+    let log = CallLog::new(random, |extensions| Some(extensions.get::<Peer>()?.address));
     // Its fallback says in gRPC's words that there is no such call.
     let calls = Routes::default()
         .into_axum_router()

@@ -58,14 +58,8 @@ pub enum JoinError {
     Closed,
 }
 
-#[derive(Clone)]
-enum Signal {
-    Run(Arc<LiveRun>),
-    Head(Revision),
-}
-
 struct Room {
-    sender: broadcast::Sender<Signal>,
+    sender: broadcast::Sender<Received>,
     /// The highest revision that its streams were given or told of.
     last: Revision,
     /// Counted here, under the shard's lock, and not by the sender's receivers:
@@ -74,7 +68,7 @@ struct Room {
 }
 
 /// Where events may have been lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Suspect {
     /// In one inbox.
     Inbox(InboxKey),
@@ -82,14 +76,6 @@ pub enum Suspect {
     Organization(OrganizationId),
     /// Everywhere.
     All,
-}
-
-/// What is suspected; no larger than the rooms there were.
-#[derive(Default)]
-struct Suspects {
-    inboxes: HashSet<InboxKey>,
-    organizations: HashSet<OrganizationId>,
-    all: bool,
 }
 
 /// The rooms of one process.
@@ -101,8 +87,8 @@ pub struct Hub {
     hasher: RandomState,
     capacity: Capacity,
     closed: CancellationToken,
-    /// Locked alone.
-    suspects: Mutex<Suspects>,
+    /// No more than the rooms there were. Locked alone.
+    suspects: Mutex<HashSet<Suspect>>,
     suspected: Notify,
 }
 
@@ -162,7 +148,9 @@ impl Hub {
     /// Hands `run` to the streams of `inbox`, and tells how many there are. Runs
     /// of one node's commits are to be published in the order of their revisions.
     pub fn publish(&self, inbox: &InboxKey, run: &Arc<LiveRun>) -> usize {
-        self.signal(inbox, wire::last_revision(run), || Signal::Run(run.clone()))
+        self.signal(inbox, wire::last_revision(run), || {
+            Received::Run(run.clone())
+        })
     }
 
     /// Whether anybody is in the room of `inbox`.
@@ -178,14 +166,14 @@ impl Hub {
             let shard = self.shard(inbox);
             shard.get(inbox).is_some_and(|room| room.last < revision)
         };
-        is_behind && self.signal(inbox, revision, || Signal::Head(revision)) > 0
+        is_behind && self.signal(inbox, revision, || Received::Head(revision)) > 0
     }
 
     fn signal(
         &self,
         inbox: &InboxKey,
         revision: Revision,
-        signal: impl FnOnce() -> Signal,
+        signal: impl FnOnce() -> Received,
     ) -> usize {
         // Cloned out, so that waking the streams is not done under the lock.
         let sender = self.shard(inbox).get_mut(inbox).map(|room| {
@@ -203,46 +191,33 @@ impl Hub {
             Suspect::Organization(organization) => self.streams_of(organization) > 0,
             Suspect::All => true,
         };
-        if !has_streams {
-            return;
+        if has_streams {
+            self.suspects.lock().insert(suspect);
+            self.suspected.notify_one();
         }
-        {
-            let mut suspects = self.suspects.lock();
-            match suspect {
-                Suspect::All => suspects.all = true,
-                Suspect::Inbox(inbox) => {
-                    suspects.inboxes.insert(inbox);
-                }
-                Suspect::Organization(organization) => {
-                    suspects.organizations.insert(organization);
-                }
-            }
-        }
-        self.suspected.notify_one();
     }
 
     /// Waits until something is suspected, and takes it: the inboxes that have a
     /// room. For one caller at a time. Cancel safe.
     pub async fn next_suspects(&self) -> Vec<InboxKey> {
         self.suspected.notified().await;
-        let Suspects {
-            inboxes,
-            organizations,
-            all,
-        } = mem::take(&mut *self.suspects.lock());
-        if !all && organizations.is_empty() {
-            return inboxes
-                .into_iter()
-                .filter(|inbox| self.has_room(inbox))
-                .collect();
+        let suspects = mem::take(&mut *self.suspects.lock());
+        let inbox = |suspect: &Suspect| match suspect {
+            Suspect::Inbox(inbox) => Some(inbox.clone()),
+            Suspect::Organization(_) | Suspect::All => None,
+        };
+        // Mostly it is a few, and then not all rooms are looked at.
+        if let Some(mut inboxes) = suspects.iter().map(inbox).collect::<Option<Vec<_>>>() {
+            inboxes.retain(|inbox| self.has_room(inbox));
+            return inboxes;
         }
-        let mut suspects = self.inboxes();
-        if !all {
-            suspects.retain(|inbox| {
-                organizations.contains(&inbox.organization_id) || inboxes.contains(inbox)
-            });
-        }
-        suspects
+        let mut inboxes = self.inboxes();
+        inboxes.retain(|inbox| {
+            suspects.contains(&Suspect::All)
+                || suspects.contains(&Suspect::Organization(inbox.organization_id.clone()))
+                || suspects.contains(&Suspect::Inbox(inbox.clone()))
+        });
+        inboxes
     }
 
     /// The inboxes that have a room.
@@ -316,15 +291,14 @@ pub enum Received {
 pub struct Subscription {
     hub: Arc<Hub>,
     inbox: InboxKey,
-    receiver: broadcast::Receiver<Signal>,
+    receiver: broadcast::Receiver<Received>,
 }
 
 impl Subscription {
     /// Waits for the next run. Cancel safe: nothing is lost.
     pub async fn receive(&mut self) -> Received {
         match self.receiver.recv().await {
-            Ok(Signal::Run(run)) => Received::Run(run),
-            Ok(Signal::Head(revision)) => Received::Head(revision),
+            Ok(received) => received,
             Err(RecvError::Lagged(_)) => Received::Lagged,
             Err(RecvError::Closed) => Received::Closed,
         }

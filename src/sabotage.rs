@@ -7,10 +7,9 @@
 
 /// A bug that a service like this could have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Sabotage {
     /// A writer is answered, and the commit comes later.
-    AckBeforeCommit = 1,
+    AckBeforeCommit,
     /// A stream shows what is not committed yet.
     PublishBeforeCommit,
     /// A stream reads first and joins its room then.
@@ -32,22 +31,6 @@ pub enum Sabotage {
     RetryWithFreshIds,
 }
 
-impl Sabotage {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::AckBeforeCommit,
-        Self::PublishBeforeCommit,
-        Self::JoinAfterRead,
-        Self::IgnoreLag,
-        Self::ConnectedAtHead,
-        Self::HeartbeatAtHead,
-        Self::UnboundedReplay,
-        Self::NoPublish,
-        Self::NoRoomCheck,
-        Self::RetryWithFreshIds,
-    ];
-}
-
 #[cfg(not(feature = "sabotage"))]
 pub(crate) const fn is(_: Sabotage) -> bool {
     false
@@ -60,27 +43,25 @@ pub(crate) use chosen::is;
 
 #[cfg(feature = "sabotage")]
 mod chosen {
-    use std::sync::{
-        LazyLock,
-        atomic::{AtomicU8, Ordering},
-    };
+    use std::sync::LazyLock;
+
+    use parking_lot::RwLock;
 
     use super::Sabotage;
 
-    static CHOSEN: LazyLock<AtomicU8> = LazyLock::new(|| {
-        let named = std::env::var("SABOTAGE").unwrap_or_default();
-        let chosen = Sabotage::ALL
-            .into_iter()
-            .find(|bug| format!("{bug:?}") == named);
-        AtomicU8::new(chosen.map_or(0, |bug| bug as u8))
-    });
+    /// By its name, as it is debugged.
+    static CHOSEN: LazyLock<RwLock<Option<String>>> =
+        LazyLock::new(|| RwLock::new(std::env::var("SABOTAGE").ok()));
 
     /// From now on this process has this bug, or none.
     pub fn choose(bug: Option<Sabotage>) {
-        CHOSEN.store(bug.map_or(0, |bug| bug as u8), Ordering::SeqCst);
+        *CHOSEN.write() = bug.map(|bug| format!("{bug:?}"));
     }
 
     pub(crate) fn is(bug: Sabotage) -> bool {
-        CHOSEN.load(Ordering::SeqCst) == bug as u8
+        let chosen = CHOSEN.read();
+        chosen
+            .as_ref()
+            .is_some_and(|chosen| *chosen == format!("{bug:?}"))
     }
 }

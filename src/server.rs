@@ -96,18 +96,17 @@ const HTTP1_HEADERS: usize = 100;
 const HTTP1_BUFFER_BYTES: usize = 8192;
 
 /// The other end of the connection that a request came by, in its extensions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub SocketAddr);
-
-/// Closes the connection that a request came by, from whose extensions it is: for a
-/// client that does what none should.
 #[derive(Clone, Debug)]
-pub struct Closer(Arc<Activity>);
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    connection: Arc<Activity>,
+}
 
-impl Closer {
-    /// Closes it, with all its calls.
+impl Peer {
+    /// Closes the connection with all its calls, of a client that does what none should.
     pub fn close(&self) {
-        self.0.close();
+        self.connection.close();
     }
 }
 
@@ -427,9 +426,10 @@ async fn connection(slot: Slot, stream: TcpStream, peer: SocketAddr) {
         service_fn(move |request: Request<Incoming>| {
             let in_flight = activity.begin();
             let mut request = request.map(|body| idle::upload(body, upload));
-            let extensions = request.extensions_mut();
-            extensions.insert(Peer(peer));
-            extensions.insert(Closer(Arc::clone(&activity)));
+            request.extensions_mut().insert(Peer {
+                address: peer,
+                connection: Arc::clone(&activity),
+            });
             // Boxed: a stream would otherwise keep room for it as long as it lasts.
             Box::pin(answer(router.clone(), request, in_flight))
         })

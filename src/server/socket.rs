@@ -6,7 +6,7 @@
 //! that opens or resets streams by the thousand stands before nobody else.
 
 use std::{
-    io::{self, IoSlice},
+    io::{self, Cursor, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -47,10 +47,8 @@ pub(super) type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 #[derive(Debug)]
 pub(super) struct Socket {
     transport: Transport,
-    ahead: [u8; PREFACE.len()],
-    /// The bytes of `ahead` that were read ahead, and those given out since.
-    filled: u8,
-    given: u8,
+    /// What was read ahead and not given out since.
+    ahead: io::Take<Cursor<[u8; PREFACE.len()]>>,
     /// Whether the last read took as much as it may.
     has_more: bool,
     activity: Arc<Activity>,
@@ -66,30 +64,21 @@ impl Socket {
         let mut ahead = [0; PREFACE.len()];
         let mut filled = 0;
         let protocol = loop {
-            let read = transport.read(&mut ahead[usize::from(filled)..]).await?;
+            let read = transport.read(&mut ahead[filled..]).await?;
             if read == 0 {
                 return Ok(None);
             }
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "at most the length of `ahead`"
-            )]
-            {
-                filled += read as u8;
-            }
-            let so_far = usize::from(filled);
-            if ahead[..so_far] != PREFACE[..so_far] {
+            filled += read;
+            if ahead[..filled] != PREFACE[..filled] {
                 break Protocol::Http1;
             }
-            if so_far == PREFACE.len() {
+            if filled == PREFACE.len() {
                 break Protocol::Http2;
             }
         };
         let socket = Self {
             transport,
-            ahead,
-            filled,
-            given: 0,
+            ahead: io::Read::take(Cursor::new(ahead), filled as u64),
             has_more: false,
             activity,
         };
@@ -110,17 +99,10 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.given < self.filled {
-            let ahead = &self.ahead[usize::from(self.given)..usize::from(self.filled)];
-            let length = ahead.len().min(buf.remaining());
-            buf.put_slice(&ahead[..length]);
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "at most the length of `ahead`"
-            )]
-            {
-                self.given += length as u8;
-            }
+        if self.ahead.limit() > 0 {
+            let most = buf.remaining().min(PREFACE.len());
+            let length = io::Read::read(&mut self.ahead, buf.initialize_unfilled_to(most))?;
+            buf.advance(length);
             return Poll::Ready(Ok(()));
         }
         ready!(self.activity.poll_turn(cx));
@@ -202,7 +184,7 @@ mod tests {
         let activity = Arc::new(Activity::accepted_at(tokio::time::Instant::now(), 1));
         let opened = Socket::sniff(Either::Left(server), activity).await;
         let (_, mut socket) = opened.unwrap().unwrap();
-        let ahead = usize::from(socket.filled);
+        let ahead = usize::try_from(socket.ahead.limit()).unwrap();
         assert_eq!(read(&mut socket, 8000).await, ahead);
 
         // One poll of its task: a piece, and then it is the others' turn.

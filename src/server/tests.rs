@@ -86,7 +86,7 @@ async fn start_with(settings: ServerSettings, tls: Option<Arc<tls::Acceptor>>) -
         .route("/hello", get(|| async { "hello" }))
         .route(
             "/peer",
-            get(|Extension(peer): Extension<Peer>| async move { peer.0.to_string() }),
+            get(|Extension(peer): Extension<Peer>| async move { peer.address.to_string() }),
         )
         .route(
             "/panic",
