@@ -238,16 +238,16 @@ async fn a_newer_schema_is_used_if_it_allows_it() {
     engines::execute(
         &url,
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-         VALUES (5, 'the next', TRUE, '\\x00', 0)",
+         VALUES (6, 'the next', TRUE, '\\x00', 0)",
     )
     .await;
     let store = support::postgres(&url).await;
     let batch = [send(user(1), Uuid::from_u128(1), None)];
     store.commit(&batch, now()).await.unwrap();
     store.close().await;
-    engines::execute(&url, "UPDATE doorbell SET oldest_schema = 5").await;
+    engines::execute(&url, "UPDATE doorbell SET oldest_schema = 6").await;
     let problem = refused(&url, Sharing::Shared).await;
-    assert!(problem.contains("needs migration 5"), "{problem}");
+    assert!(problem.contains("needs migration 6"), "{problem}");
     assert_eq!(problem.lines().count(), 1);
 }
 
