@@ -308,5 +308,5 @@ async fn a_postgres_of_the_first_schema_keeps_all() {
     goes_on(&store).await;
     // A node that counts nothing unseen is refused from now on.
     let oldest = engines::number(&url, "SELECT oldest_schema FROM doorbell").await;
-    assert_eq!(oldest, 4);
+    assert_eq!(oldest, 5);
 }
