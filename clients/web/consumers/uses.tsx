@@ -1,6 +1,16 @@
 // Natural use of what the package gives, for the compilers.
 
-import { createInbox, type InboxClient, type Notification, type Snapshot } from "@doorbell/web";
+import {
+  createInbox,
+  type Arrival,
+  type InboxClient,
+  type InboxView,
+  type Notification,
+  type Question,
+  type Selection,
+  type Snapshot,
+  type TypeCounts,
+} from "@doorbell/web";
 import { ENGLISH, Inbox, useInbox, type InboxProps, type Labels } from "@doorbell/web/react";
 import "@doorbell/web/style.css";
 import { useSyncExternalStore } from "react";
@@ -11,13 +21,19 @@ const inbox: InboxClient = createInbox({
   user: undefined,
 });
 const { getSnapshot, markAllRead, markRead, markSeen, subscribe } = inbox;
+const { countTypes, onNotification, unarchive, view } = inbox;
 
 const kept: string = JSON.stringify(getSnapshot());
 const restored = JSON.parse(kept) as Snapshot;
 export const times: Date[] = restored.notifications.map(({ createdAt }) => new Date(createdAt));
 export const of = ({ data }: Notification): unknown => data?.["plan"];
+onNotification(([first], how: Arrival) => console.log(first?.actions?.[0]?.label, how));
 export const end: () => void = subscribe(({ unseenCount }) => unseenCount.toFixed());
-export const look = async (): Promise<void> => markSeen().then(markAllRead);
+export const look = async (): Promise<void> => markSeen().then(() => markAllRead());
+const question: Question = { show: "archived", types: ["comment"] };
+const archive: InboxView = view(question);
+export const counts: TypeCounts = countTypes(["comment"]).getSnapshot();
+export const back = async (which: Selection): Promise<void> => unarchive(which);
 
 const labels: Partial<Labels> = { ...ENGLISH, title: "Neues" };
 const props: InboxProps = { inbox, labels, locale: "de", user: "alice" };
@@ -25,11 +41,12 @@ const props: InboxProps = { inbox, labels, locale: "de", user: "alice" };
 export function Bell() {
   const snapshot = useSyncExternalStore(subscribe, getSnapshot, getSnapshot);
   const { status } = useInbox(inbox, "alice");
+  const { hasMore } = useSyncExternalStore(archive.subscribe, archive.getSnapshot);
   const [first] = snapshot.notifications;
   return (
     <>
       <Inbox {...props} onSelect={({ id }) => void markRead([id])} />
-      <output>{`${status} ${first?.title ?? ""}`}</output>
+      <output>{`${status} ${first?.title ?? ""} ${hasMore}`}</output>
     </>
   );
 }

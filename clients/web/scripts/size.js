@@ -41,8 +41,8 @@ const client = await weigh(["src/index.ts"]);
 const both = await weigh(["src/index.ts", "src/react/index.ts"]);
 let isTooLarge = false;
 for (const [what, bytes, limit] of [
-  ["@doorbell/web with all it needs", client, 40],
-  ["@doorbell/web/react on top of it", both - client, 10],
+  ["@doorbell/web with all it needs", client, 44],
+  ["@doorbell/web/react on top of it", both - client, 12],
 ]) {
   const kib = bytes / KIB;
   console.log(`${what}: ${kib.toFixed(1)} KiB gzipped (at most ${limit})`);

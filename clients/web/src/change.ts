@@ -3,6 +3,7 @@
 
 import type { State } from "./fold.js";
 import type { Notification } from "./notification.js";
+import { asHeld } from "./row.js";
 
 /** From one state to the next. */
 export interface Change {
@@ -34,10 +35,5 @@ export function after(state: State, { rest, rows, gone }: Change): State {
 
 /** A state that came whole, with the rows that are held already as they are. */
 export function merged(held: State, next: State): State {
-  const rows = new Map(held.rows.map((row) => [row.id, row]));
-  const kept = (row: Notification) => {
-    const former = rows.get(row.id);
-    return former?.revision === row.revision ? former : row;
-  };
-  return { ...next, rows: next.rows.map(kept) };
+  return { ...next, rows: asHeld(held.rows, next.rows) };
 }

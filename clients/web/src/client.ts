@@ -3,8 +3,9 @@
 
 import type { ClaimNames } from "./identity.js";
 import { makeInbox } from "./inbox.js";
-import type { Notification } from "./notification.js";
-import type { Snapshot } from "./snapshot.js";
+import type { About, Notification } from "./notification.js";
+import type { Question } from "./question.js";
+import type { Snapshot, TypeCounts, ViewSnapshot } from "./snapshot.js";
 
 /** What an inbox is made from. */
 export interface InboxOptions {
@@ -24,6 +25,9 @@ export interface InboxOptions {
   readonly user?: string | undefined;
   /** How many notifications a page has; 20, at most 100. */
   readonly pageSize?: number | undefined;
+  /** How many notifications a list keeps beyond the pages that the person loaded: in a tab
+   * that lives for weeks the oldest of more leave it, and `loadMore` brings them back; 200. */
+  readonly keepRows?: number | undefined;
   /** How often is asked while no tab is visible, in milliseconds; a minute. */
   readonly pollInterval?: number | undefined;
   /** How long all tabs may be hidden before the stream is given up; 5 seconds. */
@@ -50,24 +54,75 @@ export interface InboxClient {
   readonly subscribe: (listener: (snapshot: Snapshot) => void) => () => void;
   /** The inbox now: the same object until something changes. */
   readonly getSnapshot: () => Snapshot;
-  /** Shows them as read at once, and tells the service; where that is away, once it is
-   * there again, and `pendingMarks` says so. Rejects, and shows them as they were, only
-   * where the service refuses it, or it is not known whose inbox it is. */
-  readonly markRead: (ids: readonly string[]) => Promise<void>;
-  /** Marks all that is shown and all below it as read, and nothing that came since. Shown
-   * at once, held and rejected as `markRead`; rejects too where there is no list yet. */
-  readonly markAllRead: () => Promise<void>;
+  /** Marks them as read. This and the four below show it at once, in all lists, and tell
+   * the service; where that is away, once it is there again, in the order in which they
+   * were called, and `pendingMarks` says so. They reject, and what they did is taken back,
+   * only where the service refuses it, or it is not known whose inbox it is. What is so
+   * already, or not in the inbox, is left alone. */
+  readonly markRead: (which: Selection) => Promise<void>;
+  /** Marks them as unread again. */
+  readonly markUnread: (which: Selection) => Promise<void>;
+  /** Puts them away: they leave the inbox and its counts, and are read or not as before. */
+  readonly archive: (which: Selection) => Promise<void>;
+  /** Brings them back from the archive as they were. */
+  readonly unarchive: (which: Selection) => Promise<void>;
+  /** Removes them for good: by their ids archived ones too, else those in the inbox. */
+  readonly remove: (which: Selection) => Promise<void>;
+  /** `markRead({ all: true })`, or those of some types: all that is shown and all below it,
+   * and nothing that came since. Rejects too where there is no list yet. */
+  readonly markAllRead: (only?: { readonly types?: readonly string[] | undefined }) => Promise<void>;
+  /** `archive({ all: true })`, or those of some types. */
+  readonly archiveAll: (only?: { readonly types?: readonly string[] | undefined }) => Promise<void>;
   /** The person looks at the list: what is in it is not unseen any more. Where the service
    * is away it is told once it is there again, unless the page is gone by then. */
   readonly markSeen: () => Promise<void>;
   /** Loads the page after the last. Rejects where that fails. */
   readonly loadMore: () => Promise<void>;
+  /** A list of its own, with pages of its own, that the inbox's stream keeps in step: what
+   * is archived, or of some types, for example. It asks for its first page as soon as the
+   * inbox is loaded; `close` it when nobody looks any more. */
+  readonly view: (question: Question) => InboxView;
+  /** How many are unread of each of these types, at most 20. */
+  readonly countTypes: (types: readonly string[]) => TypeCounter;
   /** Tries again now, in place of waiting, also after it failed. */
   readonly retry: () => void;
-  /** Calls `announce` for what is new while it happens, and for nothing that was
-   * only missed; answers what ends that. */
-  readonly onNotification: (announce: (notification: Notification) => void) => () => void;
+  /** Calls `announce` for what is new while it happens, and for nothing that was only
+   * missed: live for one after the other, and for what a poll has found, all hidden tabs
+   * having given up the stream, for all of it at once. Answers what ends that. */
+  readonly onNotification: (
+    announce: (notifications: readonly Notification[], how: Arrival) => void,
+  ) => () => void;
 }
+
+/** Which notifications something is done to. `all` are those that are shown and those
+ * below them, listed or not, and none that came or changed since. */
+export type Selection =
+  | readonly string[]
+  | { readonly about: About }
+  | { readonly all: true; readonly types?: readonly string[] | undefined };
+
+/** How notifications came: over the stream, or found by a poll, which is up to a minute
+ * after it happened. */
+export type Arrival = "live" | "polled";
+
+/** What changes and says so; its functions may be taken off it and passed on. */
+interface Watched<T> {
+  /** Calls `listener` at once and after each change; answers what ends that. */
+  readonly subscribe: (listener: (snapshot: T) => void) => () => void;
+  /** As it is now: the same object until something changes. */
+  readonly getSnapshot: () => T;
+  /** Nothing comes any more. */
+  readonly close: () => void;
+}
+
+/** A list of the inbox that answers a question. */
+export interface InboxView extends Watched<ViewSnapshot> {
+  /** Loads the page after the last. Rejects where that fails. */
+  readonly loadMore: () => Promise<void>;
+}
+
+/** Counts of types, which are asked for anew when something of these types has changed. */
+export type TypeCounter = Watched<TypeCounts>;
 
 /** Makes an inbox; `start` begins. */
 export function createInbox(options: InboxOptions): InboxClient {

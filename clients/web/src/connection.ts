@@ -8,6 +8,7 @@
 
 import { Code, ConnectError, type CallOptions, type Client } from "@connectrpc/connect";
 import { Backoff } from "./backoff.js";
+import type { Arrival } from "./client.js";
 import type { Fold, Message } from "./fold.js";
 import type {
   NotificationService,
@@ -33,7 +34,8 @@ export interface Host {
   isOnline(): boolean;
   /** The fold or the status changed. */
   changed(status: Status, problem?: Problem): void;
-  ring(notification: Notification): void;
+  /** These are new: announce them. */
+  ring(notifications: readonly Notification[], how: Arrival): void;
 }
 
 /** A token is renewed so long before it ends, or after half of a short life. */
@@ -167,7 +169,7 @@ export class Connection {
         fresh = false;
         this.#status = polls ? "polling" : delayed ? "delayed" : "reconnecting";
         const asked = asks
-          ? await this.#poll(token, delayed && !polls, signal)
+          ? await this.#poll(token, polls ? "polling" : "delayed", signal)
           : await this.#stream(token, signal);
         if (signal.aborted) return;
         const wait = asks ? asked : Math.max(asked, this.#returns.again());
@@ -233,7 +235,7 @@ export class Connection {
           if (event.tokenEnds > 0) void this.#renew(stream, event.tokenEnds, signal);
         }
         const effect = fold.apply(came);
-        if (effect.ring) this.#host.ring(effect.ring);
+        if (effect.ring) this.#host.ring([effect.ring], "live");
         if (effect.then === "load") return 0;
         if (event.kind === "reconnect") return event.after;
         this.#host.changed("live");
@@ -307,7 +309,7 @@ export class Connection {
 
   /** Asks what was missed; answers when to ask again. The head says whether there is
    * anything: mostly there is not. */
-  async #poll(token: string, rings: boolean, signal: AbortSignal): Promise<number> {
+  async #poll(token: string, status: "polling" | "delayed", signal: AbortSignal): Promise<number> {
     const { client, fold, pollMs, pageSize } = this.#host;
     const options = callOptions(token, signal);
     if (fold.state.position === undefined) await this.#load(token, signal);
@@ -318,14 +320,15 @@ export class Connection {
         const page = await client.getRecent({ limit: pageSize }, options);
         signal.throwIfAborted();
         const added = fold.addPolled(pageOf(page));
-        if (rings) for (const row of added.toReversed()) this.#host.ring(row);
+        if (added.length > 0) this.#host.ring(added.toReversed(), "polled");
       }
     }
     this.#worked();
     this.#refused = undefined;
-    if (!rings) this.#problem = undefined;
-    this.#host.changed(rings ? "delayed" : "polling", this.#problem);
-    return rings ? Math.min(pollMs, DELAYED_POLL_MS) : pollMs;
+    const isDelayed = status === "delayed";
+    if (!isDelayed) this.#problem = undefined;
+    this.#host.changed(status, this.#problem);
+    return isDelayed ? Math.min(pollMs, DELAYED_POLL_MS) : pollMs;
   }
 
   async #load(token: string, signal: AbortSignal): Promise<void> {

@@ -8,7 +8,10 @@
 //
 // `tests/folds.json` says the same in cases, to this fold and to that of the Rust client.
 
+import { List, type Listed, type PageRequest } from "./list.js";
 import type { Notification } from "./notification.js";
+import { answers } from "./question.js";
+import { isWhole, laterOf, withState, type RowChange, type RowState } from "./row.js";
 
 /** An inbox at one revision: of two the one of the higher revision is the later one. */
 export interface Head {
@@ -49,7 +52,7 @@ export type StreamEvent =
       readonly tokenEnds: number;
     }
   | { readonly kind: "notification"; readonly notification: Notification }
-  | { readonly kind: "changed"; readonly rows: readonly RowState[] }
+  | { readonly kind: "changed"; readonly rows: readonly ChangedRow[] }
   | { readonly kind: "seen" | "caughtUp" | "heartbeat" }
   | { readonly kind: "reset"; readonly epoch: string }
   /** Come back after so many milliseconds. */
@@ -57,19 +60,13 @@ export type StreamEvent =
   /** Of a kind that came after this client was made. */
   | { readonly kind: "unknown" };
 
-/** All of a row that can change but its content. */
-export interface RowState {
-  readonly id: string;
-  readonly revision: number;
-  readonly readAt?: string;
-  /** It was archived or removed. */
-  readonly isGone: boolean;
-  /** The row itself, where a screen may not have it. */
+/** A row that changed, and the row itself where a screen may not have it. */
+export interface ChangedRow extends RowState {
   readonly whole?: Notification;
 }
 
 /** All there is to know of an inbox: what is kept, and what tabs tell each other. */
-export interface State {
+export interface State extends Listed {
   /** The life of the store that all of this belongs to. */
   readonly epoch: string;
   /** Where the stream resumes; nothing when the inbox has to be loaded. */
@@ -77,13 +74,10 @@ export interface State {
   /** The list is whole up to this revision, by the stream or by what was asked for. */
   readonly reached: number;
   readonly head: Head;
-  /** Newest first, by `sequence`; archived ones are not in it. */
-  readonly rows: readonly Notification[];
-  /** Rows of a lower sequence are older than the list and stay out of it. */
-  readonly oldest: number;
-  /** For the page after the list; empty when there is none, or none is known. */
-  readonly nextPageToken: string;
 }
+
+/** All but the list. */
+type Rest = Omit<State, keyof Listed>;
 
 /** What a message did. */
 export interface Effect {
@@ -95,8 +89,6 @@ export interface Effect {
 
 const NOTHING: Effect = { then: "continue" };
 const LOAD: Effect = { then: "load" };
-/** The list holds so many rows, and the pages that were loaded after the first. */
-const WINDOW = 200;
 /** Of an inbox that was not loaded. */
 export const UNKNOWN: State = {
   epoch: "",
@@ -110,45 +102,57 @@ export const UNKNOWN: State = {
 
 /** Folds an inbox. States, rows and lists are replaced, never changed. */
 export class Fold {
-  readonly #least: number;
-  #window: number;
+  readonly #list: List;
+  #rest: Rest = UNKNOWN;
   /** The same object until something changes. */
   #state = UNKNOWN;
+  #listed: Listed | undefined;
   /** The highest position of all streams since the load. One that takes over begins
    * below it: what was told before comes once more, and is silent. */
   #told = 0;
-  /** Goes up whenever the list is replaced: an answer to a question about the
-   * former list is of no use. */
-  #life = 0;
-  /** What came for rows that are not held, while a page was asked for. */
-  #late: (Notification | RowState)[] | undefined;
+  /** The latest of rows, of this list or not, that came and was not yet taken. */
+  readonly #news = new Map<string, RowChange>();
 
-  constructor(window = WINDOW) {
-    this.#least = window;
-    this.#window = window;
+  /** Its list holds so many rows, and the pages that are loaded after the first. */
+  constructor(window: number) {
+    this.#list = new List((row) => answers({}, row), window);
+    this.#list.adopt(UNKNOWN);
   }
 
   get state(): State {
+    const { listed } = this.#list;
+    const { rows, oldest, nextPageToken } = listed;
+    if (listed !== this.#listed) this.#state = { ...this.#rest, rows, oldest, nextPageToken };
+    this.#listed = listed;
     return this.#state;
   }
+
+  /** Goes up whenever the list is replaced: what changed in between may be unknown. */
   get life(): number {
-    return this.#life;
+    return this.#list.life;
+  }
+
+  /** Answers with what changed in rows since it was last asked, of this list or not. */
+  takeNews(): readonly RowChange[] {
+    const news = [...this.#news.values()];
+    this.#news.clear();
+    return news;
   }
 
   /** Forgets everything. */
   drop(): void {
-    this.#state = UNKNOWN;
-    this.#told = 0;
-    this.#window = this.#least;
-    this.#renew();
+    this.adopt(UNKNOWN);
   }
 
   /** Takes a state that was kept, or that another tab had, in place of its own. */
   adopt(state: State): void {
+    const { rows, oldest, nextPageToken, ...rest } = state;
+    this.#list.adopt({ rows, oldest, nextPageToken });
+    this.#rest = rest;
     this.#state = state;
+    this.#listed = this.#list.listed;
     this.#told = state.position ?? state.head.revision;
-    this.#window = Math.max(this.#least, state.rows.length);
-    this.#renew();
+    this.#news.clear();
   }
 
   /** The position is of no use: the inbox is to be loaded. */
@@ -158,24 +162,19 @@ export class Fold {
 
   /** Takes the first page, asked for without a token, in place of its list. */
   load(page: Page): void {
-    const former = this.#state;
-    const { epoch, head, nextPageToken } = page;
+    const former = this.#rest;
+    const { epoch, head } = page;
     const { revision } = head;
-    const rows = listed(page);
-    const oldest = nextPageToken ? (rows.at(-1)?.sequence ?? revision + 1) : 0;
-    const position = revision;
-    this.#state = { epoch, position, reached: revision, head, rows, oldest, nextPageToken };
-    this.#window = this.#least;
-    this.#trim();
+    this.#list.load(page, revision);
+    this.#change({ epoch, position: revision, reached: revision, head });
     this.#told = revision;
     // An answer may be older than one that came before it.
     if (former.epoch === epoch) this.observe(former.head);
-    this.#renew();
   }
 
   /** Folds one message of the stream. */
   apply(message: Message): Effect {
-    const { position } = this.#state;
+    const { position } = this.#rest;
     const above = position === undefined || message.position > position;
     const { event } = message;
     let effect = NOTHING;
@@ -189,17 +188,17 @@ export class Fold {
         this.#change({ epoch: event.epoch, reached });
         break;
       case "notification":
-        effect = this.#heard(message, this.#upsert(event.notification));
+        effect = this.#take(message, event.notification);
         break;
       case "changed":
         for (const row of event.rows) {
-          if (!row.whole) this.#update(row);
-          else if (this.#upsert(row.whole)) effect = this.#heard(message, row.whole);
+          const { ring } = this.#take(message, row.whole ?? row);
+          if (ring) effect = { ...effect, ring };
         }
         break;
       case "reset":
         // A head below what was seen is of another life too, whatever it is called.
-        if (this.#isForeign(event.epoch) || message.head.revision < this.#state.head.revision) {
+        if (this.#isForeign(event.epoch) || message.head.revision < this.#rest.head.revision) {
           return this.#dropAndLoad();
         }
         effect = LOAD;
@@ -209,83 +208,71 @@ export class Fold {
     }
     this.observe(message.head);
     if (effect.then === "load") this.unplace();
-    else this.#change({ position: reached, reached: Math.max(this.#state.reached, reached) });
+    else this.#change({ position: reached, reached: Math.max(this.#rest.reached, reached) });
     this.#told = Math.max(this.#told, reached);
     return effect;
   }
 
   /** Takes the head of an answer. It orders the counts and moves no position. */
   observe(head: Head): void {
-    this.#state = observed(this.#state, head);
+    if (head.revision > this.#rest.head.revision) this.#change({ head });
   }
 
-  /** Begins to ask for the page after the list; `addPage` or `endPage` ends it. */
-  beginPage(): void {
-    this.#late = [];
-  }
-
-  /** Takes the page that was asked for since `life`. */
-  addPage(page: Page, life: number): boolean {
-    const late = this.#late ?? [];
-    this.#late = undefined;
-    if (life !== this.#life || page.epoch !== this.#state.epoch) return false;
-    const { rows, oldest } = this.#state;
-    for (const row of page.notifications) this.#put(row);
-    this.#window += this.#state.rows.length - rows.length;
-    const { nextPageToken } = page;
-    const last = listed(page).at(-1)?.sequence ?? oldest;
-    this.#change({ oldest: nextPageToken ? Math.min(oldest, last) : 0, nextPageToken });
-    // The page is as of its snapshot, and the stream went on meanwhile.
-    for (const row of late) {
-      if ("isGone" in row) this.#update(row);
-      else this.#upsert(row, true);
-    }
-    this.observe(page.head);
-    return true;
-  }
-
-  /** The page did not come. */
-  endPage(): void {
-    this.#late = undefined;
+  /** Loads older rows, which `ask` asks for. */
+  more(pageSize: number, ask: (request: PageRequest) => Promise<Page>): Promise<void> {
+    return this.#list.more(pageSize, ask, (page) => {
+      if (page.epoch !== this.#rest.epoch) return false;
+      this.observe(page.head);
+      return true;
+    });
   }
 
   /** Takes the first page as a poll finds it, which moves no position: a stream that
    * resumes there brings all else. Answers with what is new and unseen, newest first. */
   addPolled(page: Page): readonly Notification[] {
-    const { rows, oldest } = this.#state;
+    const { rows, oldest } = this.#list.listed;
     const { revision, seenThrough } = page.head;
-    const found = listed(page);
+    const found = page.notifications;
     const last = found.at(-1)?.sequence ?? 0;
     const newest = rows[0]?.sequence ?? 0;
-    if (page.epoch !== this.#state.epoch || (page.nextPageToken !== "" && last > newest)) {
-      // Of another life of the store; or between the page and the list there is more.
-      if (page.epoch !== this.#state.epoch) this.drop();
+    if (page.epoch !== this.#rest.epoch) {
+      this.drop();
       this.load(page);
       return [];
     }
-    // Down to its last row the page is all there is.
-    const lowest = page.nextPageToken === "" ? 0 : last;
-    const ids = new Set(found.map(({ id }) => id));
-    const stays = (row: Notification) =>
-      row.sequence < lowest || row.revision > revision || ids.has(row.id);
-    if (!rows.every(stays)) this.#change({ rows: rows.filter(stays) });
     const former = Math.max(this.#told, newest, seenThrough);
-    for (const row of found) if (row.sequence >= oldest) this.#put(row);
-    this.#trim();
-    this.#change({ reached: Math.max(this.#state.reached, revision) });
-    this.observe(page.head);
+    if (page.nextPageToken !== "" && last > newest) {
+      // Between the page and the list there is more.
+      this.load(page);
+    } else {
+      // Down to its last row the page is all there is.
+      const lowest = page.nextPageToken === "" ? 0 : last;
+      const ids = new Set(found.map(({ id }) => id));
+      this.#list.keep(
+        (row) => row.sequence < lowest || row.revision > revision || ids.has(row.id),
+      );
+      for (const row of found) if (row.sequence >= oldest) this.#list.take(row);
+      for (const row of found) this.#note(row);
+      this.#change({ reached: Math.max(this.#rest.reached, revision) });
+      this.observe(page.head);
+    }
     return found.filter((row) => row.sequence > former && !row.readAt);
   }
 
-  #change(part: Partial<State>): void {
-    const keys = Object.keys(part) as (keyof State)[];
-    if (keys.some((key) => part[key] !== this.#state[key])) {
-      this.#state = { ...this.#state, ...part };
-    }
+  #change(part: Partial<Rest>): void {
+    const keys = Object.keys(part) as (keyof Rest)[];
+    if (keys.every((key) => part[key] === this.#rest[key])) return;
+    this.#rest = { ...this.#rest, ...part };
+    this.#listed = undefined;
+  }
+
+  #note(change: RowChange): void {
+    const former = this.#news.get(change.id);
+    this.#news.set(change.id, former ? laterOf(former, change) : change);
   }
 
   #isForeign(epoch: string): boolean {
-    return isLoaded(this.#state) && this.#state.epoch !== epoch;
+    return isLoaded(this.#rest) && this.#rest.epoch !== epoch;
   }
 
   #dropAndLoad(): Effect {
@@ -293,83 +280,30 @@ export class Fold {
     return LOAD;
   }
 
-  #renew(): void {
-    this.#life += 1;
-    this.#late = undefined;
-  }
-
-  /** What a message that changed this row did; nothing where it changed none. */
-  #heard({ ring }: Message, row: Notification | undefined): Effect {
-    return ring && row && row.revision > this.#told ? { then: "continue", ring: row } : NOTHING;
-  }
-
-  /** Answers with the row if it is in the list now, and was not as it is. */
-  #upsert(row: Notification, isLate = false): Notification | undefined {
-    const { position, rows, oldest } = this.#state;
-    if (!rows.some(({ id }) => id === row.id)) {
-      // Everything up to the position was delivered: a row that is not held any
-      // more has left the inbox or is too old, and an echo does not bring it back.
-      if (!isLate && position !== undefined && row.revision <= position) return undefined;
-      if (row.sequence < oldest) {
-        this.#late?.push(row);
-        return undefined;
-      }
+  /** Takes a row of a message, and says whether that is to be heard. */
+  #take({ ring }: Message, change: RowChange): Effect {
+    const held = this.#list.find(change);
+    if (held && change.revision <= held.revision) {
+      // A page may have brought it to this list alone.
+      this.#note(held);
+      return NOTHING;
     }
-    this.#put(row);
-    this.#trim();
-    return this.#state.rows.includes(row) && !rows.includes(row) ? row : undefined;
-  }
-
-  /** Puts a row where it belongs, unless the copy that is held is as new. */
-  #put(row: Notification): void {
-    const { rows } = this.#state;
-    const index = rows.findIndex((held) => held.id === row.id);
-    const held = rows[index];
-    if (held ? row.revision <= held.revision : row.archivedAt) return;
-    if (held && row.archivedAt) this.#change({ rows: rows.filter((other) => other !== held) });
-    else if (held) this.#change({ rows: rows.with(index, row) });
-    else {
-      const at = rows.findIndex((other) => other.sequence < row.sequence);
-      this.#change({ rows: rows.toSpliced(at < 0 ? rows.length : at, 0, row) });
-    }
-  }
-
-  /** Changes the row that is held, unless that is as new. */
-  #update(state: RowState): void {
-    const { rows } = this.#state;
-    const index = rows.findIndex(({ id }) => id === state.id);
-    const held = rows[index];
-    if (!held) this.#late?.push(state);
-    if (!held || state.revision <= held.revision) return;
-    const { readAt: _, ...rest } = held;
-    const { revision, readAt, isGone } = state;
-    const row = { ...rest, revision, ...(readAt !== undefined && { readAt }) };
-    this.#change({ rows: isGone ? rows.toSpliced(index, 1) : rows.with(index, row) });
-  }
-
-  /** What is above the window leaves the list, the oldest first. */
-  #trim(): void {
-    const { rows } = this.#state;
-    const out = rows[this.#window];
-    if (!out) return;
-    const oldest = out.sequence + 1;
-    this.#change({ rows: rows.slice(0, this.#window), oldest, nextPageToken: "" });
+    // Who has the content tells it: other lists may lack it.
+    const row = isWhole(change) ? change : held && withState(held, change);
+    this.#note(row ?? change);
+    const isChanged = this.#list.take(row ?? change, this.#rest.position);
+    const isHeard = ring && isChanged && change.revision > this.#told;
+    const isListed = row !== undefined && this.#list.find(row) === row;
+    return isHeard && isListed ? { then: "continue", ring: row } : NOTHING;
   }
 }
 
 /** Whether there is a list to show. A list outlives its position. */
-export function isLoaded(state: State): boolean {
-  return state.epoch !== "";
+export function isLoaded({ epoch }: Pick<State, "epoch">): boolean {
+  return epoch !== "";
 }
 
 /** The state with a head that an answer brought, where that is later. */
 export function observed(state: State, head: Head): State {
   return head.revision > state.head.revision ? { ...state, head } : state;
-}
-
-/** The rows of a page that are in the list, newest first. */
-function listed(page: Page): readonly Notification[] {
-  return page.notifications
-    .filter((row) => !row.archivedAt)
-    .sort((a, b) => b.sequence - a.sequence);
 }

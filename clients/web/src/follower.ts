@@ -2,7 +2,7 @@
 
 import { after, merged } from "./change.js";
 import { isLoaded, observed, type Head, type State } from "./fold.js";
-import type { Group, Standing, Word } from "./group.js";
+import type { Group, Ring, Standing, Word } from "./group.js";
 import type { Problem, Status } from "./snapshot.js";
 import type { House, Known, Source } from "./source.js";
 import { within } from "./wait.js";
@@ -19,8 +19,8 @@ export class Follower implements Source {
   readonly #group: Group;
   /** What the leader calls the state that is here. */
   #version: string | undefined;
-  /** The ids of what is to be announced, once the list has it. */
-  readonly #rings: string[] = [];
+  /** What is to be announced, once the list has it. */
+  readonly #rings: Ring[] = [];
   /** Those who wait for a page. */
   readonly #waiting = new Set<() => void>();
 
@@ -63,16 +63,16 @@ export class Follower implements Source {
     this.#arrived();
   }
 
-  #follow({ status, problem, version, news, rings }: Standing): void {
+  #follow({ status, problem, version, news, others, isGap, rings }: Standing): void {
     const { oldest, epoch, head } = this.state;
     const isNew = version !== this.#version;
     this.#rings.push(...rings);
     if (isNew) {
-      if (!("from" in news)) {
-        // What is shown stays until the leader has something.
-        if (isLoaded(news)) this.state = merged(this.state, news);
-      } else if (news.from === this.#version) this.state = after(this.state, news.change);
-      else {
+      if (!("from" in news)) this.#takeWhole(news);
+      else if (news.from === this.#version) {
+        this.state = after(this.state, news.change);
+        this.#house.news([...news.change.rows, ...others], isGap);
+      } else {
         // A word was missed, or it is another leader's.
         this.#group.say({ kind: "who" });
         return;
@@ -88,10 +88,20 @@ export class Follower implements Source {
     this.problem = problem;
     if (this.state.oldest !== oldest) this.#arrived();
     this.#house.changed();
-    for (const id of this.#rings.splice(0)) {
-      const row = this.state.rows.find((held) => held.id === id);
-      if (row) this.#house.ring(row);
+    for (const { ids, how } of this.#rings.splice(0)) {
+      const rows = this.state.rows.filter(({ id }) => ids.includes(id)).toReversed();
+      if (rows.length > 0) this.#house.ring(rows, how);
     }
+  }
+
+  #takeWhole(next: State): void {
+    // What is shown stays until the leader has something.
+    if (!isLoaded(next)) return;
+    const { epoch, position } = this.state;
+    this.state = merged(this.state, next);
+    const isOther = epoch !== next.epoch || position === undefined || next.position === undefined;
+    // What came in between was told to nobody here.
+    this.#house.news([], isOther || next.position > position);
   }
 
   #arrived(): void {

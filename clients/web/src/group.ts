@@ -9,7 +9,9 @@
 // missed.
 
 import type { Change } from "./change.js";
+import type { Arrival } from "./client.js";
 import type { State } from "./fold.js";
+import type { RowChange } from "./row.js";
 import type { Problem, Status } from "./snapshot.js";
 
 /** The leader's inbox, as the others show it. */
@@ -20,8 +22,18 @@ export interface Standing {
   readonly version: string;
   /** The state whole, or what leads to it from that of a former version. */
   readonly news: State | { readonly from: string; readonly change: Change };
-  /** The ids of what is new in it: announce them. */
-  readonly rings: readonly string[];
+  /** What changed in rows that are not in the list, which other lists may have. */
+  readonly others: readonly RowChange[];
+  /** Whether more than all this changed in rows, so that other lists are out of date. */
+  readonly isGap: boolean;
+  /** What is new in it: announce it. */
+  readonly rings: readonly Ring[];
+}
+
+/** Notifications to announce together, by their ids. */
+export interface Ring {
+  readonly ids: readonly string[];
+  readonly how: Arrival;
 }
 
 /** What tabs tell each other. */
@@ -212,4 +224,13 @@ export class Group {
     }
     this.#member.hear(word);
   }
+}
+
+/** This browser. */
+export function browser(): Browser {
+  return {
+    locks: globalThis.navigator?.locks,
+    channel:
+      typeof BroadcastChannel === "undefined" ? undefined : (name) => new BroadcastChannel(name),
+  };
 }

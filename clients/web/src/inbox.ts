@@ -1,23 +1,32 @@
 // The inbox of one user, for a page: whose it is, which tab leads, and what is shown.
 
 import { Code, ConnectError, createClient, type CallOptions, type Client, type Transport } from "@connectrpc/connect";
-import type { InboxClient, InboxOptions } from "./client.js";
+import type { Arrival, InboxClient, InboxOptions, Selection } from "./client.js";
 import { callOptions } from "./connection.js";
 import { isLoaded, UNKNOWN } from "./fold.js";
 import { Follower } from "./follower.js";
-import { NotificationService, type Head } from "./gen/doorbell/v1/notifications_pb.js";
+import { NotificationService, type Head, type MarkReadResponse } from "./gen/doorbell/v1/notifications_pb.js";
 import { grpcWeb } from "./grpcweb.js";
-import { Group, type Browser, type Word } from "./group.js";
+import { browser, Group, type Word } from "./group.js";
 import { identityOf, type ClaimNames } from "./identity.js";
 import { Leader } from "./leader.js";
-import { Marks, type Held, type Through } from "./marks.js";
+import type { Listed } from "./list.js";
+import { Listeners } from "./listeners.js";
+import { Looks } from "./looks.js";
+import { Marks, type Held, type Marked, type Selected } from "./marks.js";
 import type { Notification } from "./notification.js";
-import { cureOf, Diagnosis, TokenError } from "./problem.js";
-import { EMPTY, type Problem, type ProblemKind, type Snapshot, type Status } from "./snapshot.js";
+import { beingMarked, knownOf, overlaid, type Known } from "./overlay.js";
+import { watchPage } from "./page.js";
+import { Complaints, cureOf, Diagnosis, TokenError } from "./problem.js";
+import { answers } from "./question.js";
+import { sameOr } from "./row.js";
+import { EMPTY, type Snapshot, type Status } from "./snapshot.js";
 import { Resting, type House, type Source } from "./source.js";
 import { Shelf, storage, VERSION } from "./storage.js";
 import { TokenSource } from "./token.js";
-import { headOf } from "./wire.js";
+import type { Verb } from "./verbs.js";
+import { Views } from "./views.js";
+import { headOf, selectionOf } from "./wire.js";
 
 const CLAIMS: ClaimNames = { organization: "organizationId", user: "userId" };
 /** The service was there a moment ago. */
@@ -37,10 +46,17 @@ export function makeInbox(options: InboxOptions, outside: Outside = {}): InboxCl
     stop: (how) => inbox.stop(how?.forget ?? false),
     subscribe: (listener) => inbox.subscribe(listener),
     getSnapshot: () => inbox.getSnapshot(),
-    markRead: (ids) => inbox.markRead(ids),
-    markAllRead: () => inbox.markAllRead(),
+    markRead: (which) => inbox.mark("markRead", which),
+    markUnread: (which) => inbox.mark("markUnread", which),
+    archive: (which) => inbox.mark("archive", which),
+    unarchive: (which) => inbox.mark("unarchive", which),
+    remove: (which) => inbox.mark("remove", which),
+    markAllRead: (only) => inbox.mark("markRead", { all: true, types: only?.types }),
+    archiveAll: (only) => inbox.mark("archive", { all: true, types: only?.types }),
     markSeen: () => inbox.markSeen(),
     loadMore: () => inbox.loadMore(),
+    view: (question) => inbox.views.view(question),
+    countTypes: (types) => inbox.views.countTypes(types),
     retry: () => inbox.retry(),
     onNotification: (announce) => inbox.onNotification(announce),
   };
@@ -52,8 +68,11 @@ class Inbox {
   readonly #tokens: TokenSource;
   readonly #diagnosis: Diagnosis;
   readonly #house: House;
-  readonly #listeners = new Set<(snapshot: Snapshot) => void>();
-  readonly #announcers = new Set<(notification: Notification) => void>();
+  readonly #complaints = new Complaints();
+  readonly #listeners = new Listeners<[Snapshot]>();
+  readonly #announcers = new Listeners<[readonly Notification[], Arrival]>();
+  readonly #looks: Looks;
+  readonly views: Views;
   /** From `start` to `stop`. */
   #started: AbortController | undefined;
   /** Who it is, as the page says. */
@@ -70,18 +89,15 @@ class Inbox {
   #shelf: Shelf | undefined;
   #marks: Marks;
   #snapshot: Snapshot | undefined;
+  /** What was shown last. */
+  #rows: readonly Notification[] = [];
   #isLoadingMore = false;
-  /** Up to where the person has looked, while the service has yet to know it; held where
-   * it was away. */
-  #looked: { readonly sequence: number; readonly epoch: string; isHeld: boolean } | undefined;
-  /** What the console was told of, and what stood in the way last. */
-  readonly #said = new Set<ProblemKind>();
-  #problem: Problem | undefined;
   #isReached = false;
   #document: Document | undefined;
 
   constructor(options: InboxOptions, { transport, random = Math.random }: Outside) {
     const { baseUrl, user, pageSize = 20, pollInterval = 60_000, hiddenGrace = 5000 } = options;
+    const { keepRows = 200 } = options;
     this.#options = options;
     this.#user = user;
     this.#client = createClient(NotificationService, transport ?? grpcWeb(baseUrl));
@@ -91,6 +107,7 @@ class Inbox {
       client: this.#client,
       diagnosis: this.#diagnosis,
       pageSize,
+      keepRows,
       pollMs: pollInterval,
       graceMs: hiddenGrace,
       random,
@@ -106,12 +123,36 @@ class Inbox {
       isVisible: () => this.#isVisible(),
       isOnline: () => globalThis.navigator?.onLine ?? true,
       changed: () => this.#changed(),
-      ring: (notification) => this.#ring(notification),
+      news: (changes, isGap) => this.views.take(changes, isGap),
+      ring: (notifications, how) => {
+        // Who is told may look: the list has it already.
+        this.#snapshot = undefined;
+        this.#announcers.tell(notifications, how);
+      },
       keep: (state) => {
         if (this.#isIdentified) this.#shelf?.put(state, this.#whose);
       },
     };
     this.#marks = this.#newMarks();
+    this.#looks = new Looks(({ sequence, epoch }, isOurs) => {
+      const request = { throughSequence: BigInt(sequence), epoch };
+      return this.#tell(isOurs, (options) => this.#client.markSeen(request, options));
+    });
+    this.views = new Views({
+      client: this.#client,
+      pageSize,
+      keepRows,
+      random,
+      call: (isOurs, call) => this.#call(isOurs, call),
+      isKnown: () => this.#isKnown,
+      isReady: () =>
+        this.#started !== undefined &&
+        this.#isKnown &&
+        isLoaded(this.#source.state) &&
+        this.#isVisible(),
+      shown: (listed, isIn) => this.#shown(listed, isIn),
+      problemOf: (error) => this.#diagnosis.of(error),
+    });
   }
 
   start(user = this.#user): void {
@@ -122,24 +163,19 @@ class Inbox {
     // The next token says whose inbox it is: one of before is of no use for that.
     this.#tokens.forget();
     this.#isIdentified = false;
-    const { signal } = started;
-    const listen = (target: EventTarget | undefined, event: string, act: () => void) =>
-      target?.addEventListener(event, act, { signal });
-    const { document, window } = globalThis as Partial<typeof globalThis>;
-    this.#document = document;
-    this.#diagnosis.watch(document, signal);
-    listen(document, "visibilitychange", () => {
-      this.#group?.show(this.#isVisible());
-      this.#source.show(this.#isVisible());
+    this.#document = (globalThis as Partial<typeof globalThis>).document;
+    this.#diagnosis.watch(this.#document, started.signal);
+    watchPage(started.signal, {
+      shown: () => {
+        const isVisible = this.#isVisible();
+        this.#group?.show(isVisible);
+        this.#source.show(isVisible);
+        if (isVisible) this.views.wake();
+      },
+      network: (isOnline) => this.#source.network(isOnline),
+      rest: () => this.#rest(),
+      resume: () => this.#resume(),
     });
-    listen(window, "online", () => this.#source.network(true));
-    listen(window, "offline", () => this.#source.network(false));
-    // A page that may come back from the browser's cache holds nothing meanwhile.
-    listen(window, "pagehide", () => this.#rest());
-    listen(window, "pageshow", () => this.#resume());
-    // Nor does one that the browser freezes in the background.
-    listen(document, "freeze", () => this.#rest());
-    listen(document, "resume", () => this.#resume());
     if (!this.#shelf) this.#open();
     this.#rest("connecting");
     this.#resume();
@@ -161,14 +197,13 @@ class Inbox {
   }
 
   subscribe(listener: (snapshot: Snapshot) => void): () => void {
-    this.#listeners.add(listener);
-    safely(() => listener(this.getSnapshot()));
-    return () => void this.#listeners.delete(listener);
+    return this.#listeners.add(listener, this.getSnapshot());
   }
 
-  onNotification(announce: (notification: Notification) => void): () => void {
-    this.#announcers.add(announce);
-    return () => void this.#announcers.delete(announce);
+  onNotification(
+    announce: (notifications: readonly Notification[], how: Arrival) => void,
+  ): () => void {
+    return this.#announcers.add(announce);
   }
 
   getSnapshot(): Snapshot {
@@ -176,30 +211,17 @@ class Inbox {
     return this.#snapshot;
   }
 
-  async markRead(ids: readonly string[]): Promise<void> {
-    // A mark is made in somebody's inbox, so it has to be known whose.
-    if (!this.#isKnown) await this.#tokens.get(false);
-    const held = new Map(this.#source.state.rows.map((row) => [row.id, row]));
-    // What is not in the list may be unread as well; what is read is left alone.
-    await this.#marks.mark(ids.filter((id) => !held.get(id)?.readAt));
-  }
-
-  async markAllRead(): Promise<void> {
-    const { state } = this.#source;
-    if (!this.#isKnown || !isLoaded(state)) throw new Error("the inbox is not loaded");
-    const { epoch, head, reached } = state;
-    if (head.unreadCount > 0) await this.#marks.mark([{ revision: reached, epoch }]);
+  async mark(verb: Verb, which: Selection): Promise<void> {
+    // It is done in somebody's inbox, so it has to be known whose.
+    const isAll = "all" in which;
+    if (!this.#isKnown && !isAll) await this.#tokens.get(false);
+    const what = isAll ? this.#all(verb, which.types) : "about" in which ? [{ about: which.about }] : which;
+    const known = this.#known();
+    await this.#marks.mark(verb, what, (id) => known.get(id));
   }
 
   async markSeen(): Promise<void> {
-    const { epoch, head, rows } = this.#source.state;
-    const sequence = rows[0]?.sequence ?? 0;
-    if (!this.#isKnown || head.unseenCount === 0 || sequence <= head.seenThrough) return;
-    const looked = this.#looked;
-    const isKnown = looked?.epoch === epoch && sequence <= looked.sequence;
-    if (isKnown && !looked.isHeld) return;
-    this.#looked = { sequence, epoch, isHeld: false };
-    await this.#tellLooked();
+    if (this.#isKnown) await this.#looks.at(this.#source.state);
   }
 
   async loadMore(): Promise<void> {
@@ -217,6 +239,7 @@ class Inbox {
   retry(): void {
     this.#source.retry();
     this.#marks.flush();
+    this.views.wake();
   }
 
   // What is shown.
@@ -227,7 +250,7 @@ class Inbox {
     if (!this.#isKnown) return { ...EMPTY, user, status, error };
     return {
       user,
-      notifications: this.#marks.shown(state),
+      notifications: this.#notifications(),
       // The service's, which the answer to a mark brings: nothing is reckoned here.
       ...state.head,
       status,
@@ -239,15 +262,41 @@ class Inbox {
     };
   }
 
+  /** The same list until something changes. */
+  #notifications(): readonly Notification[] {
+    this.#rows = sameOr(this.#rows, this.#shown(this.#source.state, (row) => answers({}, row)));
+    return this.#rows;
+  }
+
+  #shown(listed: Listed, isIn: (row: Notification) => boolean): readonly Notification[] {
+    return overlaid(listed, isIn, this.#marks, () => this.#known());
+  }
+
+  #known(): Known {
+    return knownOf([this.#source.state.rows, ...this.views.rows]);
+  }
+
+  /** All that is shown. What is being marked already has another revision once that is
+   * done, and so is named. */
+  #all(verb: Verb, types: readonly string[] | undefined): readonly Marked[] {
+    const { state } = this.#source;
+    if (!this.#isKnown || !isLoaded(state)) throw new Error("the inbox is not loaded");
+    const { reached: revision, epoch, head } = state;
+    const named = beingMarked(verb, types, this.#marks, () => this.#known());
+    if (verb === "markRead" && head.unreadCount === 0) return named;
+    return [...named, { through: { revision, epoch, ...(types?.length && { types }) } }];
+  }
+
   /** What the source has changed. */
   #changed(): void {
     const { problem, status } = this.#source;
-    if (problem !== this.#problem) this.#complain(problem);
+    this.#complaints.hear(problem);
     const wasReached = this.#isReached;
     this.#isReached = REACHED.includes(status);
     if (this.#isReached && !wasReached) {
       this.#marks.flush();
-      void this.#tellLooked().catch(() => undefined);
+      this.views.wake();
+      void this.#looks.flush().catch(() => undefined);
     }
     this.#update();
   }
@@ -255,25 +304,8 @@ class Inbox {
   #update(): void {
     this.#marks.settle(this.#source.state);
     this.#snapshot = undefined;
-    const snapshot = this.getSnapshot();
-    for (const listener of this.#listeners) safely(() => listener(snapshot));
-  }
-
-  #ring(notification: Notification): void {
-    // Who is told may look: the list has it already.
-    this.#snapshot = undefined;
-    for (const announce of this.#announcers) safely(() => announce(notification));
-  }
-
-  /** Tells the console what stands in the way: once of each kind, and not of what is over
-   * with the next attempt. */
-  #complain(problem: Problem | undefined): void {
-    const isAgain = problem?.kind === this.#problem?.kind;
-    this.#problem = problem;
-    if (!problem || this.#said.has(problem.kind)) return;
-    if (!isAgain && problem.kind !== "token") return;
-    this.#said.add(problem.kind);
-    console.error(`Doorbell: ${problem.message}`);
+    this.#listeners.tell(this.getSnapshot());
+    this.views.changed();
   }
 
   // Whose inbox it is.
@@ -334,7 +366,8 @@ class Inbox {
   /** Forgets all of the user who was there. */
   #drop(): void {
     this.#marks.end();
-    this.#looked = undefined;
+    this.#looks.drop();
+    this.views.drop();
     this.#shelf = undefined;
     this.#whose = undefined;
     this.#isIdentified = false;
@@ -361,15 +394,12 @@ class Inbox {
   #newMarks(shelf?: Shelf): Marks {
     const clerk = {
       random: this.#house.random,
-      send: async (what: readonly string[] | Through) => {
-        const request =
-          "epoch" in what
-            ? { through: { revision: BigInt(what.revision), epoch: what.epoch } }
-            : { notificationIds: [...what] };
+      send: async (verb: Verb, what: Selected) => {
+        const isOurs = () => marks === this.#marks;
         for (;;) {
-          const isOurs = () => marks === this.#marks;
-          const { head, more } = await this.#tell(isOurs, (options) =>
-            this.#client.markRead(request, options),
+          const { head, more } = await this.#tell<Pick<MarkReadResponse, "head" | "more">>(
+            isOurs,
+            (options) => this.#client[verb](selectionOf(what), options),
           );
           // It stopped early, and goes on where it is asked again.
           if (!more) return headOf(head).revision;
@@ -383,36 +413,13 @@ class Inbox {
     return marks;
   }
 
-  /** Tells the service up to where the person has looked; where it is away, once it is
-   * there again. */
-  async #tellLooked(): Promise<void> {
-    const looked = this.#looked;
-    if (!looked) return;
-    const isOurs = () => looked === this.#looked;
-    try {
-      const { sequence, epoch } = looked;
-      const request = { throughSequence: BigInt(sequence), epoch };
-      await this.#tell(isOurs, (options) => this.#client.markSeen(request, options));
-      if (isOurs()) this.#looked = undefined;
-    } catch (error) {
-      looked.isHeld = cureOf(error) === "wait";
-      if (looked.isHeld) return;
-      if (isOurs()) this.#looked = undefined;
-      throw error;
-    }
-  }
-
-  /** A call that changes the inbox, of which the answer has its head. With the token that
-   * came for it, or meanwhile, the inbox may have become somebody else's. */
+  /** A call that changes the inbox, of which the answer has its head. */
   async #tell<T extends { readonly head?: Head | undefined }>(
     isOurs: () => boolean,
     call: (options: CallOptions) => Promise<T>,
   ): Promise<T> {
     try {
-      const reply = await this.#house.call((options) => {
-        if (!isOurs()) throw new ConnectError("the token is another user's", Code.Canceled);
-        return call(options);
-      });
+      const reply = await this.#call(isOurs, call);
       if (isOurs()) {
         this.#source.observe(headOf(reply.head));
         this.#update();
@@ -423,6 +430,18 @@ class Inbox {
       if (isLost && isOurs()) this.#source.reload();
       throw error;
     }
+  }
+
+  /** A call for who is there. With the token that came for it, or meanwhile, the inbox may
+   * have become somebody else's. */
+  async #call<T>(
+    isOurs: () => boolean,
+    call: (options: CallOptions) => Promise<T>,
+  ): Promise<T> {
+    return await this.#house.call((options) => {
+      if (!isOurs()) throw new ConnectError("the token is another user's", Code.Canceled);
+      return call(options);
+    });
   }
 
   // Which tab leads.
@@ -475,21 +494,4 @@ class Inbox {
     if (word.kind === "forget") this.#shelf?.forget();
     else this.#source.hear(word);
   }
-}
-
-/** Calls what the page gave: an error in it is the page's, and ends no stream. */
-function safely(call: () => void): void {
-  try {
-    call();
-  } catch (error) {
-    console.error(error);
-  }
-}
-
-function browser(): Browser {
-  return {
-    locks: globalThis.navigator?.locks,
-    channel:
-      typeof BroadcastChannel === "undefined" ? undefined : (name) => new BroadcastChannel(name),
-  };
 }

@@ -1,6 +1,22 @@
 // `@doorbell/web`: the inbox of a user, in a page.
 
-export { createInbox, type InboxClient, type InboxOptions } from "./client.js";
+export {
+  createInbox,
+  type Arrival,
+  type InboxClient,
+  type InboxOptions,
+  type InboxView,
+  type Selection,
+  type TypeCounter,
+} from "./client.js";
 export type { ClaimNames } from "./identity.js";
-export type { Notification } from "./notification.js";
-export type { Problem, ProblemKind, Snapshot, Status } from "./snapshot.js";
+export type { About, Action, Notification } from "./notification.js";
+export type { Question } from "./question.js";
+export type {
+  Problem,
+  ProblemKind,
+  Snapshot,
+  Status,
+  TypeCounts,
+  ViewSnapshot,
+} from "./snapshot.js";

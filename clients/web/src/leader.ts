@@ -1,10 +1,12 @@
 // The one tab that holds the stream: it folds, keeps what it has, and tells the others.
 
-import { changeOf } from "./change.js";
+import { changeOf, type Change } from "./change.js";
+import type { Arrival } from "./client.js";
 import { Connection } from "./connection.js";
 import { Fold, type Head, type State } from "./fold.js";
-import type { Group, Word } from "./group.js";
+import type { Group, Ring, Word } from "./group.js";
 import type { Notification } from "./notification.js";
+import { isWhole, type RowChange } from "./row.js";
 import type { Problem, Status } from "./snapshot.js";
 import type { House, Known, Source } from "./source.js";
 import { pageOf } from "./wire.js";
@@ -13,8 +15,12 @@ import { pageOf } from "./wire.js";
 const KEEP_MS = 200;
 /** What comes within so long after a change is told as one. */
 const GATHER_MS = 50;
-/** The most rows that one call answers with. */
-const LONGEST_PAGE = 100;
+
+/** What is new, and how it came. */
+interface Arrived {
+  readonly rows: readonly Notification[];
+  readonly how: Arrival;
+}
 
 /** An inbox with a stream of its own. It begins with `start`. */
 export class Leader implements Source {
@@ -23,7 +29,7 @@ export class Leader implements Source {
   readonly #house: House;
   /** Nothing where it is alone. */
   readonly #group: Group | undefined;
-  readonly #fold = new Fold();
+  readonly #fold: Fold;
   readonly #connection: Connection;
   /** What it told is named by this and a number. */
   readonly #name = Math.random().toString(36);
@@ -31,8 +37,10 @@ export class Leader implements Source {
   #told: State | undefined;
   /** What the connection had made of the fold when it last said so. */
   #seen: State;
+  /** The list that was told of belongs to this life of the fold. */
+  #life: number;
   /** To be announced in the other tabs, once they have them. */
-  #rings: string[] = [];
+  #rings: Ring[] = [];
   /** Whether something changed since it was last told. */
   #isBehind = false;
   #gathering: ReturnType<typeof setTimeout> | undefined;
@@ -43,16 +51,18 @@ export class Leader implements Source {
   constructor(house: House, group: Group | undefined, known: Known) {
     this.#house = house;
     this.#group = group;
+    this.#fold = new Fold(house.keepRows);
     this.#fold.adopt(known.state);
+    this.#life = this.#fold.life;
     this.#seen = known.state;
     this.status = known.status;
     this.problem = known.problem;
-    const arrived: Notification[] = [];
+    const arrived: Arrived[] = [];
     this.#connection = new Connection({
       ...house,
       fold: this.#fold,
       changed: (status, problem) => this.#changed(status, problem, arrived.splice(0)),
-      ring: (notification) => arrived.push(notification),
+      ring: (rows, how) => arrived.push({ rows, how }),
     });
   }
 
@@ -107,7 +117,11 @@ export class Leader implements Source {
   }
 
   hear(word: Word): void {
-    if (word.kind === "who") this.#tell(true);
+    if (word.kind === "who") {
+      // Those who have all but the last of it hear that first.
+      if (this.#isBehind) this.#tellAll();
+      this.#tell(true);
+    }
     // Where it fails, who asked hears nothing, and gives up.
     if (word.kind === "more") void this.more().catch(() => undefined);
     if (word.kind === "retry") this.retry();
@@ -123,7 +137,7 @@ export class Leader implements Source {
   }
 
   /** The connection may have changed the fold or its own status. */
-  #changed(status: Status, problem: Problem | undefined, arrived: Notification[]): void {
+  #changed(status: Status, problem: Problem | undefined, arrived: Arrived[]): void {
     const { state } = this;
     // A heartbeat mostly changes nothing, and nothing is written or said then.
     if (state === this.#seen && status === this.status && problem === this.problem) return;
@@ -132,9 +146,9 @@ export class Leader implements Source {
     this.status = status;
     this.problem = problem;
     this.#isBehind = true;
-    for (const notification of arrived) {
-      this.#rings.push(notification.id);
-      this.#house.ring(notification);
+    for (const { rows, how } of arrived) {
+      this.#rings.push({ ids: rows.map(({ id }) => id), how });
+      this.#house.ring(rows, how);
     }
     if (isOther) this.#tellAll();
     else if (this.#gathering === undefined) this.#gather();
@@ -159,6 +173,10 @@ export class Leader implements Source {
   /** Tells the other tabs how it stands: all of it, or what changed since. */
   #tell(whole: boolean): void {
     const group = this.#group;
+    const changes = this.#fold.takeNews();
+    const isGap = this.#fold.life !== this.#life;
+    this.#life = this.#fold.life;
+    if (isGap || changes.length > 0) this.#house.news(changes, isGap);
     const rings = this.#rings;
     this.#rings = [];
     if (!group?.leads || group.isAlone) return;
@@ -166,11 +184,14 @@ export class Leader implements Source {
     const visible = this.#house.isVisible();
     const from = `${this.#name}.${this.#number}`;
     const told = this.#told;
-    if (state !== told) this.#number += 1;
+    if (state !== told || changes.length > 0) this.#number += 1;
     this.#told = state;
     const version = `${this.#name}.${this.#number}`;
-    const news = whole || !told ? state : { from, change: changeOf(told, state) };
-    group.say({ kind: "leader", visible, status, problem, version, news, rings });
+    const change = whole || !told ? undefined : changeOf(told, state);
+    const news = change ? { from, change } : state;
+    const others = change ? othersOf(changes, change) : [];
+    const standing = { status, problem, version, news, others, isGap, rings };
+    group.say({ kind: "leader", visible, ...standing });
   }
 
   #keep(): void {
@@ -179,26 +200,18 @@ export class Leader implements Source {
     this.#house.keep(this.state);
   }
 
-  /** Loads pages, until one has older ones or there are no more. */
   async #loadOlder(): Promise<void> {
-    const fold = this.#fold;
     const { client, pageSize, call } = this.#house;
-    const { oldest, nextPageToken } = fold.state;
-    // A list that was shortened knows no token for what follows: it begins at the top,
-    // and soon comes to what it does not have.
-    const limit = nextPageToken ? pageSize : LONGEST_PAGE;
-    do {
-      const { life, state } = fold;
-      fold.beginPage();
-      try {
-        const request = { limit, pageToken: state.nextPageToken };
-        const page = await call((options) => client.getRecent(request, options));
-        if (!fold.addPage(pageOf(page), life)) break;
-      } finally {
-        fold.endPage();
-      }
-    } while (fold.state.oldest === oldest && fold.state.nextPageToken);
+    await this.#fold.more(pageSize, async (request) =>
+      pageOf(await call((options) => client.getRecent(request, options))),
+    );
     this.#changed(this.status, this.problem, []);
     this.#tellAll();
   }
+}
+
+/** What changed but in the rows of the list, which tell it themselves. */
+function othersOf(changes: readonly RowChange[], { rows }: Change): readonly RowChange[] {
+  const told = new Map(rows.map(({ id, revision }) => [id, revision]));
+  return changes.filter((change) => !isWhole(change) || told.get(change.id) !== change.revision);
 }

@@ -1,13 +1,15 @@
-// What was read here, and what the service has yet to know of it.
+// What was done here to rows, and the service has yet to know of it.
 //
-// Promises: a mark shows at once; it is sent in the order in which marks were made, and
-// where the service is away it is held, kept for the next page load, and sent later. Only
-// a refusal takes it back.
+// Promises: a mark shows at once, in every list; marks are sent in the order in which they
+// were made, and where the service is away they are held, kept for the next page load, and
+// sent later. Only a refusal takes one back.
 
 import { Backoff } from "./backoff.js";
 import type { State } from "./fold.js";
-import type { Notification } from "./notification.js";
+import type { About, Notification } from "./notification.js";
 import { cureOf, retryDelayOf } from "./problem.js";
+import { isAbout, isOfType } from "./question.js";
+import { VERBS, type Verb } from "./verbs.js";
 import { sleep } from "./wait.js";
 
 /** As many as one call takes. */
@@ -19,16 +21,28 @@ const MOST_HELD = 5000;
 export interface Through {
   readonly revision: number;
   readonly epoch: string;
+  /** Only of these types. */
+  readonly types?: readonly string[];
 }
 
-/** What is marked: one notification, by its id, or all that was shown. */
-export type Held = string | Through;
+/** What is marked: one notification, by its id, what is about a thing, or all that was
+ * shown. */
+export type Marked = string | { readonly about: About } | { readonly through: Through };
+
+/** What one call is of. */
+export type Selected = readonly string[] | Exclude<Marked, string>;
+
+/** What is to be sent. */
+export interface Held {
+  readonly verb: Verb;
+  readonly what: Marked;
+}
 
 /** What marks ask of their owner. */
 export interface Clerk {
   readonly random: () => number;
   /** Tells the service; answers with the revision. */
-  send(what: readonly string[] | Through): Promise<number>;
+  send(verb: Verb, what: Selected): Promise<number>;
   /** Keeps what is yet to be sent. */
   keep(held: readonly Held[]): void;
   /** Whether it is worth to go on trying. */
@@ -43,10 +57,11 @@ interface Call {
 }
 
 /** A mark of which the stream does not know yet. */
-interface Mark {
-  readonly what: Held;
+interface Mark extends Held {
+  /** Of two the higher one was made later. */
+  readonly number: number;
   readonly call: Call;
-  readonly readAt: string;
+  readonly madeAt: string;
   /** The one of the service's answer, once there is one. */
   revision?: number;
   /** The service was away. */
@@ -58,42 +73,67 @@ interface Mark {
 /** The marks of one user's inbox. */
 export class Marks {
   readonly #clerk: Clerk;
-  /** By the notification's id, or what names all. */
-  readonly #marks = new Map<string, Mark>();
+  /** In the order in which they were made. */
+  readonly #marks = new Set<Mark>();
+  /** Those of one notification, by its id. */
+  readonly #named = new Map<string, Mark[]>();
+  /** The others, which may be of any. */
+  #wide: Mark[] = [];
+  #number = 0;
+  /** The life of the store that the rows are of. */
+  #epoch = "";
   readonly #backoff: Backoff;
   #isSending = false;
   #waiting: AbortController | undefined;
   #hasEnded = false;
-  #list: { readonly rows: readonly Notification[]; shown: readonly Notification[] } | undefined;
 
   /** With those that were held before. */
   constructor(clerk: Clerk, held: readonly Held[]) {
     this.#clerk = clerk;
     this.#backoff = new Backoff(clerk.random);
     this.#add(held, true);
-    clerk.keep(this.#unsent());
+    this.#keep();
   }
 
   /** How many are held. */
   get held(): number {
     let count = 0;
-    for (const { isHeld, revision } of this.#marks.values()) {
+    for (const { isHeld, revision } of this.#marks) {
       if (isHeld && revision === undefined) count += 1;
     }
     return count;
   }
 
+  /** Whether every row is shown as it is. */
+  get isEmpty(): boolean {
+    return this.#marks.size === 0;
+  }
+
   /** Marks them. Resolves once the service has it or it is held; of those that are being
-   * marked already it waits for the call that does so. */
-  async mark(held: readonly Held[]): Promise<void> {
-    const others = held.map((what) => this.#marks.get(keyOf(what))?.call.settled);
-    const added = held.filter((what) => !this.#marks.has(keyOf(what)));
+   * marked already it waits for the call that does so. `find` has the rows that are known,
+   * as they are: where nothing would change nothing is sent. */
+  async mark(
+    verb: Verb,
+    what: readonly Marked[],
+    find: (id: string) => Notification | undefined,
+  ): Promise<void> {
+    const others: Promise<void>[] = [];
+    const added: Held[] = [];
+    for (const marked of what) {
+      const last = this.#lastOf(marked);
+      const row = typeof marked === "string" ? find(marked) : undefined;
+      const shown = row && this.shown(row);
+      const isDone = row && !(shown && VERBS[verb].changes(shown, true));
+      const isAgain = last?.verb === verb && (isDone ?? true);
+      if (isAgain) others.push(last.call.settled);
+      else if (!isDone) added.push({ verb, what: marked });
+    }
     if (this.#unsent().length + added.length > MOST_HELD) {
       throw new RangeError("there are too many marks that are yet to be sent");
     }
     // While the service is away a mark is held at once.
     const call = this.#add(added, this.#waiting !== undefined);
-    this.#clerk.keep(this.#unsent());
+    this.#keep();
     this.#clerk.changed();
     void this.#send();
     await Promise.all([call.settled, ...others]);
@@ -105,27 +145,27 @@ export class Marks {
     void this.#send();
   }
 
-  /** The rows as they are shown; the same list until something changes. */
-  shown({ rows, epoch }: State): readonly Notification[] {
-    if (this.#list?.rows === rows) return this.#list.shown;
-    const all = [...this.#marks.values()].filter(({ what }) => isAll(what) && what.epoch === epoch);
-    const shown = rows.map((row) => {
-      const isIn = ({ what }: Mark) => isAll(what) && row.revision <= what.revision;
-      const mark = this.#marks.get(row.id) ?? all.find(isIn);
-      if (!mark || row.readAt) return row;
-      const copy = mark.shown.get(row) ?? { ...row, readAt: mark.readAt };
-      mark.shown.set(row, copy);
-      return copy;
-    });
-    const isSame = shown.every((row, at) => row === rows[at]);
-    this.#list = { rows, shown: isSame ? rows : shown };
-    return this.#list.shown;
+  /** A row as it is shown, the same object until something changes; nothing where it is
+   * removed. */
+  shown(row: Notification): Notification | undefined {
+    let shown: Notification | undefined = row;
+    for (const mark of this.#of(row)) {
+      if (!this.#isOf(mark, row) || !VERBS[mark.verb].changes(shown, isNamed(mark.what))) continue;
+      const next: Notification | undefined =
+        mark.shown.get(shown) ?? VERBS[mark.verb].done(shown, mark.madeAt);
+      if (!next) return undefined;
+      mark.shown.set(shown, next);
+      shown = next;
+    }
+    return shown;
   }
 
-  /** What the state has is no mark any more: the row says so itself, or is gone. */
-  settle({ position = 0 }: State): void {
-    for (const [id, { revision }] of this.#marks) {
-      if (revision !== undefined && position >= revision) this.#delete(id);
+  /** What the stream has delivered is no mark any more: rows say so themselves, or are
+   * gone. */
+  settle({ position = 0, epoch }: State): void {
+    this.#epoch = epoch;
+    for (const mark of this.#marks) {
+      if (mark.revision !== undefined && position >= mark.revision) this.#delete(mark);
     }
   }
 
@@ -133,7 +173,32 @@ export class Marks {
   end(): void {
     this.#hasEnded = true;
     this.#waiting?.abort();
-    for (const { call } of this.#marks.values()) call.settle();
+    for (const { call } of this.#marks) call.settle();
+  }
+
+  /** Whether a mark is of this row. What it did in the service a copy of that revision
+   * has. */
+  #isOf({ what, revision }: Mark, row: Notification): boolean {
+    if (revision !== undefined && row.revision >= revision) return false;
+    if (isNamed(what)) return true;
+    if ("about" in what) return isAbout(what.about, row);
+    const { through } = what;
+    const wasShown = through.epoch === this.#epoch && row.revision <= through.revision;
+    return wasShown && isOfType(through.types, row);
+  }
+
+  /** Those that may be of this row, in their order. */
+  #of({ id }: Notification): readonly Mark[] {
+    const named = this.#named.get(id);
+    if (!named || this.#wide.length === 0) return named ?? this.#wide;
+    return [...named, ...this.#wide].sort((a, b) => a.number - b.number);
+  }
+
+  /** The latest mark of the same. */
+  #lastOf(what: Marked): Mark | undefined {
+    if (isNamed(what)) return this.#named.get(what)?.at(-1);
+    const last = [...this.#marks].at(-1);
+    return last && JSON.stringify(last.what) === JSON.stringify(what) ? last : undefined;
   }
 
   #add(held: readonly Held[], isHeld: boolean): Call {
@@ -145,22 +210,33 @@ export class Marks {
     settled.catch(() => undefined);
     const call = { settle, settled };
     if (isHeld || held.length === 0) settle();
-    const readAt = new Date().toISOString();
-    for (const what of held) {
-      this.#marks.set(keyOf(what), { what, call, readAt, isHeld, shown: new WeakMap() });
+    const madeAt = new Date().toISOString();
+    for (const { verb, what } of held) {
+      this.#number += 1;
+      const mark = { verb, what, number: this.#number, call, madeAt, isHeld, shown: new WeakMap() };
+      this.#marks.add(mark);
+      if (!isNamed(what)) this.#wide.push(mark);
+      else this.#named.set(what, [...(this.#named.get(what) ?? []), mark]);
     }
-    this.#list = undefined;
     return call;
   }
 
-  #delete(id: string): void {
-    this.#marks.delete(id);
-    this.#list = undefined;
+  #delete(mark: Mark): void {
+    const isOther = (other: Mark) => other !== mark;
+    this.#marks.delete(mark);
+    this.#wide = this.#wide.filter(isOther);
+    if (!isNamed(mark.what)) return;
+    const named = this.#named.get(mark.what)?.filter(isOther) ?? [];
+    if (named.length > 0) this.#named.set(mark.what, named);
+    else this.#named.delete(mark.what);
   }
 
-  #unsent(): Held[] {
-    const marks = [...this.#marks.values()];
-    return marks.filter(({ revision }) => revision === undefined).map(({ what }) => what);
+  #unsent(): Mark[] {
+    return [...this.#marks].filter(({ revision }) => revision === undefined);
+  }
+
+  #keep(): void {
+    this.#clerk.keep(this.#unsent().map(({ verb, what }) => ({ verb, what })));
   }
 
   /** Sends what is to be sent, one call after the other. */
@@ -171,12 +247,14 @@ export class Marks {
       for (;;) {
         const unsent = this.#unsent();
         const [first] = unsent;
-        const callOf = (what: Held) => this.#marks.get(keyOf(what))?.call;
-        const call = first === undefined ? undefined : callOf(first);
-        if (first === undefined || !call || this.#hasEnded) return;
+        if (!first || this.#hasEnded) return;
         // Of one call, so that what is wrong with it is not another's fault.
-        const ids = unsent.filter((what) => !isAll(what) && callOf(what) === call);
-        const isGoing = await this.#sendSome(call, isAll(first) ? [first] : ids);
+        const { call, verb } = first;
+        const isWithIt = (mark: Mark) =>
+          isNamed(mark.what) && mark.call === call && mark.verb === verb;
+        const isGoing = await this.#sendSome(
+          isNamed(first.what) ? unsent.filter(isWithIt) : [first],
+        );
         if (!isGoing) return;
       }
     } finally {
@@ -184,31 +262,33 @@ export class Marks {
     }
   }
 
-  /** Answers whether to go on. */
-  async #sendSome(call: Call, held: readonly Held[]): Promise<boolean> {
-    const batch = held.slice(0, MOST_MARKED);
+  /** Sends marks of one verb and call: of some ids, or one that is wide. Answers whether to
+   * go on. */
+  async #sendSome(marks: readonly Mark[]): Promise<boolean> {
+    const batch = marks.slice(0, MOST_MARKED);
+    const [first] = batch;
+    if (!first) return true;
+    const { call, verb, what } = first;
     try {
-      const revision = await this.#clerk.send(batch.find(isAll) ?? batch.filter(isId));
+      const ids = batch.map((mark) => mark.what).filter(isNamed);
+      const revision = await this.#clerk.send(verb, isNamed(what) ? ids : what);
       if (this.#hasEnded) return false;
       this.#backoff.reset();
-      for (const what of batch) {
-        const mark = this.#marks.get(keyOf(what));
-        if (mark) mark.revision = revision;
-      }
-      if (batch.length === held.length) call.settle();
-      this.#clerk.keep(this.#unsent());
+      for (const mark of batch) mark.revision = revision;
+      if (!this.#unsent().some((mark) => mark.call === call)) call.settle();
+      this.#keep();
       this.#clerk.changed();
       return true;
     } catch (error) {
       if (this.#hasEnded) return false;
       const isRefused = cureOf(error) === "none";
-      for (const what of isRefused ? held : this.#unsent()) {
-        const mark = this.#marks.get(keyOf(what));
-        if (isRefused) this.#delete(keyOf(what));
-        else if (mark) mark.isHeld = true;
-        mark?.call.settle(isRefused ? error : undefined);
+      const unsent = this.#unsent();
+      for (const mark of isRefused ? unsent.filter((other) => other.call === call) : unsent) {
+        if (isRefused) this.#delete(mark);
+        else mark.isHeld = true;
+        mark.call.settle(isRefused ? error : undefined);
       }
-      this.#clerk.keep(this.#unsent());
+      this.#keep();
       this.#clerk.changed();
       if (isRefused) return true;
       this.#waiting = new AbortController();
@@ -219,14 +299,12 @@ export class Marks {
   }
 }
 
-function isAll(what: Held): what is Through {
-  return typeof what !== "string";
-}
-
-function isId(what: Held): what is string {
+function isNamed(what: Marked): what is string {
   return typeof what === "string";
 }
 
-function keyOf(what: Held): string {
-  return isAll(what) ? `all ${what.revision} ${what.epoch}` : what;
+/** Whether it is what was kept: another version's may be otherwise. */
+export function isHeld(value: unknown): value is Held {
+  const { verb, what } = (value ?? {}) as Partial<Held>;
+  return verb !== undefined && verb in VERBS && what !== undefined;
 }

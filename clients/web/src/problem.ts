@@ -4,7 +4,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { DurationSchema, durationMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { fieldsOf } from "./grpcweb.js";
-import type { Problem } from "./snapshot.js";
+import type { Problem, ProblemKind } from "./snapshot.js";
 import { within } from "./wait.js";
 
 /** What `getToken` gave is of no use. The message says what to do. */
@@ -90,7 +90,8 @@ export class Diagnosis {
     if (error instanceof MuteError) return { kind: "held", message: error.message };
     if (cause instanceof TypeError) return await this.#unreached(cause);
     const at = this.#baseUrl;
-    if (code === Code.Unauthenticated || cureOf(error) === "none") {
+    const isRefused = code === Code.Unauthenticated || code === Code.PermissionDenied;
+    if (isRefused && cureOf(error) !== "wait") {
       const message = `${at} refuses the token: ${rawMessage}. See the claims and keys that the service is set up with.`;
       return { kind: "refused", message };
     }
@@ -128,5 +129,23 @@ export class Diagnosis {
     } catch {
       return false;
     }
+  }
+}
+
+/** Tells the console what stands in the way: once of each kind, and not of what is over
+ * with the next attempt. */
+export class Complaints {
+  readonly #said = new Set<ProblemKind>();
+  /** What stood in the way last. */
+  #problem: Problem | undefined;
+
+  hear(problem: Problem | undefined): void {
+    if (problem === this.#problem) return;
+    const isAgain = problem?.kind === this.#problem?.kind;
+    this.#problem = problem;
+    if (!problem || this.#said.has(problem.kind)) return;
+    if (!isAgain && problem.kind !== "token") return;
+    this.#said.add(problem.kind);
+    console.error(`Doorbell: ${problem.message}`);
   }
 }

@@ -69,9 +69,32 @@ export interface Snapshot {
   /** Whether `loadMore` would find older ones. */
   readonly hasMore: boolean;
   readonly isLoadingMore: boolean;
-  /** How many marks the service has yet to take: shown already, sent once it is
-   * there again. */
+  /** How much of what was read, archived or removed here the service has yet to take: it
+   * is shown already, and sent once the service is there again. */
   readonly pendingMarks: number;
+}
+
+/** A view at one moment: plain data. It is replaced, never changed. */
+export interface ViewSnapshot {
+  /** Newest first. A row that did not change is the same object as before. */
+  readonly notifications: readonly Notification[];
+  /** Whether there is a list: empty or not, but no longer unknown. */
+  readonly isLoaded: boolean;
+  /** Whether `loadMore` would find older ones. */
+  readonly hasMore: boolean;
+  readonly isLoadingMore: boolean;
+  /** Why there is no list yet, or why it may be behind; nothing when all is well. */
+  readonly error: Problem | undefined;
+}
+
+/** How many are unread of each type that was asked for; empty until that is known. */
+export interface TypeCounts {
+  readonly [type: string]: {
+    /** At most 1,000. */
+    readonly unreadCount: number;
+    /** Whether there are more than that. */
+    readonly hasMore: boolean;
+  };
 }
 
 /** An inbox of which nothing is known: before it began, and where pages are rendered
@@ -89,4 +112,13 @@ export const EMPTY: Snapshot = {
   hasMore: false,
   isLoadingMore: false,
   pendingMarks: 0,
+};
+
+/** A view of which nothing is known. */
+export const EMPTY_VIEW: ViewSnapshot = {
+  notifications: [],
+  isLoaded: false,
+  hasMore: false,
+  isLoadingMore: false,
+  error: undefined,
 };

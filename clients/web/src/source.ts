@@ -2,11 +2,13 @@
 // the stream (`Follower`), or nowhere for now (`Resting`).
 
 import type { CallOptions, Client } from "@connectrpc/connect";
+import type { Arrival } from "./client.js";
 import { observed, type Head, type State } from "./fold.js";
 import type { NotificationService } from "./gen/doorbell/v1/notifications_pb.js";
 import type { Word } from "./group.js";
 import type { Notification } from "./notification.js";
 import type { Diagnosis } from "./problem.js";
+import type { RowChange } from "./row.js";
 import type { Problem, Status } from "./snapshot.js";
 
 /** What is known of an inbox; it goes from one source to the next. */
@@ -43,6 +45,7 @@ export interface House {
   readonly client: Client<typeof NotificationService>;
   readonly diagnosis: Diagnosis;
   readonly pageSize: number;
+  readonly keepRows: number;
   readonly pollMs: number;
   readonly graceMs: number;
   readonly random: () => number;
@@ -53,8 +56,10 @@ export interface House {
   isOnline(): boolean;
   /** What is known changed: it is shown anew. */
   changed(): void;
-  /** A notification is new: announce it. */
-  ring(notification: Notification): void;
+  /** This changed in rows, listed or not; where there was a gap, more than that. */
+  news(changes: readonly RowChange[], isGap: boolean): void;
+  /** These are new: announce them. */
+  ring(notifications: readonly Notification[], how: Arrival): void;
   /** The state is worth keeping. */
   keep(state: State): void;
 }

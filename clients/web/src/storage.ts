@@ -3,10 +3,10 @@
 // marks that the service has yet to take.
 
 import type { State } from "./fold.js";
-import type { Held } from "./marks.js";
+import { isHeld, type Held } from "./marks.js";
 
 /** Of all that tabs and page loads hand on to each other. */
-export const VERSION = 3;
+export const VERSION = 4;
 /** More rows are not kept: the rest is loaded when somebody scrolls there. */
 const MOST_ROWS = 100;
 
@@ -60,7 +60,7 @@ export class Shelf {
     this.#remove((key, text) => {
       if (!key.startsWith(`${this.#key}:marks:`)) return false;
       try {
-        found.push(...(JSON.parse(text) as Held[]));
+        found.push(...(JSON.parse(text) as unknown[]).filter(isHeld));
       } catch {
         // It is not what was put there.
       }

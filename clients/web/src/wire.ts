@@ -5,8 +5,9 @@
 
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { durationMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import type { Head, Message, Page, RowState, StreamEvent } from "./fold.js";
+import type { ChangedRow, Head, Message, Page, StreamEvent } from "./fold.js";
 import type * as wire from "./gen/doorbell/v1/notifications_pb.js";
+import type { Selected } from "./marks.js";
 import type { Notification } from "./notification.js";
 
 /** A page of the inbox. */
@@ -30,6 +31,14 @@ export function headOf(head: wire.Head | undefined): Head {
 export function messageOf(response: wire.SubscribeResponse): Message {
   const { position, head, ring, event } = response;
   return { position: Number(position), head: headOf(head), ring, event: eventOf(event) };
+}
+
+/** What a verb is of, as a call has it. */
+export function selectionOf(what: Selected) {
+  if ("about" in what) return what;
+  if (!("through" in what)) return { notificationIds: [...what] };
+  const { revision, epoch, types = [] } = what.through;
+  return { through: { revision: BigInt(revision), epoch, types: [...types] } };
 }
 
 function eventOf(event: wire.SubscribeResponse["event"]): StreamEvent {
@@ -63,7 +72,9 @@ function eventOf(event: wire.SubscribeResponse["event"]): StreamEvent {
 }
 
 function notificationOf(row: wire.Notification): Notification {
-  const { id, type, title, body, entityType, entityId, actionUrl, data } = row;
+  const { id, type, title, body, entityType, entityId, actionUrl, imageUrl, data } = row;
+  const { sentAt, expireTime, collapsedCount, readAt, archivedAt } = row;
+  const actions = row.actions.map(({ label, url, isPrimary }) => ({ label, url, isPrimary }));
   return {
     id,
     sequence: Number(row.sequence),
@@ -74,20 +85,27 @@ function notificationOf(row: wire.Notification): Notification {
     ...(entityType !== undefined && { entityType }),
     ...(entityId !== undefined && { entityId }),
     ...(actionUrl !== undefined && { actionUrl }),
+    ...(imageUrl !== undefined && { imageUrl }),
+    ...(actions.length > 0 && { actions }),
     ...(data && { data }),
     createdAt: isoOf(row.createdAt),
-    ...(row.readAt && { readAt: isoOf(row.readAt) }),
-    ...(row.archivedAt && { archivedAt: isoOf(row.archivedAt) }),
+    ...(sentAt && { sentAt: isoOf(sentAt) }),
+    ...(expireTime && { expireTime: isoOf(expireTime) }),
+    ...(collapsedCount > 0 && { collapsedCount }),
+    ...(readAt && { readAt: isoOf(readAt) }),
+    ...(archivedAt && { archivedAt: isoOf(archivedAt) }),
   };
 }
 
-function stateOf(row: wire.ChangedNotification): RowState {
+function stateOf(row: wire.ChangedNotification): ChangedRow {
   const { id, readAt, archivedAt, removedAt, notification } = row;
   return {
     id,
+    sequence: Number(row.sequence),
     revision: Number(row.revision),
     ...(readAt && { readAt: isoOf(readAt) }),
-    isGone: archivedAt !== undefined || removedAt !== undefined,
+    ...(archivedAt && { archivedAt: isoOf(archivedAt) }),
+    ...(removedAt && { removedAt: isoOf(removedAt) }),
     ...(notification && { whole: notificationOf(notification) }),
   };
 }

@@ -2,24 +2,12 @@ import { readFileSync } from "node:fs";
 import { createClient } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { after, changeOf, merged } from "../src/change.js";
-import { Fold, isLoaded, type Head, type State, type Message, type Page, type RowState, type StreamEvent } from "../src/fold.js";
+import { Fold, isLoaded, type ChangedRow, type Head, type State, type Message, type Page, type StreamEvent } from "../src/fold.js";
 import { NotificationService } from "../src/gen/doorbell/v1/notifications_pb.js";
 import type { Notification } from "../src/notification.js";
 import { headOf, messageOf, pageOf } from "../src/wire.js";
+import { seeded } from "./seeded.js";
 import { Service } from "./service.js";
-
-/** Numbers that a seed repeats (https://prng.di.unimi.it/splitmix32). */
-function seeded(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x9e3779b9) | 0;
-    let word = state ^ (state >>> 16);
-    word = Math.imul(word, 0x21f0aaad);
-    word ^= word >>> 15;
-    word = Math.imul(word, 0x735a2d97);
-    return ((word ^ (word >>> 15)) >>> 0) % below;
-  };
-}
 
 /** What the service has of the rows that the fold holds. */
 function expected(service: Service, fold: Fold) {
@@ -50,13 +38,19 @@ describe("whatever is cut, repeated and resumed", () => {
         else if (below(3) === 0) service.archive(ids());
         else if (below(3) === 0) service.unarchive(ids());
         else if (below(3) === 0) service.remove(ids());
+        else if (below(3) === 0) service.markUnread(ids());
+        else if (below(3) === 0) service.expire(ids());
+        else if (below(3) === 0) service.replace(ids()[0] ?? "", "in its place");
+        else if (below(3) === 0) service.update(ids()[0] ?? "", `corrected at ${service.revision}`, below(2) === 0);
         else service.see(service.revision);
       };
       const apply = (message: Message) => {
         const effect = fold.apply(message);
         if (effect.ring) {
-          expect(rung.has(effect.ring.id), "rings twice").toBe(false);
-          rung.add(effect.ring.id);
+          // What is corrected may ring again.
+          const key = `${effect.ring.id} at ${effect.ring.revision}`;
+          expect(rung.has(key), "rings twice").toBe(false);
+          rung.add(key);
         }
         return effect.then;
       };
@@ -66,10 +60,7 @@ describe("whatever is cut, repeated and resumed", () => {
           fold.load(pageOf(await client.getRecent({ limit: 5 })));
         }
         if (below(3) === 0 && fold.state.nextPageToken) {
-          const { life, state } = fold;
-          fold.beginPage();
-          const request = { limit: 3, pageToken: state.nextPageToken };
-          fold.addPage(pageOf(await client.getRecent(request)), life);
+          await fold.more(3, async (asked) => pageOf(await client.getRecent(asked)));
         }
         if (below(12) === 0) {
           service.epoch = `epoch ${round}`;
@@ -120,8 +111,8 @@ function head(revision: number, unreadCount = 0): Head {
   return { revision, unreadCount, unseenCount: 0, seenThrough: 0 };
 }
 
-test("a reply orders the counts and moves no position", () => {
-  const fold = new Fold();
+test("a reply orders the counts and moves no position", async () => {
+  const fold = new Fold(200);
   fold.observe(head(7, 3));
   fold.observe(head(5, 9));
   expect(fold.state).toMatchObject({ head: head(7, 3), position: undefined });
@@ -145,51 +136,55 @@ function message(revision: number, event: StreamEvent): Message {
 
 const readAt = "2026-11-22T08:00:01.000000Z";
 const archivedAt = "2026-11-22T08:00:02.000000Z";
-const changed = (...rows: RowState[]) => ({ kind: "changed" as const, rows });
+const changed = (...rows: ChangedRow[]) => ({ kind: "changed" as const, rows });
 const marked = (revision: number, ...ids: string[]) =>
-  changed(...ids.map((id) => ({ id, revision, readAt, isGone: false })));
+  changed(...ids.map((id) => ({ id, sequence: Number(id.slice(3)), revision, readAt })));
 const upsert = (notification: Notification) => ({ kind: "notification" as const, notification });
+/** Loads a page, while something comes. */
+const more = (fold: Fold, found: Page, meanwhile: () => void = () => undefined) =>
+  fold.more(20, async () => {
+    meanwhile();
+    return found;
+  });
 const ids = (fold: Fold) => fold.state.rows.map(({ id }) => id);
 
-test("what changes in rows of a page while it is on its way is not lost", () => {
-  const fold = new Fold();
+test("what changes in rows of a page while it is on its way is not lost", async () => {
+  const fold = new Fold(200);
   fold.load(page(6, [row(6), row(5)], "5"));
-  fold.beginPage();
-  fold.apply(message(7, marked(7, "id 6", "id 4")));
-  fold.apply(message(8, upsert(row(3, 8, { archivedAt }))));
-  fold.apply(message(9, upsert(row(2, 9, { title: "changed" }))));
-  // Which was archived, and is taken back.
-  fold.apply(message(10, upsert(row(1, 10))));
   // The page is as of before all that.
-  expect(fold.addPage(page(6, [row(4), row(3), row(2)]), fold.life)).toBe(true);
+  await more(fold, page(6, [row(4), row(3), row(2)]), () => {
+    fold.apply(message(7, marked(7, "id 6", "id 4")));
+    fold.apply(message(8, upsert(row(3, 8, { archivedAt }))));
+    fold.apply(message(9, upsert(row(2, 9, { title: "changed" }))));
+    // Which was archived, and is taken back.
+    fold.apply(message(10, upsert(row(1, 10))));
+  });
   expect(ids(fold)).toEqual(["id 6", "id 5", "id 4", "id 2", "id 1"]);
   expect(fold.state.rows.map((held) => held.readAt !== undefined)).toEqual([true, false, true, false, false]);
   expect(fold.state.rows[3]?.title).toBe("changed");
   expect(fold.state.head.revision).toBe(10);
 });
 
-test("a page as of later than what came meanwhile is left as it is", () => {
-  const fold = new Fold();
+test("a page as of later than what came meanwhile is left as it is", async () => {
+  const fold = new Fold(200);
   fold.load(page(6, [row(6), row(5)], "5"));
-  fold.beginPage();
-  fold.apply(message(7, upsert(row(4, 7, { title: "former" }))));
-  fold.addPage(page(8, [row(4, 8, { title: "latter" })]), fold.life);
+  await more(fold, page(8, [row(4, 8, { title: "latter" })]), () =>
+    fold.apply(message(7, upsert(row(4, 7, { title: "former" })))),
+  );
   expect(fold.state.rows[2]?.title).toBe("latter");
 });
 
-test("an echo that comes while a page is on its way brings nothing back", () => {
-  const fold = new Fold();
+test("an echo that comes while a page is on its way brings nothing back", async () => {
+  const fold = new Fold(200);
   fold.load(page(6, [row(6), row(5)], "5"));
-  fold.apply(message(7, changed({ id: "id 6", revision: 7, isGone: true })));
-  fold.beginPage();
-  fold.apply(message(6, upsert(row(6))));
-  fold.addPage(page(7, [row(4)]), fold.life);
+  fold.apply(message(7, changed({ id: "id 6", sequence: 6, revision: 7, archivedAt })));
+  await more(fold, page(7, [row(4)]), () => fold.apply(message(6, upsert(row(6)))));
   expect(ids(fold)).toEqual(["id 5", "id 4"]);
 });
 
-test("what is archived is in no list, however it comes", () => {
+test("what is archived is in no list, however it comes", async () => {
   const archived = (sequence: number, revision: number) => row(sequence, revision, { archivedAt });
-  const fold = new Fold();
+  const fold = new Fold(200);
   fold.load(page(4, [row(4), archived(3, 3), row(2)], "2"));
   expect(ids(fold)).toEqual(["id 4", "id 2"]);
   fold.apply(message(5, upsert(archived(2, 5))));
@@ -199,16 +194,14 @@ test("what is archived is in no list, however it comes", () => {
   fold.apply(message(6, upsert(row(2, 2))));
   expect(ids(fold)).toEqual(["id 4"]);
   fold.addPolled(page(7, [archived(7, 7), row(4)]));
-  fold.beginPage();
-  fold.addPage(page(7, [archived(1, 1)]), fold.life);
+  await more(fold, page(7, [archived(1, 1)]));
   expect(ids(fold)).toEqual(["id 4"]);
 });
 
-test("a poll has the first page as it is, and moves no position", () => {
-  const fold = new Fold();
+test("a poll has the first page as it is, and moves no position", async () => {
+  const fold = new Fold(200);
   fold.load(page(4, [row(4), row(3), row(2)], "2"));
-  fold.beginPage();
-  fold.addPage(page(4, [row(1)]), fold.life);
+  await more(fold, page(4, [row(1)]));
   // One is new, one was read, one was archived; what is below the page stays.
   const found = [row(7), row(4, 5, { readAt })];
   expect(fold.addPolled(page(7, found, "4")).map(({ id }) => id)).toEqual(["id 7"]);
@@ -221,9 +214,11 @@ test("a poll has the first page as it is, and moves no position", () => {
 });
 
 test("a poll that is not next to the list, or of another epoch, takes its place", () => {
-  const fold = new Fold();
+  const fold = new Fold(200);
   fold.load(page(2, [row(2), row(1)]));
-  expect(fold.addPolled(page(104, [row(104), row(103)], "103"))).toEqual([]);
+  // What is new is told all the same.
+  const found = fold.addPolled(page(104, [row(104), row(103)], "103"));
+  expect(found.map(({ id }) => id)).toEqual(["id 104", "id 103"]);
   expect(ids(fold)).toEqual(["id 104", "id 103"]);
   expect(fold.state).toMatchObject({ position: 104, oldest: 103 });
   expect(fold.addPolled(page(1, [row(1)], "", "two"))).toEqual([]);
@@ -231,11 +226,10 @@ test("a poll that is not next to the list, or of another epoch, takes its place"
   expect(fold.state).toMatchObject({ epoch: "two", head: { revision: 1 }, position: 1 });
 });
 
-test("a list that has grown for weeks holds its window, and the pages that were loaded", () => {
+test("a list that has grown for weeks holds its window, and the pages that were loaded", async () => {
   const fold = new Fold(3);
   fold.load(page(4, [row(4), row(3)], "3"));
-  fold.beginPage();
-  fold.addPage(page(4, [row(2), row(1)]), fold.life);
+  await more(fold, page(4, [row(2), row(1)]));
   for (let sequence = 5; sequence <= 9; sequence += 1) {
     fold.apply(message(sequence, upsert(row(sequence))));
   }
@@ -246,8 +240,19 @@ test("a list that has grown for weeks holds its window, and the pages that were 
   expect(fold.state.rows.length).toBe(5);
 });
 
+test("what comes while a page is on its way leaves no hole above it", async () => {
+  const fold = new Fold(3);
+  fold.load(page(6, [row(6), row(5), row(4)], "4"));
+  await more(fold, page(6, [row(3), row(2)], "2"), () => {
+    fold.apply(message(7, upsert(row(7))));
+    fold.apply(message(8, upsert(row(8))));
+  });
+  expect(ids(fold)).toEqual(["id 8", "id 7", "id 6", "id 5", "id 4"]);
+  expect(fold.state).toMatchObject({ oldest: 4, nextPageToken: "" });
+});
+
 test("in a heal what is new rings, and what only changed does not", () => {
-  const fold = new Fold();
+  const fold = new Fold(200);
   fold.load(page(5, [row(5)], "5"));
   const heal = (value: Notification, ring: boolean) => {
     const healed = { ...message(9, upsert(value)), position: 5, ring };
@@ -262,7 +267,7 @@ test("in a heal what is new rings, and what only changed does not", () => {
 });
 
 test("the state is the same object until something changes", () => {
-  const fold = new Fold();
+  const fold = new Fold(200);
   fold.load(page(1, [row(1)]));
   const before = fold.state;
   fold.observe(head(1, 1));
@@ -278,7 +283,7 @@ test("the state is the same object until something changes", () => {
 });
 
 test("what tabs tell each other leads to the same state, and leaves rows as they are", () => {
-  const fold = new Fold();
+  const fold = new Fold(200);
   fold.load(page(3, [row(3), row(2), row(1)]));
   const former = fold.state;
   let told: State = structuredClone(former);
@@ -305,6 +310,7 @@ interface Row {
   readonly archived?: boolean;
   readonly removed?: boolean;
   readonly whole?: boolean;
+  readonly title?: string;
 }
 interface Counts {
   readonly revision?: number;
@@ -328,18 +334,24 @@ interface Step extends Counts {
   readonly then?: "load";
   readonly rings?: boolean;
   readonly rows?: [number, number][];
+  readonly titles?: string[];
   readonly read?: number[];
   readonly position?: number | null;
 }
 
-const rowOf = ({ sequence, revision, read, archived }: Row) =>
-  row(sequence, revision, { ...(read && { readAt }), ...(archived && { archivedAt }) });
+const rowOf = ({ sequence, revision, read, archived, title = "" }: Row) =>
+  row(sequence, revision, { title, ...(read && { readAt }), ...(archived && { archivedAt }) });
 
-function stateOf(said: Row): RowState {
+function stateOf(said: Row): ChangedRow {
   const whole = rowOf(said);
-  const { id, revision } = whole;
-  const isGone = !!said.archived || !!said.removed;
-  return { id, revision, isGone, ...(said.read && { readAt }), ...(said.whole && { whole }) };
+  const { id, sequence, revision } = whole;
+  return {
+    ...{ id, sequence, revision },
+    ...(said.read && { readAt }),
+    ...(said.archived && { archivedAt }),
+    ...(said.removed && { removedAt: archivedAt }),
+    ...(said.whole && { whole }),
+  };
 }
 
 function countsOf(said: Counts, revision: number): Head {
@@ -380,6 +392,7 @@ describe("the cases of both folds", () => {
         const { head, rows, position = null } = fold.state;
         const found = {
           rows: rows.map((held) => [held.sequence, held.revision]),
+          titles: rows.map((held) => held.title),
           read: rows.filter((held) => held.readAt).map((held) => held.sequence),
           position,
           revision: head.revision,

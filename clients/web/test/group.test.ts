@@ -48,7 +48,7 @@ class Seat implements Member {
   }
 
   speak(): void {
-    const standing = { status: "live" as const, problem: undefined, version: "1", rings: [] };
+    const standing = { status: "live" as const, problem: undefined, version: "1", others: [], isGap: false, rings: [] };
     this.group?.say({ kind: "leader", visible: this.visible, ...standing, news: UNKNOWN });
   }
 

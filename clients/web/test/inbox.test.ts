@@ -1,57 +1,15 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { makeInbox } from "../src/inbox.js";
-import type { InboxClient, InboxOptions, Snapshot } from "../src/index.js";
-import { refusal, Service } from "./service.js";
-import { Channel, Locks, Shelf, token } from "./tabs.js";
-
-let service: Service;
-let opened: InboxClient[];
-
-beforeEach(() => {
-  vi.spyOn(console, "error").mockImplementation(() => undefined);
-  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "Date"] });
-  service = new Service();
-  opened = [];
-});
-
-afterEach(() => {
-  for (const inbox of opened) inbox.stop();
-  vi.useRealTimers();
-  vi.unstubAllGlobals();
-  vi.restoreAllMocks();
-});
-
-function open(options: Partial<InboxOptions> = {}): InboxClient {
-  const given = {
-    baseUrl: "http://doorbell.test",
-    getToken: () => token("ann"),
-    shareTabs: false,
-    persist: false,
-    ...options,
-  };
-  const inbox = makeInbox(given, { transport: service.transport(), random: () => 0.5 });
-  opened.push(inbox);
-  inbox.start();
-  return inbox;
-}
-
-/** Lets everything happen that happens within so many milliseconds. */
-async function pass(ms = 0): Promise<void> {
-  for (let turn = 0; turn < 10; turn += 1) {
-    await vi.advanceTimersByTimeAsync(ms / 10);
-    // What was set off ends by itself: nothing here waits for a real clock.
-    for (let more = 0; more < 5; more += 1) await new Promise((done) => setImmediate(done));
-  }
-}
-
-const titles = (inbox: InboxClient) => inbox.getSnapshot().notifications.map((row) => row.title);
+import { expect, test, vi } from "vitest";
+import type { Notification, Snapshot } from "../src/index.js";
+import { enterPage, newBrowser, open, pass, service, Tab, titles } from "./page.js";
+import { refusal } from "./service.js";
+import { Channel, token } from "./tabs.js";
 
 test("loads, goes live, and announces only what is new", async () => {
   service.send("old");
   const inbox = open();
   const announced: string[] = [];
-  inbox.onNotification((notification) => announced.push(notification.title));
+  inbox.onNotification((rows) => announced.push(...rows.map(({ title }) => title)));
   expect(inbox.getSnapshot()).toMatchObject({ isLoaded: false, status: "connecting" });
   await pass();
   expect(inbox.getSnapshot()).toMatchObject({ isLoaded: true, status: "live", unreadCount: 1 });
@@ -474,7 +432,7 @@ test("a burst that is healed rings for what is new, once, and for nothing else",
   for (let number = 1; number <= 3; number += 1) service.send(`old ${number}`);
   const inbox = open({ pageSize: 1 });
   const announced: string[] = [];
-  inbox.onNotification((notification) => announced.push(notification.title));
+  inbox.onNotification((rows) => announced.push(...rows.map(({ title }) => title)));
   await pass();
   service.mark(service.rows.map((row) => row.id));
   const added = Array.from({ length: 6 }, (_, at) => service.send(`new ${at + 1}`).title);
@@ -703,60 +661,6 @@ test("offline it waits, and online it comes back at once", async () => {
   expect(inbox.getSnapshot().status).toBe("live");
 });
 
-/** The page that follows has these. */
-function enterPage() {
-  const document = Object.assign(new EventTarget(), { visibilityState: "visible" });
-  const window = new EventTarget();
-  vi.stubGlobal("document", document);
-  vi.stubGlobal("window", window);
-  return { document, window };
-}
-
-/** A tab: with a document of its own, and the browser that all share. */
-class Tab {
-  readonly document = Object.assign(new EventTarget(), { visibilityState: "visible" });
-  readonly window = new EventTarget();
-  readonly channels: Channel[] = [];
-  inbox!: InboxClient;
-
-  static async open(browser: { locks: Locks; shelf: Shelf }, user = "ann", hidden = false) {
-    const tab = new Tab();
-    if (hidden) tab.document.visibilityState = "hidden";
-    tab.enter(browser);
-    tab.inbox = open({ shareTabs: true, persist: true, getToken: () => token(user) });
-    await pass();
-    return tab;
-  }
-
-  /** What follows happens in this tab. */
-  enter(browser: { locks: Locks; shelf: Shelf }): void {
-    vi.stubGlobal("document", this.document);
-    vi.stubGlobal("window", this.window);
-    vi.stubGlobal("navigator", { onLine: true, locks: browser.locks });
-    vi.stubGlobal("localStorage", browser.shelf);
-    const { channels } = this;
-    vi.stubGlobal(
-      "BroadcastChannel",
-      class extends Channel {
-        constructor(name: string) {
-          super(name);
-          channels.push(this);
-        }
-      },
-    );
-  }
-
-  show(browser: { locks: Locks; shelf: Shelf }, visible: boolean): void {
-    this.enter(browser);
-    this.document.visibilityState = visible ? "visible" : "hidden";
-    this.document.dispatchEvent(new Event("visibilitychange"));
-  }
-}
-
-function newBrowser() {
-  return { locks: new Locks(), shelf: new Shelf() };
-}
-
 test("a reload shows the inbox at once, and resumes", async () => {
   const browser = newBrowser();
   service.send("kept");
@@ -902,14 +806,19 @@ test("hidden, the stream is given up and a poll a minute stays; shown, it resume
   expect(service.followers.size).toBe(0);
   const announced = vi.fn();
   first.inbox.onNotification(announced);
-  service.send("unseen");
+  second.inbox.onNotification(announced);
+  for (const title of ["one more", "unseen"]) service.send(title);
   service.calls.length = 0;
   await pass(61_000);
   expect(service.calls).toEqual(["getUnreadCount", "getRecent"]);
   for (const tab of [first, second]) {
-    expect(titles(tab.inbox)).toEqual(["unseen", "one"]);
-    expect(tab.inbox.getSnapshot()).toMatchObject({ status: "polling", unreadCount: 2 });
+    expect(titles(tab.inbox)).toEqual(["unseen", "one more", "one"]);
+    expect(tab.inbox.getSnapshot()).toMatchObject({ status: "polling", unreadCount: 3 });
   }
+  // What the poll has found is told in one go, in the order in which it came.
+  const told = announced.mock.calls.map(([rows, how]) => [how, ...rows.map((row: Notification) => row.title)]);
+  expect(told).toEqual(Array(2).fill(["polled", "one more", "unseen"]));
+  announced.mockClear();
   service.calls.length = 0;
   second.show(browser, true);
   await pass(1000);
@@ -1086,7 +995,7 @@ test("streams that say nothing are replaced by polls, which say so, and are trie
   service.isHeldBack = true;
   const inbox = open();
   const announced: string[] = [];
-  inbox.onNotification(({ title }) => announced.push(title));
+  inbox.onNotification((rows) => announced.push(...rows.map(({ title }) => title)));
   await pass(100);
   // What calls bring is shown at once.
   expect(titles(inbox)).toEqual(["one"]);
@@ -1298,7 +1207,7 @@ test("other tabs are told what changed, and unchanged rows stay as they are", as
   });
   // A tab that missed a word asks for all of it, and announces what it has heard of.
   const announced = vi.fn();
-  follower.inbox.onNotification(({ title }) => announced(title));
+  follower.inbox.onNotification((rows) => announced(...rows.map(({ title }) => title)));
   for (const channel of follower.channels) channel.hangs = true;
   service.send("unheard");
   await pass(100);

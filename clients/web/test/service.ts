@@ -2,19 +2,25 @@
 // cut, stop and ask what was called.
 
 import { create, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { timestampFromMs, type Timestamp } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createRouterTransport, type HandlerContext } from "@connectrpc/connect";
 import {
   ChangedNotificationSchema,
   HeadSchema,
+  MarkReadRequestSchema,
   NotificationSchema,
   NotificationService,
+  RemovalCause,
   SubscribeResponseSchema,
+  View,
+  type About,
   type Head,
+  type MarkReadRequest,
   type Notification,
   type SubscribeResponse,
 } from "../src/gen/doorbell/v1/notifications_pb.js";
 
+type Verb = keyof typeof EDITS;
 type Message = MessageInitShape<typeof SubscribeResponseSchema>;
 
 /** Who follows, and what waits for it. */
@@ -39,9 +45,34 @@ function isUnread(row: Notification): boolean {
   return !row.readAt && isListed(row);
 }
 
-function stateOf(row: Notification, isBack = false) {
+function isAbout({ entityType, entityId }: Notification, about: About): boolean {
+  return entityType === about.entityType && entityId === about.entityId;
+}
+
+/** What each verb does. */
+const EDITS = {
+  markRead: { changes: isUnread, edit: (readAt: Timestamp) => ({ readAt }) },
+  markUnread: {
+    changes: (row: Notification) => isListed(row) && !!row.readAt,
+    edit: () => ({ readAt: undefined }),
+  },
+  archive: { changes: isListed, edit: (archivedAt: Timestamp) => ({ archivedAt }) },
+  unarchive: {
+    changes: (row: Notification) => !!row.archivedAt && !row.removedAt,
+    edit: () => ({ archivedAt: undefined }),
+  },
+  remove: {
+    changes: (row: Notification) => !row.removedAt,
+    edit: (removedAt: Timestamp) => ({ removedAt }),
+  },
+};
+
+const REPLACED = { isBack: false, removalCause: RemovalCause.REPLACED };
+
+function stateOf(row: Notification, { isBack = false, removalCause = RemovalCause.USER } = {}) {
   const { id, sequence, revision, readAt, archivedAt, removedAt } = row;
   const state = create(ChangedNotificationSchema, { id, sequence, revision });
+  if (removedAt) state.removalCause = removalCause;
   return Object.assign(state, { readAt, archivedAt, removedAt }, isBack && { notification: row });
 }
 
@@ -59,12 +90,17 @@ export class Service {
   isMute = false;
   /** Whether something on the way holds streams back: they open, and say nothing. */
   isHeldBack = false;
-  /** What was marked, call by call. */
+  /** What was marked, call by call, and with which verb. */
   readonly marked: string[][] = [];
+  readonly done: [Verb, ...string[]][] = [];
+  /** The last revision at which a row was to be heard. */
+  readonly #rang = new Map<string, bigint>();
   /** The sequence up to which the person has looked. */
   seenThrough = 0n;
   /** How many one change of all marks at most. */
   mostChanged = Number.POSITIVE_INFINITY;
+  /** How many a page looks at to find those that it answers with. */
+  mostLookedAt = Number.POSITIVE_INFINITY;
   /** What every call fails with. */
   failure: ConnectError | undefined;
   /** A follower that has more to take lags. */
@@ -85,36 +121,70 @@ export class Service {
     return isUnread(row) && row.sequence > this.seenThrough;
   }
 
-  send(title: string, data?: JsonObject): Notification {
+  send(title: string, data?: JsonObject, more: MessageInitShape<typeof NotificationSchema> = {}): Notification {
     this.revision += 1n;
-    const row = create(NotificationSchema, {
-      id: `id ${this.revision}`,
-      sequence: this.revision,
-      revision: this.revision,
-      type: "test",
-      title,
-      ...(data && { data }),
-      createdAt: timestampFromMs(Number(this.revision)),
-    });
+    const row = Object.assign(this.#made(title, "test"), data && { data }, more);
     this.rows.push(row);
+    this.#rang.set(row.id, row.revision);
     this.#publish({ ring: true, event: { case: "notification", value: row } });
     return row;
   }
 
+  #made(title: string, type: string): Notification {
+    const { revision } = this;
+    const createdAt = timestampFromMs(Number(revision));
+    return create(NotificationSchema, {
+      ...{ id: `id ${revision}`, sequence: revision, revision, type, title },
+      ...{ createdAt, sentAt: createdAt },
+    });
+  }
+
+  /** Sends one that takes the place of another: one change, both rows. */
+  replace(id: string, title: string): Notification | undefined {
+    const former = this.rows.find((row) => row.id === id && isUnread(row));
+    if (!former) return undefined;
+    this.revision += 1n;
+    const { revision } = this;
+    const gone = { ...former, revision, removedAt: timestampFromMs(Number(revision)) };
+    const row = this.#made(title, former.type);
+    row.collapsedCount = former.collapsedCount + 1;
+    this.rows = [...this.rows.map((other) => (other === former ? gone : other)), row];
+    this.#rang.set(row.id, revision);
+    const notifications = [stateOf(gone, REPLACED), stateOf(row, { isBack: true })];
+    this.#publish({ ring: true, event: { case: "changed", value: { notifications } } });
+    return row;
+  }
+
+  /** Corrects one in place. */
+  update(id: string, title: string, ring = false): void {
+    const former = this.rows.find((row) => row.id === id && !row.removedAt);
+    if (!former || former.title === title) return;
+    this.revision += 1n;
+    const row = { ...former, title, revision: this.revision };
+    this.rows = this.rows.map((other) => (other === former ? row : other));
+    const isHeard = ring && isListed(row);
+    if (isHeard) this.#rang.set(row.id, row.revision);
+    this.#publish({ ring: isHeard, event: { case: "notification", value: row } });
+  }
+
   mark(ids: readonly string[]): number {
-    return this.#edit((row) => ids.includes(row.id) && isUnread(row), "readAt");
+    return this.#edit("markRead", ids);
   }
-
+  markUnread(ids: readonly string[]): number {
+    return this.#edit("markUnread", ids);
+  }
   archive(ids: readonly string[]): number {
-    return this.#edit((row) => ids.includes(row.id) && isListed(row), "archivedAt");
+    return this.#edit("archive", ids);
   }
-
-  remove(ids: readonly string[]): number {
-    return this.#edit((row) => ids.includes(row.id) && isListed(row), "removedAt");
-  }
-
   unarchive(ids: readonly string[]): number {
-    return this.#edit((row) => ids.includes(row.id) && !!row.archivedAt && !row.removedAt, "unarchived");
+    return this.#edit("unarchive", ids);
+  }
+  remove(ids: readonly string[]): number {
+    return this.#edit("remove", ids);
+  }
+  /** Their time is over. */
+  expire(ids: readonly string[]): number {
+    return this.#edit("remove", ids, RemovalCause.EXPIRED);
   }
 
   see(sequence: bigint): void {
@@ -124,25 +194,40 @@ export class Service {
     this.#publish({ event: { case: "seen", value: {} } });
   }
 
-  /** One change of all these rows; answers how many there are. */
-  #edit(
-    is: (row: Notification) => boolean,
-    what: "readAt" | "archivedAt" | "removedAt" | "unarchived",
-  ): number {
-    const ids = new Set(this.rows.filter(is).map(({ id }) => id));
+  /** One change of those of these rows that a verb changes; answers how many there are. */
+  #edit(verb: Verb, named: readonly string[], removalCause = RemovalCause.USER): number {
+    const changes = (row: Notification) => named.includes(row.id) && EDITS[verb].changes(row);
+    const ids = new Set(this.rows.filter(changes).map(({ id }) => id));
     if (ids.size === 0) return 0;
     this.revision += 1n;
     const { revision } = this;
     const now = timestampFromMs(Number(revision));
     this.rows = this.rows.map((row) => {
       if (!ids.has(row.id)) return row;
-      const { archivedAt: _, ...rest } = row;
-      return what === "unarchived" ? { ...rest, revision } : { ...row, revision, [what]: now };
+      return { ...row, ...EDITS[verb].edit(now), revision };
     });
     const changed = this.rows.filter(({ id }) => ids.has(id));
-    const notifications = changed.map((row) => stateOf(row, what === "unarchived"));
+    const how = { isBack: verb === "unarchive", removalCause };
+    const notifications = changed.map((row) => stateOf(row, how));
     this.#publish({ event: { case: "changed", value: { notifications } } });
     return ids.size;
+  }
+
+  /** Does what a call asks for, as far as one change goes. */
+  #do(verb: Verb, request: MarkReadRequest) {
+    const { notificationIds: ids, about, through } = request;
+    if (through) this.#refuseUnknown(through.revision, through.epoch);
+    const isWide = (row: Notification) =>
+      isListed(row) === (verb !== "unarchive") &&
+      EDITS[verb].changes(row) &&
+      (!about || isAbout(row, about)) &&
+      (!through || row.revision <= through.revision) &&
+      (!through?.types.length || through.types.includes(row.type));
+    const all = about || through ? this.rows.filter(isWide).map(({ id }) => id) : ids;
+    const some = all.slice(0, this.mostChanged);
+    this.marked.push(some);
+    this.done.push([verb, ...some]);
+    return { changedCount: this.#edit(verb, some), more: some.length < all.length, head: this.head };
   }
 
   /** Ends all streams. */
@@ -165,39 +250,51 @@ export class Service {
           this.#admit("getRecent", context);
           const before = request.pageToken ? BigInt(request.pageToken) : undefined;
           const since = request.since?.nanos;
-          const found = this.rows
-            .filter(isListed)
+          const { view, unreadOnly, types, about } = request;
+          const looked = this.rows
+            .filter((row) => !row.removedAt && !!row.archivedAt === (view === View.ARCHIVED))
             .filter((row) => before === undefined || row.sequence < before)
             .filter((row) => since === undefined || (row.createdAt?.nanos ?? 0) > since)
             .reverse();
+          const found = looked
+            .slice(0, this.mostLookedAt)
+            .filter((row) => !unreadOnly || !row.readAt)
+            .filter((row) => types.length === 0 || types.includes(row.type))
+            .filter((row) => !about || isAbout(row, about));
           const notifications = found.slice(0, request.limit || 20);
-          const last = notifications.at(-1);
-          const more = found.length > notifications.length;
-          return {
-            head: this.head,
-            epoch: this.epoch,
-            notifications,
-            nextPageToken: more && last ? String(last.sequence) : "",
-          };
+          const isFull = found.length > notifications.length;
+          const last = isFull ? notifications.at(-1) : looked[this.mostLookedAt - 1];
+          const nextPageToken = last && last !== looked.at(-1) ? String(last.sequence) : "";
+          return { head: this.head, epoch: this.epoch, notifications, nextPageToken };
         },
-        getUnreadCount: (_, context) => {
+        getUnreadCount: (request, context) => {
           this.#admit("getUnreadCount", context);
-          return { head: this.head };
+          const types = request.types.map((type) => {
+            const unreadCount = this.rows.filter((row) => row.type === type && isUnread(row)).length;
+            return { type, unreadCount: Math.min(unreadCount, 1000), more: unreadCount > 1000 };
+          });
+          return { head: this.head, types };
         },
         markRead: async (request, context) => {
           this.#admit("markRead", context);
           if (this.isMute) await new Promise(() => undefined);
-          const { notificationIds, through } = request;
-          if (!through) {
-            this.marked.push(notificationIds);
-            return { changedCount: this.mark(notificationIds), head: this.head };
-          }
-          this.#refuseUnknown(through.revision, through.epoch);
-          const all = this.rows.filter((row) => isUnread(row) && row.revision <= through.revision);
-          const ids = all.slice(0, this.mostChanged).map((row) => row.id);
-          this.marked.push(ids);
-          const more = ids.length < all.length;
-          return { changedCount: this.mark(ids), more, head: this.head };
+          return this.#do("markRead", request);
+        },
+        markUnread: ({ $typeName: _, ...request }, context) => {
+          this.#admit("markUnread", context);
+          return this.#do("markUnread", create(MarkReadRequestSchema, request));
+        },
+        archive: ({ $typeName: _, ...request }, context) => {
+          this.#admit("archive", context);
+          return this.#do("archive", create(MarkReadRequestSchema, request));
+        },
+        unarchive: ({ $typeName: _, ...request }, context) => {
+          this.#admit("unarchive", context);
+          return this.#do("unarchive", create(MarkReadRequestSchema, request));
+        },
+        remove: ({ $typeName: _, ...request }, context) => {
+          this.#admit("remove", context);
+          return this.#do("remove", create(MarkReadRequestSchema, request));
         },
         markSeen: (request, context) => {
           this.#admit("markSeen", context);
@@ -253,7 +350,7 @@ export class Service {
       const event = row.removedAt
         ? { case: "changed" as const, value: { notifications: [stateOf(row)] } }
         : { case: "notification" as const, value: row };
-      const isNew = healedFrom !== undefined && row.sequence > healedFrom;
+      const isNew = healedFrom !== undefined && (this.#rang.get(row.id) ?? 0n) > healedFrom;
       yield { position, head, ring: isNew && this.#isUnseen(row), event };
     }
     const end = { case: "caughtUp" as const, value: {} };

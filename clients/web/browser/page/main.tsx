@@ -30,7 +30,9 @@ window.inbox = createInbox({
   ...options,
   getToken: (fresh) => (window.mint && (fresh || !token) ? window.mint() : (token ?? "")),
 });
-window.inbox.onNotification((notification) => window.announced.push(notification.title));
+window.inbox.onNotification((notifications) => {
+  window.announced.push(...notifications.map(({ title }) => title));
+});
 
 const root = createRoot(document.getElementById("root") ?? document.body);
 const render = () =>

@@ -1,9 +1,9 @@
 // A bell over an inbox that a test makes up: what it shows, and how calls end.
 
 import { createRoot } from "react-dom/client";
-import type { InboxClient, Notification, Snapshot } from "../../src/index.js";
+import type { Arrival, InboxClient, Notification, Selection, Snapshot } from "../../src/index.js";
 import { Inbox, type InboxProps } from "../../src/react/index.js";
-import { EMPTY } from "../../src/snapshot.js";
+import { EMPTY, EMPTY_VIEW } from "../../src/snapshot.js";
 import "../../style.css";
 import "./page.css";
 
@@ -13,13 +13,15 @@ function made(id: string, title: string): Notification {
   return { id, title, type: "test", sequence: Number(id), revision: Number(id), createdAt };
 }
 
+const NONE = { subscribe: () => () => undefined, close: () => undefined };
+
 /** Shows what it is told to, and notes what is asked of it. */
 class Scripted implements InboxClient {
   readonly calls: string[] = [];
   isFailing = false;
   #snapshot = EMPTY;
   readonly #listeners = new Set<(snapshot: Snapshot) => void>();
-  readonly #announcers = new Set<(notification: Notification) => void>();
+  readonly #announcers = new Set<(rows: readonly Notification[], how: Arrival) => void>();
 
   /** Notifications with these titles, newest first. */
   list(...titles: string[]): void {
@@ -41,7 +43,7 @@ class Scripted implements InboxClient {
   /** Several are told of in one go. */
   ring(...titles: string[]): void {
     for (const title of titles) {
-      for (const announce of this.#announcers) announce(made("1", title));
+      for (const announce of this.#announcers) announce([made("1", title)], "live");
     }
   }
 
@@ -54,12 +56,13 @@ class Scripted implements InboxClient {
     return () => this.#listeners.delete(listener);
   };
 
-  onNotification = (announce: (notification: Notification) => void) => {
+  onNotification = (announce: (rows: readonly Notification[], how: Arrival) => void) => {
     this.#announcers.add(announce);
     return () => this.#announcers.delete(announce);
   };
 
-  markRead = async (ids: readonly string[]) => {
+  markRead = async (which: Selection) => {
+    const ids = "length" in which ? which : [];
     this.#note(`markRead ${ids.join()}`);
     const readAt = new Date().toISOString();
     const notifications = this.#snapshot.notifications.map((row) =>
@@ -67,6 +70,15 @@ class Scripted implements InboxClient {
     );
     this.set({ notifications });
   };
+
+  markUnread = async () => this.#note("markUnread");
+  archive = async () => this.#note("archive");
+  unarchive = async () => this.#note("unarchive");
+  remove = async () => this.#note("remove");
+  archiveAll = async () => this.#note("archiveAll");
+
+  view = () => ({ ...NONE, getSnapshot: () => EMPTY_VIEW, loadMore: async () => undefined });
+  countTypes = () => ({ ...NONE, getSnapshot: () => ({}) });
 
   markAllRead = async () => {
     this.#note("markAllRead");

@@ -21,10 +21,9 @@ export function Announcer({ inbox, text }: AnnouncerProps) {
   useEffect(() => {
     let key = 0;
     setSaid([]);
-    return inbox.onNotification((notification) => {
-      key += 1;
-      const added = { key, notification };
-      setSaid((before) => [...before, added].slice(-MOST_SAID));
+    return inbox.onNotification((notifications) => {
+      const added = notifications.map((notification) => ({ key: (key += 1), notification }));
+      setSaid((before) => [...before, ...added].slice(-MOST_SAID));
     });
   }, [inbox]);
   useEffect(() => {
