@@ -355,6 +355,7 @@ fn case_row(said: &Value) -> Notification {
         read_at: time("read"),
         archived_at: time("archived"),
         removed_at: time("removed"),
+        title: said["title"].as_str().unwrap_or_default().to_owned(),
         ..row(sequence)
     }
 }
@@ -395,6 +396,7 @@ fn the_cases_of_both_folds() {
                 let read = rows.iter().filter(|row| row.read_at.is_some());
                 let found = json!({
                     "rows": rows.iter().map(|row| [row.sequence, row.revision]).collect::<Vec<_>>(),
+                    "titles": rows.iter().map(|row| &row.title).collect::<Vec<_>>(),
                     "read": read.map(|row| row.sequence).collect::<Vec<_>>(),
                     "position": inbox.position(),
                     "revision": inbox.head().revision,
