@@ -146,7 +146,49 @@ test("hidden, the stream is given up and polls go on; shown, it resumes", async 
   await untilStatus(other, "live");
   await doorbell.send("alice", "seen");
   await untilBell(other, unseen(2), 1000);
-  expect(await other.evaluate(() => window.announced)).toEqual(["seen"]);
+  // What a poll has found was told as well.
+  expect(await other.evaluate(() => window.announced)).toEqual(["unseen", "seen"]);
+});
+
+test("what is archived in one tab is in the archive of the other, comes back, and is removed", async () => {
+  for (const title of ["one", "two", "three"]) await doorbell.send("alice", title);
+  const [page, other] = [await tab(), await tab()];
+  for (const each of [page, other]) await untilBell(each, unseen(3));
+  const lists = (each: Page) =>
+    each.evaluate(() => {
+      const archive = (window.archive ??= window.inbox.view({ show: "archived" }));
+      const of = [window.inbox.getSnapshot(), archive.getSnapshot()];
+      return of.map(({ notifications }) => notifications.map(({ title }) => title).join());
+    });
+  const untilLists = async (...said: string[]) => {
+    for (const each of [page, other]) {
+      await until(`${said}`, async () => String(await lists(each)) === String(said));
+    }
+  };
+  await untilLists("three,two,one", "");
+  const act = (verb: "archive" | "unarchive" | "remove" | "markUnread", title: string) =>
+    page.evaluate(
+      async ([verb, title]) => {
+        const all = [window.inbox.getSnapshot(), window.archive!.getSnapshot()];
+        const row = all.flatMap(({ notifications }) => notifications).find((row) => row.title === title);
+        await window.inbox[verb]([row?.id ?? ""]);
+      },
+      [verb, title] as const,
+    );
+  await act("archive", "two");
+  await untilLists("three,one", "two");
+  await untilBell(other, unseen(2));
+  await act("unarchive", "two");
+  await untilLists("three,two,one", "");
+  await act("remove", "one");
+  await untilLists("three,two", "");
+  await page.evaluate(() => window.inbox.markAllRead());
+  await untilUnread(other, 0);
+  await act("markUnread", "three");
+  await untilUnread(other, 1);
+  await page.evaluate(() => window.inbox.archiveAll());
+  await untilLists("", "three,two");
+  await untilUnread(other, 0);
 });
 
 test("a token that ends is renewed before, and the stream goes on", async () => {

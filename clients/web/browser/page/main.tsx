@@ -2,7 +2,7 @@
 
 import { flushSync } from "react-dom";
 import { createRoot } from "react-dom/client";
-import { createInbox, type InboxClient, type InboxOptions } from "../../src/index.js";
+import { createInbox, type InboxClient, type InboxOptions, type InboxView } from "../../src/index.js";
 import { Inbox } from "../../src/react/index.js";
 import "../../style.css";
 import "./page.css";
@@ -13,6 +13,8 @@ declare global {
     /** A new token, from the test. */
     mint?: () => Promise<string>;
     inbox: InboxClient;
+    /** A view of what is archived, where a test opens one. */
+    archive?: InboxView;
     announced: string[];
     /** Somebody else is signed in, in one commit; with `isKeyed` the bell is another. */
     become: (user: string, token: string) => void;
