@@ -196,7 +196,7 @@ test("a token that ends is renewed before, and the stream goes on", async () => 
   const page = await context.newPage();
   await page.exposeFunction("mint", async () => {
     minted += 1;
-    return await doorbell.mint("6s");
+    return await doorbell.mint("11s");
   });
   await page.addInitScript((baseUrl) => {
     window.options = { baseUrl };
@@ -210,7 +210,7 @@ test("a token that ends is renewed before, and the stream goes on", async () => 
     inbox.subscribe(() => window.statuses.push(inbox.getSnapshot().status));
   });
   const first = minted;
-  await until("a third token", () => minted >= first + 2);
+  await until("a third token", () => minted >= first + 2, 30_000);
   await doorbell.send("alice", "later");
   await untilBell(page, unseen(1), 1000);
   const statuses = await page.evaluate(() => window.statuses);
