@@ -366,7 +366,16 @@ pub async fn exchange(
 
 /// A page of the port for who runs the server: its status line and all else.
 pub async fn page(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    // The pages come a moment after the server says that it listens.
+    let connected = async {
+        loop {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return stream,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let mut stream = timeout(PATIENCE, connected).await.expect("a listener");
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
