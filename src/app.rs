@@ -41,6 +41,7 @@ use crate::{
     random::Random,
     server::{self, ConnectionEvent, Peer, Shutdown, tls},
     store::{self, Sharing},
+    sweeper::Sweeper,
     telemetry::Seldom,
 };
 
@@ -82,6 +83,7 @@ const MAX_OPEN_MESSAGE_BYTES: usize = 1024;
 /// A server that is ready to run.
 pub struct App {
     inbox: Arc<Inboxes>,
+    sweeper: AbortOnDropHandle<()>,
     router: Router,
     tls: Option<Arc<tls::Acceptor>>,
     config: Config,
@@ -122,19 +124,28 @@ impl App {
             }
         };
         let inbox = Inboxes::new(
-            store,
+            store.clone(),
             bus,
             clock.clone(),
             random.clone(),
             config.feed.clone(),
             &config.writer,
         );
+        let sweeper = Sweeper::new(
+            store,
+            inbox.clone(),
+            clock.clone(),
+            &*random,
+            config.retention.clone(),
+        );
+        let sweeper = AbortOnDropHandle::new(tokio::spawn(sweeper.run()));
         let health = HealthReporter::new();
         let service = Service::new(inbox.clone(), clock, config.content.clone());
         let router = router(service, &verifier, &health, random, &config, local)?;
         let (ready, _) = watch::channel(Err("starting"));
         Ok(Self {
             inbox,
+            sweeper,
             router,
             tls,
             config,
@@ -190,6 +201,8 @@ impl App {
                 let told_at = Instant::now();
                 // It would say that all is well.
                 drop(monitor);
+                // What is due has time, and who waits for an answer has not.
+                self.sweeper.abort();
                 self.drain(&end, served).await;
                 told_at
             }

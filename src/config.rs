@@ -263,6 +263,25 @@ pub fn dev_secret_file(data_dir: &Path) -> PathBuf {
     data_dir.join("jwt-secret")
 }
 
+/// How long notifications are kept. Each is removed within seconds of its time.
+#[derive(Args, Clone, Debug)]
+pub struct RetentionSettings {
+    /// A notification is removed so long after it came
+    #[arg(long, default_value = "365d", value_parser = time(SECOND..=100 * YEAR))]
+    pub retention: humantime::Duration,
+    /// An archived one is removed so long after it was archived
+    #[arg(long, default_value = "90d", value_parser = time(SECOND..=100 * YEAR))]
+    pub retention_archived: humantime::Duration,
+    /// What is left of a removed one, its key and its place in the order, goes so long after:
+    /// who was away for longer loads anew
+    #[arg(long, default_value = "7d", value_parser = time(SECOND..=100 * YEAR))]
+    pub retention_removed: humantime::Duration,
+    /// The most notifications of an inbox; about a thousand above it, the oldest that are read or
+    /// archived are removed, then the oldest
+    #[arg(long, default_value_t = 10_000, value_parser = number(1000_u32..=10_000_000))]
+    pub retention_rows: u32,
+}
+
 /// How a node reaches the others.
 #[derive(Args, Clone, Debug)]
 pub struct BusSettings {
@@ -383,6 +402,9 @@ pub struct Config {
     /// Where the data is.
     #[command(flatten, next_help_heading = "Store")]
     pub store: StoreSettings,
+    /// How long notifications are kept.
+    #[command(flatten, next_help_heading = "Retention")]
+    pub retention: RetentionSettings,
     /// How a node reaches the others.
     #[command(flatten, next_help_heading = "Several nodes")]
     pub bus: BusSettings,
@@ -465,6 +487,12 @@ impl Default for AuthSettings {
 }
 
 impl Default for StoreSettings {
+    fn default() -> Self {
+        unset()
+    }
+}
+
+impl Default for RetentionSettings {
     fn default() -> Self {
         unset()
     }

@@ -27,7 +27,10 @@ use crate::{
     hub,
     model::{InboxKey, NewNotification},
     random::Random,
-    store::{self, NotSent, PageLimit, Recent, RecentQuery, Sent, Snapshot, Store, TypeCounts},
+    store::{
+        self, Edited, Mutation, NotSent, PageLimit, Recent, RecentQuery, Sent, Snapshot, Store,
+        TypeCounts,
+    },
 };
 use feed::{Feed, Resume};
 use head_reader::HeadReader;
@@ -128,6 +131,12 @@ impl Inboxes {
     /// Cancel safe: what is queued is committed even if the caller goes away.
     pub async fn send(&self, new: NewNotification) -> Result<Sent, Error> {
         self.writer.send(new).await
+    }
+
+    /// Changes what is there where no caller waits for it, see
+    /// [`Writer::edit_in_bulk`]. Cancel safe.
+    pub async fn edit_in_bulk(&self, mutation: Mutation) -> Result<Edited, Error> {
+        self.writer.edit_in_bulk(mutation).await
     }
 
     /// Reads the head of an inbox.

@@ -30,7 +30,7 @@
 //! Imports go downward only; `ARCHITECTURE.md` says why each floor is there.
 //!
 //! - [`cli`]: the commands, [`app`]: the composition root
-//! - [`server`]: connections; [`grpc`]: the service; [`auth`]: who calls; [`live`]: a
+//! - [`server`]: connections; [`sweeper`]: what happens later; [`grpc`]: the service; [`auth`]: who calls; [`live`]: a
 //!   page that shows it
 //! - [`inbox`]: the use cases, with group commit and the feeds
 //! - [`store`]: where inboxes are; [`bus`]: the way to other nodes; [`hub`]: who is
@@ -57,5 +57,6 @@ pub mod random;
 pub mod sabotage;
 pub mod server;
 pub mod store;
+pub mod sweeper;
 pub mod telemetry;
 pub mod wire;

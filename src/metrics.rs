@@ -72,6 +72,9 @@ pub const COMMIT_FAILURES: &[&str] = &[
 /// one user opened and closed streams faster than is worth a line each.
 pub const LEFT_OUT: &[&str] = &["unread", "streams", OTHER];
 
+/// Values of `what`: what the sweeper looks for.
+pub const SWEPT: &[&str] = &["expired", "archived", "old", "purged", OTHER];
+
 const OTHER: &str = "other";
 
 /// Values of `reason` of what was turned away, by the numbers of the API's reasons.
@@ -206,8 +209,18 @@ metrics! {
             "Lines that are not in the log, by reason.";
         resets("doorbell_resets_total", "reason", RESET_REASONS):
             "Streams that were told to load anew, by reason.";
+        swept_due("doorbell_sweeper_due_total", "what", SWEPT):
+            "Notifications that were found due, by what for; again where it failed.";
+        swept_done("doorbell_sweeper_done_total", "what", SWEPT):
+            "Notifications that were removed or purged since they were due, by what for.";
+        swept_failed("doorbell_sweeper_failed_total", "what", SWEPT):
+            "Changes of an inbox by the sweeper that failed, by what for; they are tried again.";
     }
     gauges {
+        sweeper_late("doorbell_sweeper_late_seconds"):
+            "For how long what is due longest has waited for the sweeper of this node.";
+        sweeper_leads("doorbell_sweeper_leads"):
+            "Whether this node does what falls due for all.";
         streams("doorbell_streams_open"): "Streams that are open.";
         connections("doorbell_connections_open"): "Connections that are open.";
         queue("doorbell_write_queue_depth"): "Writes that wait for a transaction.";
@@ -291,6 +304,27 @@ pub fn connection_opened() {
 /// A connection that was accepted has ended.
 pub fn connection_closed() {
     with(|metrics| metrics.connections.decrement(1.0));
+}
+
+/// The sweeper found so much due, see [`SWEPT`], and did so much of it.
+pub fn swept(what: &'static str, due: usize, done: u32) {
+    with(|metrics| {
+        metrics.swept_due[index(SWEPT, what)].increment(due as u64);
+        metrics.swept_done[index(SWEPT, what)].increment(done.into());
+    });
+}
+
+/// A change by the sweeper failed.
+pub fn sweep_failed(what: &'static str) {
+    with(|metrics| metrics.swept_failed[index(SWEPT, what)].increment(1));
+}
+
+/// Whether this node's sweeper does what falls due, and how late it is.
+pub fn sweeper(leads: bool, late: Duration) {
+    with(|metrics| {
+        metrics.sweeper_leads.set(f64::from(u8::from(leads)));
+        metrics.sweeper_late.set(late.as_secs_f64());
+    });
 }
 
 /// A message of this kind, see [`EVENT_KINDS`], was given to a stream.

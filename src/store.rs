@@ -19,6 +19,7 @@ pub mod postgres;
 mod rows;
 pub mod selection;
 pub mod sqlite;
+pub mod sweeping;
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
@@ -38,6 +39,7 @@ use crate::{
     },
     random::Random,
 };
+pub use sweeping::Sweeping;
 
 /// What an engine says of its failure.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -131,6 +133,15 @@ pub enum Mutation {
         /// Those whose last change is above it are skipped.
         through: Option<Revision>,
     },
+    /// Delete rows for good.
+    Delete {
+        /// Whose they are.
+        inbox: InboxKey,
+        /// Which; those that are unknown are skipped.
+        ids: Vec<Uuid>,
+        /// Why.
+        why: Deletion,
+    },
     /// The person has looked at all up to a sequence.
     Seen {
         /// Whose inbox it is.
@@ -146,7 +157,9 @@ impl Mutation {
         match self {
             Self::Send(new) => &new.inbox,
             Self::Update(correction) => &correction.inbox,
-            Self::Edit { inbox, .. } | Self::Seen { inbox, .. } => inbox,
+            Self::Edit { inbox, .. } | Self::Delete { inbox, .. } | Self::Seen { inbox, .. } => {
+                inbox
+            }
         }
     }
 }
@@ -195,6 +208,17 @@ impl Edit {
     pub fn tells_all(self) -> bool {
         self == Self::Unarchive
     }
+}
+
+/// Why rows are deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// They are tombstones of long ago; others are skipped. No revision: the floor rises
+    /// to their last change.
+    Purge,
+    /// Nothing of them is to be kept, whatever their state. One revision, and the floor
+    /// rises to it: streams load anew.
+    Erasure,
 }
 
 /// The thing that notifications are about.
@@ -306,8 +330,8 @@ pub enum NotUpdated {
 /// The inbox was changed, or needed no change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edited {
-    /// How many notifications were changed; for [`Mutation::Seen`], whether it
-    /// changed the head.
+    /// How many notifications were changed or deleted; for [`Mutation::Seen`], whether
+    /// it changed the head.
     pub changed: u32,
     /// The head that it left.
     pub head: Head,
@@ -505,6 +529,11 @@ pub trait Store: Send + Sync + 'static {
     async fn close(&self);
 }
 
+/// All that an engine is.
+pub trait Database: Store + Sweeping {}
+
+impl<Engine: Store + Sweeping> Database for Engine {}
+
 /// Opens the store that `settings` name, brings its schema up to date, and makes
 /// its ids if it has none.
 ///
@@ -513,7 +542,7 @@ pub async fn open(
     settings: &StoreSettings,
     sharing: Sharing,
     random: &dyn Random,
-) -> Result<Arc<dyn Store>, Error> {
+) -> Result<Arc<dyn Database>, Error> {
     let url = settings.database_url();
     match url.split(':').next().unwrap_or_default() {
         "sqlite" => {

@@ -18,6 +18,9 @@ ALTER TABLE inboxes
 UPDATE inboxes AS i SET row_count = (SELECT count(*) FROM notifications AS n
     WHERE n.organization_id = i.organization_id AND n.user_id = i.user_id
     AND n.removed_at IS NULL);
+UPDATE inboxes AS i SET oldest_at = coalesce((SELECT min(n.created_at) FROM notifications AS n
+    WHERE n.organization_id = i.organization_id AND n.user_id = i.user_id
+    AND n.removed_at IS NULL), i.last_created_at) WHERE row_count < 1000;
 CREATE INDEX inboxes_by_age ON inboxes (oldest_at);
 
 -- The views of a large inbox, newest first: what is in it, and what is archived.

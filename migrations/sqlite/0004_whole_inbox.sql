@@ -16,6 +16,9 @@ ALTER TABLE inboxes ADD COLUMN oldest_at INTEGER NOT NULL DEFAULT 0;
 UPDATE inboxes AS i SET row_count = (SELECT count(*) FROM notifications AS n
     WHERE n.organization_id = i.organization_id AND n.user_id = i.user_id
     AND n.removed_at IS NULL);
+UPDATE inboxes AS i SET oldest_at = coalesce((SELECT min(n.created_at) FROM notifications AS n
+    WHERE n.organization_id = i.organization_id AND n.user_id = i.user_id
+    AND n.removed_at IS NULL), i.last_created_at) WHERE row_count < 1000;
 CREATE INDEX inboxes_by_age ON inboxes (oldest_at);
 CREATE TRIGGER inboxes_that_grew AFTER UPDATE OF row_count ON inboxes
 WHEN new.row_count / 1000 > old.row_count / 1000

@@ -121,6 +121,19 @@ impl Writer {
         Ok(answered.await.map_err(|_| Error::Closed)??)
     }
 
+    /// Changes what is there when there is room beside what callers write: those who wait
+    /// longest for it have one batch in eight. [`Error::QueueFull`] where too much of it
+    /// waits. Cancel safe: once it is queued it is committed.
+    pub async fn edit_in_bulk(&self, mutation: Mutation) -> Result<Edited, Error> {
+        let (answer, answered) = oneshot::channel();
+        let queue = self.queue(mutation.inbox());
+        queue.put_in_bulk(mutation, answer)?;
+        match answered.await.map_err(|_| Error::Closed)?? {
+            Outcome::Edited(edited) => Ok(edited),
+            _ => Err(store::Error::unexpected_outcome().into()),
+        }
+    }
+
     /// Whether it takes no more writes.
     pub fn is_closed(&self) -> bool {
         self.queues.iter().any(|queue| queue.is_closed())

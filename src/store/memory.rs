@@ -18,15 +18,17 @@ use super::{
     Snapshot, Store, TypeCounts, Verb, Which,
     plan::{self, Before, Fingerprint, RowWrite, StoredHead},
     selection::Walk,
+    sweeping::{Due, DueRow, Kept, Oldest, Sweeping},
 };
 use crate::{
     clock::Timestamp,
-    model::{Content, Epoch, InboxKey, Notification, Revision},
+    model::{Content, Epoch, InboxKey, Notification, OrganizationId, Revision, UserId, View},
 };
 
 #[derive(Default)]
 struct Inbox {
     stored: StoredHead,
+    oldest_at: Timestamp,
     /// By their sequences.
     rows: BTreeMap<Revision, Row>,
 }
@@ -88,7 +90,7 @@ impl Memory {
         Snapshot {
             epoch: self.epoch.lock().unwrap().clone(),
             head: inbox.map(|inbox| inbox.stored.head).unwrap_or_default(),
-            floor: Revision::ZERO,
+            floor: inbox.map(|inbox| inbox.stored.floor).unwrap_or_default(),
         }
     }
 }
@@ -127,6 +129,116 @@ fn changed_after(inbox: Option<&Inbox>, cursor: Cursor) -> Vec<&Notification> {
         .collect();
     changed.sort_by_key(|row| at(row));
     changed
+}
+
+/// The time by which a row is due, if it is to be.
+fn due_at(notification: &Notification, what: Due) -> Option<Timestamp> {
+    let state = notification.row.state;
+    match what {
+        Due::Removed => state.removed.map(|(at, _)| at),
+        _ if state.removed.is_some() => None,
+        Due::Archived => state.archived_at,
+        Due::Expiry => notification.expire_time,
+    }
+}
+
+#[async_trait]
+impl Sweeping for Memory {
+    async fn lease(
+        &self,
+        _: Uuid,
+        now: Timestamp,
+        _: Duration,
+    ) -> Result<Option<Timestamp>, Error> {
+        self.inboxes().map(|_| Some(now))
+    }
+
+    async fn due(
+        &self,
+        what: Due,
+        until: Timestamp,
+        but: &[InboxKey],
+        at_most: usize,
+    ) -> Result<Vec<DueRow>, Error> {
+        let inboxes = self.inboxes()?;
+        let mut due = Vec::new();
+        for (key, inbox) in inboxes.iter().filter(|(key, _)| !but.contains(key)) {
+            for Row { notification, .. } in inbox.rows.values() {
+                let at = due_at(notification, what).filter(|at| *at <= until);
+                due.extend(at.map(|at| DueRow {
+                    inbox: key.clone(),
+                    id: notification.row.id,
+                    at,
+                    head: inbox.stored.head.revision,
+                }));
+            }
+        }
+        due.sort_by_key(|row| row.at);
+        due.truncate(at_most);
+        Ok(due)
+    }
+
+    async fn aged(
+        &self,
+        until: Timestamp,
+        but: &[InboxKey],
+        at_most: usize,
+    ) -> Result<Vec<InboxKey>, Error> {
+        let inboxes = self.inboxes()?;
+        let is_aged = |inbox: &Inbox| inbox.oldest_at <= until;
+        let aged = inboxes
+            .iter()
+            .filter(|(key, inbox)| is_aged(inbox) && !but.contains(key));
+        let keys = aged.map(|(key, _)| key);
+        Ok(keys.take(at_most).cloned().collect())
+    }
+
+    async fn oldest(&self, key: &InboxKey, which: Kept, at_most: usize) -> Result<Oldest, Error> {
+        let inboxes = self.inboxes()?;
+        let Some(inbox) = inboxes.get(key) else {
+            return Ok(Oldest::default());
+        };
+        let is_meant = |row: &&Notification| {
+            let state = row.row.state;
+            match which {
+                Kept::All => true,
+                Kept::Live => state.removed.is_none(),
+                Kept::Done => View::All.has(state) && !state.is_unread(),
+            }
+        };
+        let rows = inbox.rows.values().map(|row| &row.notification);
+        let rows = rows.filter(is_meant).take(at_most);
+        Ok(Oldest {
+            head: inbox.stored.head.revision,
+            row_count: inbox.stored.row_count,
+            last_created_at: inbox.stored.last_created_at,
+            rows: rows.map(|row| (row.row.id, row.created_at)).collect(),
+        })
+    }
+
+    async fn looked_at(&self, key: &InboxKey, oldest_at: Timestamp, _: u32) -> Result<(), Error> {
+        let mut inboxes = self.inboxes()?;
+        inboxes
+            .get_mut(key)
+            .into_iter()
+            .for_each(|inbox| inbox.oldest_at = oldest_at);
+        Ok(())
+    }
+
+    async fn inboxes(
+        &self,
+        organization: &OrganizationId,
+        after: Option<&UserId>,
+        at_most: usize,
+    ) -> Result<Vec<InboxKey>, Error> {
+        let inboxes = self.inboxes()?;
+        let of_organization = |key: &&InboxKey| key.organization_id == *organization;
+        let mut keys: Vec<_> = inboxes.keys().filter(of_organization).cloned().collect();
+        keys.sort();
+        keys.retain(|key| after.is_none_or(|after| key.user_id > *after));
+        keys.truncate(at_most);
+        Ok(keys)
+    }
 }
 
 #[async_trait]
@@ -171,6 +283,7 @@ impl Store for Memory {
                     };
                     rows.insert(sequence, row);
                 }
+                RowWrite::Delete { .. } => drop(rows.remove(&sequence)),
                 RowWrite::Update { row, content, .. } => {
                     if let Some(held) = rows.get_mut(&sequence) {
                         let notification = &mut held.notification;
@@ -182,7 +295,11 @@ impl Store for Memory {
             }
         }
         for (key, stored) in plan.heads {
-            inboxes.entry(key).or_default().stored = stored;
+            let inbox = inboxes.entry(key).or_default();
+            if stored.row_count / 1000 > inbox.stored.row_count / 1000 {
+                inbox.oldest_at = Timestamp::default();
+            }
+            inbox.stored = stored;
         }
         Ok(plan.committed)
     }

@@ -13,8 +13,8 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    Committed, Correction, Edit, Edited, Mutation, Named, NotSent, NotUpdated, Outcome, Sent,
-    Updated,
+    Committed, Correction, Deletion, Edit, Edited, Mutation, Named, NotSent, NotUpdated, Outcome,
+    Sent, Updated,
 };
 use crate::{
     clock::Timestamp,
@@ -35,6 +35,8 @@ pub(super) struct StoredHead {
     pub(super) last_created_at: Timestamp,
     /// How many rows there are that are not removed.
     pub(super) row_count: u32,
+    /// The highest last-change revision that was deleted.
+    pub(super) floor: Revision,
 }
 
 /// What is known of a row that the batch may touch.
@@ -103,26 +105,26 @@ pub(super) enum RowWrite {
         content: Option<Arc<Content>>,
         was_unread: bool,
     },
+    /// It is no more.
+    Delete { was_unread: bool },
 }
 
 impl RowWrite {
-    pub(super) fn row(&self) -> &Row {
+    /// Whether it was unread before the batch, and is after it.
+    fn unread(&self) -> (bool, bool) {
         match self {
-            Self::Insert { notification, .. } => &notification.row,
-            Self::Update { row, .. } => row,
+            Self::Insert { notification, .. } => (false, notification.row.state.is_unread()),
+            Self::Update {
+                row, was_unread, ..
+            } => (*was_unread, row.state.is_unread()),
+            Self::Delete { was_unread } => (*was_unread, false),
         }
     }
 
     /// What the batch adds with it to the number of unread rows.
     fn more_unread(&self) -> i64 {
-        let was_unread = matches!(
-            self,
-            Self::Update {
-                was_unread: true,
-                ..
-            }
-        );
-        i64::from(self.row().state.is_unread()) - i64::from(was_unread)
+        let (was_unread, is_unread) = self.unread();
+        i64::from(is_unread) - i64::from(was_unread)
     }
 }
 
@@ -147,9 +149,12 @@ pub(super) type Changed<'p> = (&'p InboxKey, &'p Row);
 /// A row whose state and content are written, and its inbox.
 pub(super) type Rewritten<'p> = (&'p InboxKey, &'p Row, &'p Content);
 
-/// The writes of a plan by their kinds. What is in several is to be made first.
+/// The writes of a plan by their kinds, in the order in which they are to be made: what is
+/// changed may be new, and what is new may have the key of what is deleted.
 #[derive(Default)]
 pub(super) struct Writes<'p> {
+    /// The places of rows that are no more.
+    pub(super) deleted: Vec<(&'p InboxKey, Revision)>,
     pub(super) made: Vec<Made<'p>>,
     /// The states that are not those of a new row.
     pub(super) changed: Vec<Changed<'p>>,
@@ -159,8 +164,9 @@ pub(super) struct Writes<'p> {
 impl Plan {
     pub(super) fn writes(&self) -> Writes<'_> {
         let mut writes = Writes::default();
-        for ((inbox, _), write) in &self.rows {
+        for ((inbox, sequence), write) in &self.rows {
             match write {
+                RowWrite::Delete { .. } => writes.deleted.push((inbox, *sequence)),
                 RowWrite::Insert {
                     notification,
                     keyed,
@@ -221,6 +227,11 @@ pub(super) fn ids(batch: &[Mutation]) -> [Vec<(&InboxKey, Uuid)>; 2] {
                 edit,
                 ..
             } => ids[usize::from(edit.tells_all())].extend(edited.iter().map(|id| (inbox, *id))),
+            Mutation::Delete {
+                inbox,
+                ids: deleted,
+                ..
+            } => ids[0].extend(deleted.iter().map(|id| (inbox, *id))),
             Mutation::Update(Correction {
                 inbox,
                 of: Named::Id(id),
@@ -262,6 +273,9 @@ pub(super) fn plan(batch: &[Mutation], before: Before, now: Timestamp) -> Plan {
                 view,
                 through,
             } => Outcome::Edited(planner.edit(inbox, ids, *edit, *view, *through)),
+            Mutation::Delete { inbox, ids, why } => {
+                Outcome::Edited(planner.delete(inbox, ids, *why))
+            }
             Mutation::Seen { inbox, through } => Outcome::Edited(planner.seen(inbox, *through)),
         };
         planner.plan.committed.outcomes.push(outcome);
@@ -527,6 +541,46 @@ impl Planner {
         }
     }
 
+    fn delete(&mut self, inbox: &InboxKey, ids: &[Uuid], why: Deletion) -> Edited {
+        let mut stored = self.head(inbox);
+        let mut deleted = 0;
+        for id in ids {
+            let rows = self.before.rows.get_mut(inbox);
+            let Some(row) = rows
+                .as_ref()
+                .and_then(|rows| Some(*rows.get(id)?.image.row()))
+            else {
+                continue;
+            };
+            if why == Deletion::Purge && row.state.removed.is_none() {
+                continue;
+            }
+            rows.and_then(|rows| rows.remove(id));
+            stored.count(Some(&row), None);
+            stored.floor = stored.floor.max(row.revision);
+            let place = (inbox.clone(), row.sequence);
+            let written = self.plan.rows.get(&place).map(RowWrite::unread);
+            let was_unread = written.map_or(row.state.is_unread(), |(was_unread, _)| was_unread);
+            self.plan
+                .rows
+                .insert(place, RowWrite::Delete { was_unread });
+            deleted += 1;
+        }
+        if deleted > 0 {
+            if why == Deletion::Erasure {
+                stored.head.revision = stored.head.revision.next();
+                stored.floor = stored.head.revision;
+                self.plan.committed.unknown_counts.push(inbox.clone());
+            }
+            self.before.heads.insert(inbox.clone(), stored);
+            self.plan.heads.insert(inbox.clone(), stored);
+        }
+        Edited {
+            changed: deleted,
+            head: stored.head,
+        }
+    }
+
     /// Sets the final image of a row that was there or is made by this batch. What is
     /// removed has no content.
     fn write(&mut self, inbox: &InboxKey, before: &Row, row: Row, content: Option<Arc<Content>>) {
@@ -561,6 +615,8 @@ impl Planner {
                 *image = row;
                 *written = content.or_else(|| written.take());
             }
+            // What is deleted is not known any more, and so not written again.
+            RowWrite::Delete { .. } => {}
         }
     }
 

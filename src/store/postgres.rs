@@ -6,6 +6,7 @@
 mod commit;
 mod connections;
 mod statements;
+mod sweeping;
 mod url;
 
 use std::{sync::atomic::AtomicUsize, time::Duration};

@@ -257,6 +257,7 @@ pub(super) fn head(row: &dyn Fields) -> Result<StoredHead, Error> {
         },
         last_created_at: columns.time("last_created_at")?.unwrap_or_default(),
         row_count: columns.count("row_count")?,
+        floor: columns.revision("floor")?,
     })
 }
 
@@ -276,11 +277,8 @@ pub(super) fn snapshot(row: &dyn Fields) -> Result<Snapshot, Error> {
             floor: Revision::ZERO,
         });
     }
-    Ok(Snapshot {
-        epoch,
-        head: head(row)?.head,
-        floor: columns.revision("floor")?,
-    })
+    let StoredHead { head, floor, .. } = head(row)?;
+    Ok(Snapshot { epoch, head, floor })
 }
 
 /// A row without its content.

@@ -11,6 +11,7 @@
 //! that begins and reads the heads, one that writes and commits.
 
 mod files;
+mod sweeping;
 
 use std::{collections::HashMap, str::FromStr as _, sync::Arc, time::Duration};
 
@@ -268,6 +269,7 @@ struct Statements {
     unread_above: Arc<str>,
     /// Rows of a source without their contents, by their sequence.
     walked: HashMap<Source, Arc<str>>,
+    delete: Vec<Arc<str>>,
     insert: Vec<Arc<str>>,
     update: Vec<Arc<str>>,
     /// Also their contents.
@@ -385,16 +387,17 @@ impl Statements {
         );
         let write_heads = each_size(
             "WITH head (organization_id, user_id, revision, unread_count, unseen_count, \
-             seen_through, last_created_at, row_count) AS (VALUES ",
-            "(?, ?, ?, ?, ?, ?, ?, ?)",
+             seen_through, last_created_at, row_count, floor) AS (VALUES ",
+            "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
             // One that is new is no older than what it was made for.
             ") INSERT INTO inboxes (organization_id, user_id, revision, unread_count, \
-             unseen_count, seen_through, last_created_at, row_count, oldest_at) \
+             unseen_count, seen_through, last_created_at, row_count, floor, oldest_at) \
              SELECT *, last_created_at - row_count + 1 FROM head WHERE organization_id IS NOT NULL \
              ON CONFLICT (organization_id, user_id) DO UPDATE SET \
              revision = excluded.revision, unread_count = excluded.unread_count, \
              unseen_count = excluded.unseen_count, seen_through = excluded.seen_through, \
-             last_created_at = excluded.last_created_at, row_count = excluded.row_count",
+             last_created_at = excluded.last_created_at, row_count = excluded.row_count, \
+             floor = excluded.floor",
         );
         let commit = around("", &write_heads, "; COMMIT");
         let insert_and_commit = insert
@@ -488,6 +491,12 @@ impl Statements {
                 (Source::Archived, walk(of_source!(archived))),
                 (Source::All, walk(of_source!(all))),
             ]),
+            delete: each_size(
+                "WITH gone (organization_id, user_id, sequence) AS (VALUES ",
+                "(?, ?, ?)",
+                ") DELETE FROM notifications WHERE (organization_id, user_id, sequence) IN \
+                 (SELECT organization_id, user_id, sequence FROM gone)",
+            ),
             update: update(&[]),
             rewrite: update(&CONTENT),
         }
@@ -626,13 +635,19 @@ impl Statements {
         plan: &Plan,
     ) -> Result<Option<SqliteQuery>, Error> {
         let heads: Vec<_> = plan.heads.iter().collect();
-        let mut heads: Vec<_> = chunks(&heads, 8).collect();
+        let mut heads: Vec<_> = chunks(&heads, 9).collect();
         let writes = plan.writes();
         let mut inserts: Vec<_> = chunks(&writes.made, 23).collect();
         // What is changed may be made by this batch: then it is made before.
         let is_changed = !(writes.changed.is_empty() && writes.rewritten.is_empty());
         let last_insert = if is_changed { None } else { inserts.pop() };
         let last_heads = heads.pop();
+        let bind = |query, (inbox, sequence): &(&InboxKey, Revision)| {
+            bind_inbox(query, inbox).bind(integer(*sequence))
+        };
+        for query in chunked(&self.delete, 3, &writes.deleted, bind) {
+            query.execute(&mut *connection).await.map_err(failed)?;
+        }
         for chunk in inserts {
             let query = chunk.bind(query(&self.insert[chunk.size()]), bind_insert);
             query.execute(&mut *connection).await.map_err(failed)?;
@@ -725,6 +740,7 @@ fn bind_head(query: SqliteQuery, (inbox, stored): &(&InboxKey, &StoredHead)) -> 
         .bind(integer(head.seen_through))
         .bind(stored.last_created_at.as_micros())
         .bind(stored.row_count)
+        .bind(integer(stored.floor))
 }
 
 /// What a failed statement means. A constraint is broken by one member of a
@@ -993,6 +1009,7 @@ impl Store for Sqlite {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sweeping::Kept;
 
     #[test]
     fn versions_are_compared_by_their_numbers() {
@@ -1069,6 +1086,36 @@ mod tests {
         connection
     }
 
+    /// What falls due is found by its time, and nothing else is looked at.
+    #[tokio::test]
+    async fn what_is_due_is_found_by_its_time() {
+        let mut connection = migrated().await;
+        let texts = sweeping::TEXTS;
+        for (sql, index) in [
+            (texts.expiry, "notifications_by_expiry"),
+            (texts.archived, "notifications_by_archival"),
+            (texts.removed, "notifications_by_removal"),
+            (texts.aged, "inboxes_by_age"),
+        ] {
+            let steps = steps(&mut connection, sql).await;
+            let is_found = steps
+                .iter()
+                .any(|step| step.contains(index) && step.ends_with("<?)"));
+            assert!(is_found, "{sql}: {steps:#?}");
+            assert!(
+                !steps.iter().any(|step| step.contains("ORDER BY")),
+                "{sql}: {steps:#?}"
+            );
+        }
+    }
+
+    async fn steps(connection: &mut SqliteConnection, sql: &str) -> Vec<String> {
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+        let steps: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(explain).fetch_all(connection).await.unwrap();
+        steps.into_iter().map(|step| step.3).collect()
+    }
+
     /// No statement scans a table: each finds its rows by the whole inbox key.
     #[tokio::test]
     async fn every_statement_searches_by_organization_first() {
@@ -1080,6 +1127,10 @@ mod tests {
             &statements.count_types,
             &statements.unread_above,
         ];
+        let old: Vec<Arc<str>> = [Kept::All, Kept::Live, Kept::Done]
+            .map(|kept| crate::store::sweeping::oldest_text(kept).into())
+            .into();
+        all.extend(&old);
         all.extend(statements.listed.values());
         all.extend(statements.walked.values());
         for sized in [
@@ -1089,18 +1140,14 @@ mod tests {
             &statements.collapsible,
             &statements.rows,
             &statements.whole,
+            &statements.delete,
             &statements.update,
             &statements.rewrite,
         ] {
             all.extend(sized);
         }
         for sql in all {
-            let plan: Vec<(i64, i64, i64, String)> =
-                sqlx::query_as(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
-                    .fetch_all(&mut connection)
-                    .await
-                    .unwrap();
-            let steps: Vec<&str> = plan.iter().map(|step| step.3.as_str()).collect();
+            let steps = steps(&mut connection, sql).await;
             let searched = steps.iter().filter(|step| {
                 step.starts_with("SEARCH") && step.contains("(organization_id=? AND user_id=?")
             });

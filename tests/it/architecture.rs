@@ -33,6 +33,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
+    (
+        "sweeper",
+        &[
+            "clock", "config", "inbox", "metrics", "model", "random", "store",
+        ],
+    ),
     ("auth", &["clock", "config", "model", "random"]),
     ("server", &["config", "telemetry"]),
     (
@@ -68,6 +74,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "random",
             "server",
             "store",
+            "sweeper",
             "telemetry",
         ],
     ),
@@ -256,7 +263,8 @@ fn crosses_the_wall(literal: &str) -> Option<String> {
     for column in ["organization_id", "user_id"] {
         // Rows that are found must be found by it, rows that are made must bear it.
         let is_found_by = text.contains(&format!("{column} = "))
-            || text.contains("USING (organization_id, user_id");
+            || text.contains("USING (organization_id, user_id")
+            || text.contains("WHERE (organization_id, user_id, sequence) IN");
         let is_made_with = text.contains("(organization_id, user_id,")
             || text.contains("(organization_id, user_id)");
         if touches(&["FROM", "JOIN", "UPDATE"]) && !is_found_by {
@@ -266,7 +274,8 @@ fn crosses_the_wall(literal: &str) -> Option<String> {
             return Some(format!("{column} is in no row of: {text}"));
         }
     }
-    touches(&["TRUNCATE", "DELETE FROM"]).then(|| format!("it deletes: {text}"))
+    let deletes_heads = text.contains("DELETE FROM inboxes") || touches(&["TRUNCATE"]);
+    deletes_heads.then(|| format!("it deletes heads: {text}"))
 }
 
 #[test]
@@ -298,7 +307,8 @@ fn the_wall_is_seen_where_it_is_crossed() {
         "UPDATE notifications AS n SET read_at = 1 WHERE n.id = $1",
         "SELECT n.organization_id, n.user_id FROM wanted JOIN notifications AS n USING (id)",
         "INSERT INTO inboxes (user_id, revision) VALUES ($1, 1)",
-        "DELETE FROM notifications WHERE organization_id = $1 AND user_id = $2",
+        "DELETE FROM notifications WHERE user_id = $1",
+        "DELETE FROM inboxes WHERE organization_id = $1 AND user_id = $2",
     ] {
         assert!(crosses_the_wall(crossing).is_some(), "{crossing}");
     }

@@ -36,4 +36,5 @@ mod server;
 mod store;
 mod streams;
 mod support;
+mod sweeper;
 mod upgrade;

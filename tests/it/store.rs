@@ -19,9 +19,11 @@ use doorbell::{
     },
     random::{Random, SeededRandom},
     store::{
-        About, Committed, Correction, Cursor, Edit, Edited, Error, Mutation, Named, NotSent,
-        NotUpdated, Outcome, PageLimit, RecentQuery, Selected, Sent, Store, Updated, Verb, Which,
-        selection, sqlite::Sqlite,
+        About, Committed, Correction, Cursor, Database, Deletion, Edit, Edited, Error, Mutation,
+        Named, NotSent, NotUpdated, Outcome, PageLimit, RecentQuery, Selected, Sent, Store as _,
+        Updated, Verb, Which, selection,
+        sqlite::Sqlite,
+        sweeping::{Due, Kept},
     },
 };
 use sqlx::{Connection as _, SqliteConnection};
@@ -36,20 +38,18 @@ use crate::{
 /// An engine under test, with the ways around the trait that a test needs.
 #[async_trait]
 trait Backend: Send + Sync {
-    fn store(&self) -> Arc<dyn Store>;
+    fn store(&self) -> Arc<dyn Database>;
     /// The same database, opened anew after the present store was closed.
     async fn reopen(&mut self);
     /// Runs statements as another program would.
     async fn sql(&self, statements: &str);
     /// How many rows of an inbox are unread and not archived.
     async fn count_unread(&self, inbox: &InboxKey) -> u32;
-    /// An id as its SQL writes it.
-    fn literal(&self, id: Uuid) -> String;
 }
 
 struct SqliteBackend {
     directory: TempDir,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Database>,
 }
 
 impl SqliteBackend {
@@ -69,7 +69,7 @@ impl SqliteBackend {
 
 #[async_trait]
 impl Backend for SqliteBackend {
-    fn store(&self) -> Arc<dyn Store> {
+    fn store(&self) -> Arc<dyn Database> {
         self.store.clone()
     }
 
@@ -101,17 +101,13 @@ impl Backend for SqliteBackend {
         .await
         .unwrap()
     }
-
-    fn literal(&self, id: Uuid) -> String {
-        format!("x'{}'", id.simple())
-    }
 }
 
 /// A database of its own in the cluster that all tests share.
 struct PostgresBackend {
     url: String,
     settings: StoreSettings,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Database>,
     _pooler: Option<PgBouncer>,
 }
 
@@ -152,7 +148,7 @@ impl PostgresBackend {
 
 #[async_trait]
 impl Backend for PostgresBackend {
-    fn store(&self) -> Arc<dyn Store> {
+    fn store(&self) -> Arc<dyn Database> {
         self.store.clone()
     }
 
@@ -172,10 +168,6 @@ impl Backend for PostgresBackend {
             inbox.organization_id, inbox.user_id
         );
         u32::try_from(engines::number(&self.url, &query).await).unwrap()
-    }
-
-    fn literal(&self, id: Uuid) -> String {
-        format!("'{id}'")
     }
 }
 
@@ -274,38 +266,13 @@ fn recent_query() -> RecentQuery {
 
 /// As a later version or an operator's tool archives: one change, one revision.
 async fn archive(backend: &dyn Backend, inbox: &InboxKey, number: u128) {
-    let head = head(backend, inbox).await;
-    let inbox_is = format!(
-        "organization_id = '{}' AND user_id = '{}'",
-        inbox.organization_id, inbox.user_id
-    );
-    let revision = head.revision.get() + 1;
-    let unread = head.unread_count - 1;
-    let row = backend.literal(id(number));
-    backend
-        .sql(&format!(
-            "BEGIN; UPDATE notifications SET archived_at = 2000, revision = {revision} \
-             WHERE {inbox_is} AND id = {row}; \
-             UPDATE inboxes SET revision = {revision}, unread_count = {unread}, \
-             unseen_count = unseen_count - (SELECT count(*) FROM notifications AS n \
-             WHERE {inbox_is} AND id = {row} AND n.sequence > seen_through) WHERE {inbox_is}; COMMIT;"
-        ))
-        .await;
+    let archive = edit(inbox.clone(), Edit::Archive, &[number]);
+    backend.store().commit(&[archive], at(2000)).await.unwrap();
 }
 
-/// Removes archived rows: no revision, but the floor rises.
-async fn purge(backend: &dyn Backend, inbox: &InboxKey) {
-    let inbox_is = format!(
-        "organization_id = '{}' AND user_id = '{}'",
-        inbox.organization_id, inbox.user_id
-    );
-    backend
-        .sql(&format!(
-            "BEGIN; UPDATE inboxes SET floor = (SELECT max(revision) FROM notifications \
-             WHERE {inbox_is} AND archived_at IS NOT NULL) WHERE {inbox_is}; \
-             DELETE FROM notifications WHERE {inbox_is} AND archived_at IS NOT NULL; COMMIT;"
-        ))
-        .await;
+fn delete(inbox: InboxKey, why: Deletion, numbers: &[u128]) -> Mutation {
+    let ids = numbers.iter().map(|number| id(*number)).collect();
+    Mutation::Delete { inbox, ids, why }
 }
 
 async fn an_inbox_that_never_changed_is_empty_and_has_the_epoch(backend: &mut dyn Backend) {
@@ -528,15 +495,16 @@ async fn a_key_with_another_content_is_a_mismatch_and_changes_nothing(backend: &
 
 async fn a_key_is_free_again_once_its_row_is_purged(backend: &mut dyn Backend) {
     commit(backend, &[keyed(ann(), 1, "k", "a")]).await;
-    archive(backend, &ann(), 1).await;
+    commit(backend, &[remove(ann(), &[1])]).await;
     let committed = commit(backend, &[keyed(ann(), 2, "k", "a")]).await;
     assert!(
         sent(&committed.outcomes[0]).1,
-        "the row lives as long as it is archived"
+        "the key lives as long as what is left of the row"
     );
-    purge(backend, &ann()).await;
-    let committed = commit(backend, &[keyed(ann(), 3, "k", "other")]).await;
-    assert!(!sent(&committed.outcomes[0]).1);
+    // In one batch, where the new row comes after the old one went.
+    let again = keyed(ann(), 3, "k", "other");
+    let committed = commit(backend, &[delete(ann(), Deletion::Purge, &[1]), again]).await;
+    assert!(!sent(&committed.outcomes[1]).1);
 }
 
 async fn a_mark_is_one_change_and_skips_what_it_must(backend: &mut dyn Backend) {
@@ -1384,12 +1352,240 @@ async fn archived_rows_are_in_no_list_and_in_every_replay(backend: &mut dyn Back
         .await
         .unwrap();
     assert_eq!(page.rows.len(), 1);
-    purge(backend, &ann()).await;
-    assert_eq!(backend.store().head(&ann()).await.unwrap().floor, rev(3));
-    // The floor stays when the inbox changes.
-    commit(backend, &[send(ann(), 3)]).await;
-    assert_eq!(backend.store().head(&ann()).await.unwrap().floor, rev(3));
-    assert_eq!(counts(backend, &ann()).await, (4, 2));
+}
+
+fn remove(inbox: InboxKey, numbers: &[u128]) -> Mutation {
+    edit(inbox, Edit::Remove(RemovalCause::Expired), numbers)
+}
+
+async fn a_purge_takes_tombstones_alone_and_raises_the_floor(backend: &mut dyn Backend) {
+    commit(backend, &[send(ann(), 1), send(ann(), 2), send(ann(), 3)]).await;
+    commit(backend, &[remove(ann(), &[1, 2]), mark(ann(), &[3])]).await;
+    let before = backend.store().head(&ann()).await.unwrap();
+    assert_eq!((before.floor, before.head.revision), (rev(0), rev(5)));
+    let purge = delete(ann(), Deletion::Purge, &[1, 2, 3, 9]);
+    let batch = [purge.clone(), delete(neighbour(), Deletion::Purge, &[1])];
+    let committed = commit(backend, &batch).await;
+    assert_eq!(edited(&committed.outcomes[0]), (2, 5, 0, 0));
+    assert_eq!(edited(&committed.outcomes[1]), (0, 0, 0, 0));
+    assert!(committed.runs.is_empty() && committed.unknown_counts.is_empty());
+    let after = backend.store().head(&ann()).await.unwrap();
+    assert_eq!((after.floor, after.head), (rev(4), before.head));
+    let left = changes(backend, &ann(), 0).await;
+    assert_eq!(
+        left.iter().map(|row| row.row.id).collect::<Vec<_>>(),
+        [id(3)]
+    );
+    // The floor stays when the inbox changes, and where nothing is purged.
+    commit(backend, &[purge, send(ann(), 4)]).await;
+    let later = backend.store().head(&ann()).await.unwrap();
+    assert_eq!((later.floor, later.head.revision), (rev(4), rev(6)));
+}
+
+async fn an_erasure_leaves_a_head_that_nobody_can_resume_from(backend: &mut dyn Backend) {
+    for inbox in [ann(), neighbour()] {
+        commit(
+            backend,
+            &[send(inbox.clone(), 1), keyed(inbox.clone(), 2, "k", "a")],
+        )
+        .await;
+        commit(backend, &[see(inbox.clone(), 1), remove(inbox, &[1])]).await;
+    }
+    let committed = commit(backend, &[delete(ann(), Deletion::Erasure, &[1, 2])]).await;
+    assert_eq!(edited(&committed.outcomes[0]), (2, 5, 0, 0));
+    assert!(committed.runs.is_empty());
+    assert_eq!(
+        committed.unknown_counts,
+        [ann()],
+        "who shows it has to look"
+    );
+    let after = backend.store().head(&ann()).await.unwrap();
+    assert_eq!((after.floor, after.head.seen_through), (rev(5), rev(1)));
+    assert!(changes(backend, &ann(), 0).await.is_empty());
+    assert_eq!(counts(backend, &neighbour()).await, (4, 1));
+    assert_eq!(changes(backend, &neighbour(), 0).await.len(), 2);
+    // A later batch begins after it, and the key is free.
+    let committed = commit(backend, &[keyed(ann(), 3, "k", "other")]).await;
+    let (row, is_duplicate, head) = sent(&committed.outcomes[0]);
+    assert!(!is_duplicate);
+    assert_eq!((row.row.sequence, head.unread_count), (rev(6), 1));
+    let nothing = commit(backend, &[delete(ann(), Deletion::Erasure, &[1, 2])]).await;
+    assert_eq!(edited(&nothing.outcomes[0]), (0, 6, 1, 1));
+}
+
+fn expiring(inbox: InboxKey, number: u128, expire_time: i64) -> Mutation {
+    Mutation::Send(NewNotification {
+        expire_time: Some(at(expire_time)),
+        ..new(inbox, number)
+    })
+}
+
+async fn due(
+    backend: &dyn Backend,
+    what: Due,
+    until: i64,
+    but: &[InboxKey],
+) -> Vec<(InboxKey, Uuid, i64, u64)> {
+    let due = backend.store().due(what, at(until), but, 10).await.unwrap();
+    let row = |row: &doorbell::store::sweeping::DueRow| {
+        (
+            row.inbox.clone(),
+            row.id,
+            row.at.as_micros(),
+            row.head.get(),
+        )
+    };
+    due.iter().map(row).collect()
+}
+
+async fn what_is_due_is_found_longest_due_first(backend: &mut dyn Backend) {
+    let store = backend.store();
+    let batch = [
+        expiring(ann(), 1, 9000),
+        expiring(neighbour(), 1, 8000),
+        send(ann(), 2),
+        expiring(ann(), 3, 7000),
+        expiring(ann(), 4, 9001),
+    ];
+    commit(backend, &batch).await;
+    store
+        .commit(&[remove(ann(), &[3])], at(6000))
+        .await
+        .unwrap();
+    let both = [(neighbour(), id(1), 8000, 1), (ann(), id(1), 9000, 5)];
+    assert_eq!(due(backend, Due::Expiry, 9000, &[]).await, both);
+    assert_eq!(due(backend, Due::Expiry, 7999, &[]).await, []);
+    assert_eq!(due(backend, Due::Expiry, 9000, &[ann()]).await, both[..1]);
+    assert_eq!(
+        due(backend, Due::Expiry, 9000, &[neighbour(), ann()]).await,
+        []
+    );
+    let first = store.due(Due::Expiry, at(9000), &[], 1).await.unwrap();
+    assert_eq!(first[0].inbox, neighbour());
+
+    store
+        .commit(&[edit(ann(), Edit::Archive, &[1, 2])], at(9500))
+        .await
+        .unwrap();
+    store
+        .commit(&[edit(ann(), Edit::Unarchive, &[2])], at(9600))
+        .await
+        .unwrap();
+    assert_eq!(
+        due(backend, Due::Archived, 9500, &[]).await,
+        [(ann(), id(1), 9500, 7)]
+    );
+    assert_eq!(due(backend, Due::Archived, 9499, &[]).await, []);
+    assert_eq!(
+        due(backend, Due::Removed, 9999, &[]).await,
+        [(ann(), id(3), 6000, 7)]
+    );
+    assert_eq!(due(backend, Due::Removed, 9999, &[ann()]).await, []);
+}
+
+async fn an_inbox_is_looked_at_when_it_is_old_and_when_it_has_grown(backend: &mut dyn Backend) {
+    let store = backend.store();
+    let aged = async |until: i64| store.aged(at(until), &[], 10).await.unwrap();
+    store
+        .commit(&[send(ann(), 1), send(ann(), 2)], at(5000))
+        .await
+        .unwrap();
+    store
+        .commit(&[send(neighbour(), 1)], at(6000))
+        .await
+        .unwrap();
+    assert!(aged(4999).await.is_empty());
+    assert_eq!(aged(5000).await, [ann()]);
+    assert_eq!(aged(6000).await, [ann(), neighbour()]);
+    assert_eq!(
+        store.aged(at(6000), &[ann()], 10).await.unwrap(),
+        [neighbour()]
+    );
+    store.looked_at(&ann(), at(5001), 2).await.unwrap();
+    assert!(aged(5000).await.is_empty());
+    // What comes and goes does not touch it.
+    store
+        .commit(&[remove(ann(), &[1]), send(ann(), 3)], at(7000))
+        .await
+        .unwrap();
+    assert_eq!(aged(6000).await, [ann(), neighbour()]);
+    let many: Vec<_> = (100..1097).map(|number| send(ann(), number)).collect();
+    store.commit(&many, at(8000)).await.unwrap();
+    assert!(aged(4999).await.is_empty(), "999 are not many");
+    store.commit(&[send(ann(), 4)], at(8000)).await.unwrap();
+    assert_eq!(
+        aged(0).await,
+        [ann()],
+        "a thousand more than when it was looked at"
+    );
+    // Who looked before that was not there for it.
+    store.looked_at(&ann(), at(5001), 999).await.unwrap();
+    assert_eq!(aged(0).await, [ann()]);
+    store.looked_at(&ann(), at(5001), 1000).await.unwrap();
+    assert!(aged(0).await.is_empty());
+    // By an edit as well.
+    store
+        .commit(&[remove(ann(), &[4])], at(9000))
+        .await
+        .unwrap();
+    let last = [
+        collapsing(7, "c"),
+        collapsing(8, "c"),
+        remove(ann(), &[100]),
+    ];
+    store.commit(&last, at(9000)).await.unwrap();
+    assert!(aged(0).await.is_empty());
+    store
+        .commit(&[collapsing(9, "d"), send(ann(), 10)], at(9000))
+        .await
+        .unwrap();
+    assert_eq!(aged(0).await, [ann()]);
+}
+
+async fn the_oldest_rows_are_found_by_their_state(backend: &mut dyn Backend) {
+    let store = backend.store();
+    let nothing = store.oldest(&ann(), Kept::All, 10).await.unwrap();
+    assert_eq!((nothing.head, nothing.rows), (rev(0), vec![]));
+    let sends: Vec<_> = (1..=6).map(|number| send(ann(), number)).collect();
+    store.commit(&sends, at(5000)).await.unwrap();
+    store.commit(&[send(neighbour(), 1)], at(1)).await.unwrap();
+    let edits = [
+        remove(ann(), &[1]),
+        edit(ann(), Edit::Archive, &[3]),
+        mark(ann(), &[5]),
+    ];
+    store.commit(&edits, at(6000)).await.unwrap();
+    for (which, at_most, expected) in [
+        (Kept::All, 10, vec![1, 2, 3, 4, 5, 6]),
+        (Kept::All, 2, vec![1, 2]),
+        (Kept::Live, 10, vec![2, 3, 4, 5, 6]),
+        (Kept::Live, 2, vec![2, 3]),
+        (Kept::Done, 10, vec![3, 5]),
+        (Kept::Done, 1, vec![3]),
+    ] {
+        let oldest = store.oldest(&ann(), which, at_most).await.unwrap();
+        assert_eq!((oldest.head, oldest.row_count), (rev(9), 5));
+        assert_eq!(oldest.last_created_at, at(5005));
+        let row = |number: &i64| (id(u128::try_from(*number).unwrap()), at(4999 + number));
+        let expected: Vec<_> = expected.iter().map(row).collect();
+        assert_eq!(oldest.rows, expected, "{which:?} {at_most}");
+    }
+}
+
+async fn the_inboxes_of_an_organization_are_listed_in_pages(backend: &mut dyn Backend) {
+    let store = backend.store();
+    let user = |name: &str| InboxKey::parse("acme", name).unwrap();
+    let batch = ["bob", "Zoe", "ann", "cid"].map(|name| send(user(name), 1));
+    commit(backend, &batch).await;
+    commit(backend, &[send(neighbour(), 1)]).await;
+    let organization = ann().organization_id;
+    let first = store.inboxes(&organization, None, 3).await.unwrap();
+    assert_eq!(first, ["Zoe", "ann", "bob"].map(user), "by their bytes");
+    let rest = store
+        .inboxes(&organization, Some(&user("bob").user_id), 3)
+        .await
+        .unwrap();
+    assert_eq!(rest, [user("cid")]);
 }
 
 async fn what_was_committed_is_there_when_it_is_opened_again(backend: &mut dyn Backend) {
@@ -1681,6 +1877,12 @@ macro_rules! all_cases {
                 a_page_is_bounded_in_bytes_and_never_empty,
                 recent_lists_newest_first_in_pages,
                 archived_rows_are_in_no_list_and_in_every_replay,
+                a_purge_takes_tombstones_alone_and_raises_the_floor,
+                an_erasure_leaves_a_head_that_nobody_can_resume_from,
+                what_is_due_is_found_longest_due_first,
+                an_inbox_is_looked_at_when_it_is_old_and_when_it_has_grown,
+                the_oldest_rows_are_found_by_their_state,
+                the_inboxes_of_an_organization_are_listed_in_pages,
                 what_was_committed_is_there_when_it_is_opened_again,
                 large_batches_are_applied_whole,
                 a_page_and_its_head_are_of_one_moment,

@@ -1,5 +1,6 @@
 //! What waits for one lane: what senders say in one line and edits in another, so that
-//! neither waits for the other, and nobody takes the whole of it.
+//! neither waits for the other, and nobody takes the whole of it. What nobody waits for
+//! is in a third, for when there is nothing else to do, and now and then.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,6 +24,9 @@ use crate::{
 /// The most edits of one inbox that wait: who reads it is one person, and an edit
 /// changes up to a thousand rows.
 const MOST_EDITS_OF_AN_INBOX: usize = 16;
+
+/// While callers write all the time, one batch in so many is of what nobody waits for.
+const BULK_EVERY: usize = 8;
 
 /// Where the outcome of a write goes.
 pub(super) type Answer = oneshot::Sender<Result<Outcome, Arc<store::Error>>>;
@@ -53,6 +57,9 @@ pub(super) struct Queue {
 struct Waiting {
     sends: VecDeque<Job>,
     edits: VecDeque<Job>,
+    bulk: VecDeque<Job>,
+    /// How many batches there were since the last one in bulk.
+    since_bulk: usize,
     of_organization: Counts<OrganizationId>,
     edits_of: Counts<InboxKey>,
     is_closed: bool,
@@ -81,7 +88,7 @@ impl Queue {
         let mut waiting = self.lock();
         let inbox = mutation.inbox();
         let organization = &inbox.organization_id;
-        let is_edit = matches!(mutation, Mutation::Edit { .. } | Mutation::Seen { .. });
+        let is_edit = is_edit(&mutation);
         if waiting.is_closed {
             return Err(Error::Closed);
         }
@@ -100,10 +107,30 @@ impl Queue {
         } else {
             waiting.sends.push_back(Job { mutation, answer });
         }
-        metrics::queue_depth(self.depth.fetch_add(1, Ordering::Relaxed) + 1);
         drop(waiting);
-        self.changed.notify_one();
+        self.came();
         Ok(())
+    }
+
+    /// Puts a write that no caller waits for at the end of the line of those. Refused at
+    /// once where too many of them wait.
+    pub(super) fn put_in_bulk(&self, mutation: Mutation, answer: Answer) -> Result<(), Error> {
+        let mut waiting = self.lock();
+        if waiting.is_closed {
+            return Err(Error::Closed);
+        }
+        if waiting.bulk.len() >= self.most {
+            return Err(Error::QueueFull);
+        }
+        waiting.bulk.push_back(Job { mutation, answer });
+        drop(waiting);
+        self.came();
+        Ok(())
+    }
+
+    fn came(&self) {
+        metrics::queue_depth(self.depth.fetch_add(1, Ordering::Relaxed) + 1);
+        self.changed.notify_one();
     }
 
     /// Waits for the next batch; `None` once it is closed and empty. Only its lane
@@ -137,7 +164,11 @@ impl Queue {
     pub(super) fn abandon(&self) {
         let mut waiting = self.lock();
         waiting.is_closed = true;
-        let left = waiting.sends.drain(..).count() + waiting.edits.drain(..).count();
+        let Waiting {
+            sends, edits, bulk, ..
+        } = &mut *waiting;
+        let lines = [sends, edits, bulk].into_iter();
+        let left: usize = lines.map(|line| line.drain(..).count()).sum();
         self.depth.fetch_sub(left, Ordering::Relaxed);
     }
 
@@ -146,33 +177,53 @@ impl Queue {
     }
 }
 
+/// Whether it changes what is there, and is one of a person's few at a time.
+fn is_edit(mutation: &Mutation) -> bool {
+    matches!(
+        mutation,
+        Mutation::Edit { .. } | Mutation::Delete { .. } | Mutation::Seen { .. }
+    )
+}
+
 impl Waiting {
-    /// Takes from each line up to the limits: the member that reaches one of them
-    /// is the last of its line.
+    /// Takes from the lines of callers, or from that of the rest, up to the limits: the
+    /// member that reaches one of them is the last of its line.
     fn take(&mut self, most_rows: usize, most_bytes: usize) -> (Vec<Mutation>, Vec<Answer>) {
         let mut batch = (Vec::new(), Vec::new());
-        for line in [&mut self.sends, &mut self.edits] {
+        let callers_wait = !(self.sends.is_empty() && self.edits.is_empty());
+        let is_bulk = !(callers_wait && self.since_bulk < BULK_EVERY - 1);
+        let is_bulk = is_bulk && !self.bulk.is_empty();
+        self.since_bulk = if is_bulk {
+            0
+        } else {
+            self.since_bulk + usize::from(callers_wait)
+        };
+        let lines = if is_bulk {
+            vec![&mut self.bulk]
+        } else {
+            vec![&mut self.sends, &mut self.edits]
+        };
+        for line in lines {
             let (mut rows, mut bytes) = (0, 0);
             while rows < most_rows
                 && bytes < most_bytes
                 && let Some(Job { mutation, answer }) = line.pop_front()
             {
                 let inbox = mutation.inbox();
-                self.of_organization.down(&inbox.organization_id);
+                if !is_bulk {
+                    self.of_organization.down(&inbox.organization_id);
+                }
                 match &mutation {
                     Mutation::Send(NewNotification { content, .. })
                     | Mutation::Update(Correction { content, .. }) => {
                         rows += 1;
                         bytes += content.len_bytes();
                     }
-                    Mutation::Edit { ids, .. } => {
-                        rows += ids.len();
-                        self.edits_of.down(inbox);
-                    }
-                    Mutation::Seen { .. } => {
-                        rows += 1;
-                        self.edits_of.down(inbox);
-                    }
+                    Mutation::Edit { ids, .. } | Mutation::Delete { ids, .. } => rows += ids.len(),
+                    Mutation::Seen { .. } => rows += 1,
+                }
+                if !is_bulk && is_edit(&mutation) {
+                    self.edits_of.down(inbox);
                 }
                 batch.0.push(mutation);
                 batch.1.push(answer);

@@ -67,6 +67,7 @@ fn id_of(mutation: &Mutation) -> u128 {
             Named::Key(_) => 0,
         },
         Mutation::Edit { ids, .. } => ids[0].as_u128(),
+        Mutation::Delete { ids, .. } => ids[0].as_u128(),
         Mutation::Seen { through, .. } => u128::from(through.get()),
     }
 }
@@ -310,6 +311,35 @@ async fn sends_do_not_wait_behind_marks_nor_marks_behind_sends() {
         &[104],
     ];
     assert_eq!(harness.store.batches(), batches);
+}
+
+/// What is in bulk waits for callers, but not for ever.
+#[tokio::test]
+async fn what_nobody_waits_for_has_one_batch_in_eight() {
+    let harness = Harness::new(Memory::held(), &settings(100, 1, 1000));
+    let writing = harness.write(vec![send(999)]).await;
+    let bulk: Vec<_> = (100..103)
+        .map(|id| {
+            let writer = harness.writer.clone();
+            tokio::spawn(async move { writer.edit_in_bulk(mark("bob", id, 1)).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let mut writing = writing;
+    writing.extend(harness.write(sends(0..10)).await);
+    assert!(harness.go(writing).await.iter().all(Result::is_ok));
+    for edited in bulk {
+        edited.await.unwrap().unwrap();
+    }
+    let batches = harness.store.batches().concat();
+    let turns = |id: u128| batches.iter().position(|of| *of == id).unwrap();
+    assert_eq!(batches.len(), 14);
+    // 999 was the first of eight.
+    assert_eq!(batches[7], 100, "{batches:?}");
+    assert!(
+        turns(101) > turns(9) && turns(102) > turns(9),
+        "{batches:?}"
+    );
 }
 
 #[tokio::test]

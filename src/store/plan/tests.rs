@@ -80,6 +80,7 @@ impl Database {
                     let former = self.rows.insert(place, (notification, keyed));
                     assert_eq!(former, None, "a row was made twice");
                 }
+                RowWrite::Delete { .. } => drop(self.rows.remove(&place)),
                 RowWrite::Update { row, content, .. } => {
                     let notification = &mut self.rows.get_mut(&place).unwrap().0;
                     notification.row = row;
@@ -96,7 +97,10 @@ impl Database {
         for (
             inbox,
             StoredHead {
-                head, row_count, ..
+                head,
+                row_count,
+                floor,
+                ..
             },
         ) in &self.heads
         {
@@ -115,6 +119,19 @@ impl Database {
                 );
             }
             assert!(self.of(inbox).all(|row| row.row.revision <= head.revision));
+            assert!(*floor <= head.revision);
+        }
+    }
+}
+
+impl Database {
+    /// Who holds a position at the floor or above has heard of each row that is no more.
+    fn check_floor(&self, former: &Self) {
+        for ((inbox, sequence), (row, _)) in &former.rows {
+            let stored = &self.heads[inbox];
+            let is_deleted = !self.rows.contains_key(&(inbox.clone(), *sequence));
+            assert!(!is_deleted || row.row.revision <= stored.floor);
+            assert!(former.heads[inbox].floor <= stored.floor);
         }
     }
 }
@@ -154,6 +171,11 @@ enum Wish {
         edit: Edit,
         view: View,
         through: Option<u64>,
+    },
+    Delete {
+        user: usize,
+        ids: Vec<u128>,
+        why: Deletion,
     },
     Update {
         user: usize,
@@ -217,6 +239,12 @@ fn wish() -> impl Strategy<Value = Wish> {
             }),
         (
             0..2usize,
+            vec(1..12u128, 1..5),
+            prop_oneof![Just(Deletion::Purge), Just(Deletion::Erasure)]
+        )
+            .prop_map(|(user, ids, why)| Wish::Delete { user, ids, why }),
+        (
+            0..2usize,
             prop_oneof![(1..12u128).prop_map(Ok), (0..3usize).prop_map(Err)],
             0..3usize,
             any::<bool>()
@@ -272,6 +300,11 @@ fn mutations(wishes: Vec<Wish>) -> Vec<Mutation> {
                 view,
                 through: through.map(Revision::new),
             },
+            Wish::Delete { user, ids, why } => Mutation::Delete {
+                inbox: inbox(user),
+                ids: ids.into_iter().map(Uuid::from_u128).collect(),
+                why,
+            },
             Wish::Update {
                 user,
                 of,
@@ -314,8 +347,10 @@ proptest! {
             let mut runs: HashMap<InboxKey, Vec<InboxEvent>> = HashMap::new();
             for mutation in batch {
                 let before = alone.heads.get(mutation.inbox()).copied().unwrap_or_default();
+                let former = alone.clone();
                 let committed = alone.commit(std::slice::from_ref(mutation));
                 alone.check();
+                alone.check_floor(&former);
                 outcomes.extend(committed.outcomes);
                 for (inbox, run) in committed.runs {
                     prop_assert_eq!(run.len(), 1, "a mutation is one change at most");

@@ -145,6 +145,7 @@ impl<'b> Sends<'b> {
                 head,
                 last_created_at,
                 row_count,
+                ..
             }) = after.heads.get_mut(*inbox)
             {
                 let count = u32::try_from(*count).unwrap_or(u32::MAX);

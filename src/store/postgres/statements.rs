@@ -179,6 +179,12 @@ const UNREAD_ABOVE: &str = "SELECT w.organization_id, w.user_id, w.sequence, \
      AND n.archived_at IS NULL AND n.removed_at IS NULL) AS count \
      FROM unnest($1::text[], $2::text[], $3::bigint[]) AS w (organization_id, user_id, sequence)";
 
+/// Deletes rows for good.
+const DELETE: &str = "DELETE FROM notifications AS n \
+     USING unnest($1::text[], $2::text[], $3::bigint[]) AS w (organization_id, user_id, sequence) \
+     WHERE n.organization_id = w.organization_id AND n.user_id = w.user_id \
+     AND n.sequence = w.sequence";
+
 /// Writes the states of rows that are there.
 const UPDATE: &str = "UPDATE notifications AS n SET revision = m.revision, \
      ring_revision = m.ring_revision, read_at = m.read_at, archived_at = m.archived_at, \
@@ -213,15 +219,17 @@ const WRITE: &str = concat!(
     new_arrays!(),
     ", $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], \
      $23::bigint[])), \
-     proof AS (INSERT INTO commits (organization_id, id) VALUES ($32, $33) \
+     proof AS (INSERT INTO commits (organization_id, id) VALUES ($33, $34) \
      ON CONFLICT DO NOTHING) \
      UPDATE inboxes AS i SET revision = h.revision, unread_count = h.unread_count, \
      unseen_count = h.unseen_count, seen_through = h.seen_through, \
-     last_created_at = h.last_created_at, row_count = h.row_count, oldest_at = \
-     CASE WHEN h.row_count / 1000 > i.row_count / 1000 THEN 0 ELSE i.oldest_at END \
+     last_created_at = h.last_created_at, row_count = h.row_count, floor = h.floor, oldest_at = \
+     CASE WHEN h.row_count / 1000 > i.row_count / 1000 THEN 0 \
+     WHEN i.revision = 0 THEN h.last_created_at - h.row_count + 1 ELSE i.oldest_at END \
      FROM unnest($24::text[], $25::text[], $26::bigint[], $27::bigint[], $28::bigint[], \
-     $29::bigint[], $30::bigint[], $31::bigint[]) AS h (organization_id, user_id, revision, \
-     unread_count, unseen_count, seen_through, last_created_at, row_count) \
+     $29::bigint[], $30::bigint[], $31::bigint[], $32::bigint[]) \
+     AS h (organization_id, user_id, revision, unread_count, unseen_count, seen_through, \
+     last_created_at, row_count, floor) \
      WHERE i.organization_id = h.organization_id AND i.user_id = h.user_id"
 );
 
@@ -497,6 +505,12 @@ impl Link for Writing<'_> {
 
     async fn write(&mut self, plan: &Plan, proof: Proof<'_>) -> Result<(), Error> {
         let writes = plan.writes();
+        if !writes.deleted.is_empty() {
+            let (organizations, users) = halves(writes.deleted.iter().map(|(inbox, _)| *inbox));
+            let query = self.store.query(DELETE).bind(organizations).bind(users);
+            let sequences = column(&writes.deleted, |(_, sequence)| integer(*sequence));
+            self.fetch(query.bind(sequences)).await?;
+        }
         let query = self.store.bind_write(plan, &writes.made, proof);
         self.fetch(query).await?;
         // What is changed may be made by this batch: then it is made by now.
@@ -561,6 +575,7 @@ impl Postgres {
             .bind(column(&heads, |of| integer(of.head.seen_through)))
             .bind(column(&heads, |of| of.last_created_at.as_micros()))
             .bind(column(&heads, |of| i64::from(of.row_count)))
+            .bind(column(&heads, |of| integer(of.floor)))
             .bind(proof.organization_id)
             .bind(proof.id)
     }

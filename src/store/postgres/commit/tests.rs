@@ -101,6 +101,7 @@ impl Server {
         assert!(self.commits.insert(id), "an id was committed twice");
         for ((inbox, _), write) in &plan.rows {
             match write {
+                RowWrite::Delete { .. } => unreachable!("these batches delete nothing"),
                 RowWrite::Insert {
                     notification,
                     keyed,

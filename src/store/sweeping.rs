@@ -1,0 +1,277 @@
+//! What falls due: found by its time, in whichever inbox it lies.
+//!
+//! These are the only statements that look for rows without their inbox; what they
+//! find is changed by ordinary mutations, each under the whole key of its inbox.
+//! Both engines run the same texts.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{
+    Error,
+    rows::{self, Columns, Fields},
+};
+use crate::{
+    clock::Timestamp,
+    model::{InboxKey, OrganizationId, Revision, UserId},
+};
+
+/// What a row waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Its `expire_time`.
+    Expiry,
+    /// The end of the time for which what is archived is kept.
+    Archived,
+    /// The end of the time for which a tombstone is kept.
+    Removed,
+}
+
+/// A row that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueRow {
+    /// Whose it is.
+    pub inbox: InboxKey,
+    /// Which.
+    pub id: Uuid,
+    /// The time by which it was found.
+    pub at: Timestamp,
+    /// The head's revision when it was found: a row that changed since has one above it.
+    pub head: Revision,
+}
+
+/// Rows of an inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// All there are, tombstones too.
+    All,
+    /// Those that are not removed.
+    Live,
+    /// Those of them that are read or archived.
+    Done,
+}
+
+/// The oldest rows of an inbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Oldest {
+    /// The head's revision when they were read.
+    pub head: Revision,
+    /// How many there are that are not removed.
+    pub row_count: u32,
+    /// `created_at` of the newest row ever made.
+    pub last_created_at: Timestamp,
+    /// Ids and `created_at`, oldest first.
+    pub rows: Vec<(Uuid, Timestamp)>,
+}
+
+/// A store by what falls due in it.
+#[async_trait]
+pub trait Sweeping: Send + Sync + 'static {
+    /// Takes or keeps the right to do what falls due, for `within` from now. The answer
+    /// is the time of the database; `None`: another one has it. `now` is the time where
+    /// the database has none of its own.
+    async fn lease(
+        &self,
+        holder: Uuid,
+        now: Timestamp,
+        within: Duration,
+    ) -> Result<Option<Timestamp>, Error>;
+
+    /// At most so many rows whose time is `until` or before, but those of the inboxes
+    /// `but`; the longest due first.
+    async fn due(
+        &self,
+        what: Due,
+        until: Timestamp,
+        but: &[InboxKey],
+        at_most: usize,
+    ) -> Result<Vec<DueRow>, Error>;
+
+    /// At most so many inboxes that may have rows of `until` or before, or many more than
+    /// when somebody looked; but for `but`.
+    async fn aged(
+        &self,
+        until: Timestamp,
+        but: &[InboxKey],
+        at_most: usize,
+    ) -> Result<Vec<InboxKey>, Error>;
+
+    /// The oldest rows of an inbox, at most so many.
+    async fn oldest(&self, inbox: &InboxKey, which: Kept, at_most: usize) -> Result<Oldest, Error>;
+
+    /// Notes that no row of the inbox that is not removed is older than `oldest_at`, and
+    /// that `row_count` of them are not too many.
+    async fn looked_at(
+        &self,
+        inbox: &InboxKey,
+        oldest_at: Timestamp,
+        row_count: u32,
+    ) -> Result<(), Error>;
+
+    /// At most so many inboxes of an organization, those after a user first.
+    async fn inboxes(
+        &self,
+        organization: &OrganizationId,
+        after: Option<&UserId>,
+        at_most: usize,
+    ) -> Result<Vec<InboxKey>, Error>;
+}
+
+/// The text for a [`Due`]: the parameters are the time, how many, and what `$but` takes.
+macro_rules! due {
+    ($time:literal, $is:literal, $but:expr) => {
+        concat!(
+            "SELECT n.organization_id, n.user_id, n.id, n.due_at, i.revision AS head_revision \
+             FROM (SELECT n.organization_id, n.user_id, n.id, n.",
+            $time,
+            " AS due_at FROM notifications AS n WHERE n.",
+            $time,
+            " <= $1 AND ",
+            $is,
+            " AND ",
+            $but,
+            " ORDER BY n.",
+            $time,
+            " LIMIT $2) AS n JOIN inboxes AS i ON i.organization_id = n.organization_id \
+             AND i.user_id = n.user_id ORDER BY n.due_at"
+        )
+    };
+}
+pub(super) use due;
+
+/// The texts of an engine, by how it says `but`, of the table `n`.
+macro_rules! texts {
+    ($but:literal) => {
+        $crate::store::sweeping::Texts {
+            expiry: $crate::store::sweeping::due!(
+                "expire_time",
+                "n.expire_time IS NOT NULL AND n.removed_at IS NULL",
+                $but
+            ),
+            archived: $crate::store::sweeping::due!(
+                "archived_at",
+                "n.archived_at IS NOT NULL AND n.removed_at IS NULL",
+                $but
+            ),
+            removed: $crate::store::sweeping::due!("removed_at", "n.removed_at IS NOT NULL", $but),
+            aged: concat!(
+                "SELECT n.organization_id, n.user_id FROM inboxes AS n WHERE n.oldest_at <= $1 \
+                 AND ",
+                $but,
+                " ORDER BY n.oldest_at LIMIT $2"
+            ),
+        }
+    };
+}
+pub(super) use texts;
+
+/// What looks for rows without their inbox.
+pub(super) struct Texts {
+    pub(super) expiry: &'static str,
+    pub(super) archived: &'static str,
+    pub(super) removed: &'static str,
+    pub(super) aged: &'static str,
+}
+
+impl Texts {
+    pub(super) fn of(&self, what: Due) -> &'static str {
+        match what {
+            Due::Expiry => self.expiry,
+            Due::Archived => self.archived,
+            Due::Removed => self.removed,
+        }
+    }
+}
+
+/// The oldest of some rows of an inbox, beside its head.
+macro_rules! oldest {
+    ($rows:expr) => {
+        concat!(
+            "SELECT i.revision AS head_revision, i.row_count, i.last_created_at, n.id, \
+             n.created_at FROM inboxes AS i LEFT JOIN (SELECT * FROM (",
+            $rows,
+            ") AS oldest ORDER BY sequence LIMIT $3) AS n ON TRUE \
+             WHERE i.organization_id = $1 AND i.user_id = $2 ORDER BY n.sequence"
+        )
+    };
+}
+
+/// The oldest rows that one index has.
+macro_rules! first {
+    ($is:literal) => {
+        concat!(
+            "SELECT * FROM (SELECT n.id, n.created_at, n.sequence FROM notifications AS n \
+             WHERE n.organization_id = $1 AND n.user_id = $2 AND ",
+            $is,
+            " ORDER BY n.sequence LIMIT $3) AS first"
+        )
+    };
+}
+
+/// The text that reads the oldest rows.
+pub(super) fn oldest_text(which: Kept) -> &'static str {
+    match which {
+        Kept::All => oldest!(first!("TRUE")),
+        Kept::Live => oldest!(concat!(
+            first!("n.archived_at IS NULL AND n.removed_at IS NULL"),
+            " UNION ALL ",
+            first!("n.archived_at IS NOT NULL AND n.removed_at IS NULL")
+        )),
+        Kept::Done => oldest!(concat!(
+            first!("n.archived_at IS NULL AND n.removed_at IS NULL AND n.read_at IS NOT NULL"),
+            " UNION ALL ",
+            first!("n.archived_at IS NOT NULL AND n.removed_at IS NULL")
+        )),
+    }
+}
+
+/// The text of [`Sweeping::looked_at`]. One that grew by a thousand meanwhile is to be
+/// looked at again.
+pub(super) const LOOKED_AT: &str = "UPDATE inboxes SET oldest_at = $3 WHERE organization_id = $1 AND user_id = $2 \
+     AND row_count / 1000 <= $4 / 1000";
+
+/// The text of [`Sweeping::inboxes`].
+pub(super) const INBOXES: &str = "SELECT i.organization_id, i.user_id FROM inboxes AS i \
+     WHERE i.organization_id = $1 AND i.user_id > $2 ORDER BY i.user_id LIMIT $3";
+
+/// A row that is due.
+pub(super) fn due_row(row: &dyn Fields) -> Result<DueRow, Error> {
+    let columns = Columns::of(row, "notifications");
+    Ok(DueRow {
+        inbox: columns.inbox()?,
+        id: columns.id()?,
+        at: Timestamp::from_micros(columns.number("due_at")?),
+        head: columns.revision("head_revision")?,
+    })
+}
+
+/// The key of a head.
+pub(super) fn inbox(row: &dyn Fields) -> Result<InboxKey, Error> {
+    Columns::of(row, "inboxes").inbox()
+}
+
+/// The oldest rows, each with the head beside it; of no head nothing.
+pub(super) fn oldest<R: Fields>(found: &[R]) -> Result<Oldest, Error> {
+    let mut oldest = Oldest::default();
+    for row in found {
+        let columns = Columns::of(row, "inboxes");
+        oldest.head = columns.revision("head_revision")?;
+        oldest.row_count = columns.count("row_count")?;
+        oldest.last_created_at = Timestamp::from_micros(columns.number("last_created_at")?);
+        let no_id = |error: sqlx::Error| Error::Unavailable(error.into());
+        if let Some(id) = row.uuid("id").map_err(no_id)? {
+            let created_at = Timestamp::from_micros(columns.number("created_at")?);
+            oldest.rows.push((id, created_at));
+        }
+    }
+    Ok(oldest)
+}
+
+/// How long, for a database.
+pub(super) fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
+pub(super) use rows::bound;

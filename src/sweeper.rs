@@ -1,0 +1,353 @@
+//! What happens later: what expires, what is kept no longer, what is purged.
+//!
+//! One node at a time does it for all, by a lease in the store; a node that dies is
+//! followed when its lease is over. What is due is found by its time, and by the
+//! database's alone, so that a clock that is wrong here expires nothing too soon. It is
+//! changed by ordinary mutations, a few inboxes at a time, behind what callers write and
+//! with a rest after each: who sends hardly notices.
+//!
+//! A change names the head that its rows were found under, and skips what changed
+//! since. So what is done twice, by two nodes that both believe to be the one, is done
+//! once. What fails is left alone for a while and met again.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::{
+    clock::{Clock, Timestamp},
+    config::RetentionSettings,
+    inbox::{Error, Inboxes},
+    metrics,
+    model::{InboxKey, RemovalCause, Revision, View},
+    random::Random,
+    store::{
+        self, Deletion, Edit, Mutation, Sweeping,
+        sweeping::{Due, Kept},
+    },
+};
+
+/// Between two looks of the node that has the lease: what is due waits for so long.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two attempts of another node to get it.
+const ASK_EVERY: Duration = Duration::from_secs(3);
+/// How long a lease lasts.
+const LEASE: Duration = Duration::from_secs(10);
+/// A lease that is so old is renewed.
+const RENEW_AFTER: Duration = Duration::from_secs(3);
+/// The most rows of one step, and of one change.
+const AT_ONCE: usize = 128;
+/// After a step it rests so many times as long as the step's changes took.
+const REST: u32 = 3;
+/// An inbox that could not be changed is left alone for so long.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
+/// The most inboxes that are left alone; where more fail it is not for their sake.
+const MOST_FAILED: usize = 1000;
+
+/// What is looked for, one after the other. Each is also a label of metrics.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Expired,
+    Archived,
+    Old,
+    Purged,
+}
+
+impl Stage {
+    const ALL: [Self; 4] = [Self::Expired, Self::Archived, Self::Old, Self::Purged];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Archived => "archived",
+            Self::Old => "old",
+            Self::Purged => "purged",
+        }
+    }
+}
+
+/// Rows of an inbox that are due, and the head that they were found under.
+#[derive(Default)]
+struct Found {
+    ids: Vec<Uuid>,
+    head: Revision,
+}
+
+/// The lease as it was last had.
+struct Leased {
+    since: Instant,
+    /// The database's time at that moment.
+    now: Timestamp,
+}
+
+/// Does what falls due.
+pub struct Sweeper {
+    store: Arc<dyn Sweeping>,
+    inboxes: Arc<Inboxes>,
+    clock: Arc<dyn Clock>,
+    settings: RetentionSettings,
+    holder: Uuid,
+    leased: Option<Leased>,
+    /// Where a change failed, and until when that is left alone.
+    failed: HashMap<InboxKey, Instant>,
+    /// By how much the longest due of the present look is late.
+    late: Duration,
+}
+
+impl Sweeper {
+    /// A sweeper that asks `inboxes` for changes.
+    pub fn new(
+        store: Arc<dyn Sweeping>,
+        inboxes: Arc<Inboxes>,
+        clock: Arc<dyn Clock>,
+        random: &dyn Random,
+        settings: RetentionSettings,
+    ) -> Self {
+        Self {
+            store,
+            inboxes,
+            clock,
+            settings,
+            holder: random.uuid_v4(),
+            leased: None,
+            failed: HashMap::new(),
+            late: Duration::ZERO,
+        }
+    }
+
+    /// Looks for what is due, for ever. Cancel safe: a change that was asked for is made,
+    /// the rest is found again.
+    pub async fn run(mut self) {
+        let RetentionSettings {
+            retention,
+            retention_archived,
+            retention_removed,
+            retention_rows,
+        } = &self.settings;
+        tracing::info!(
+            all = %retention,
+            archived = %retention_archived,
+            removed = %retention_removed,
+            rows = retention_rows,
+            "notifications are kept for so long, and at most so many of an inbox"
+        );
+        let mut failures = 0;
+        loop {
+            let pause = match self.look().await {
+                Ok(true) => LOOK_EVERY,
+                Ok(false) => ASK_EVERY,
+                // What changed nothing now will do so later: all that is lost is time.
+                Err(error) => {
+                    failures += 1;
+                    if failures == 1 {
+                        tracing::warn!(%error, "what is due has to wait");
+                    }
+                    sleep(LOOK_EVERY * failures.min(30)).await;
+                    continue;
+                }
+            };
+            failures = 0;
+            sleep(pause).await;
+        }
+    }
+
+    /// Does all that is due, if the lease is to be had; whether it is.
+    pub async fn look(&mut self) -> Result<bool, Error> {
+        loop {
+            let Some(now) = self.lease().await? else {
+                metrics::sweeper(false, Duration::ZERO);
+                return Ok(false);
+            };
+            self.failed.retain(|_, until| *until > Instant::now());
+            self.late = Duration::ZERO;
+            let mut is_more = false;
+            for stage in Stage::ALL {
+                is_more |= self.step(stage, now).await?;
+            }
+            metrics::sweeper(true, self.late);
+            if !is_more {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The database's time, while this is the one.
+    async fn lease(&mut self) -> Result<Option<Timestamp>, Error> {
+        let began = Instant::now();
+        if let Some(leased) = &self.leased
+            && leased.since.elapsed() < RENEW_AFTER
+        {
+            let micros = i64::try_from(leased.since.elapsed().as_micros()).unwrap_or(0);
+            return Ok(Some(Timestamp::from_micros(
+                leased.now.as_micros() + micros,
+            )));
+        }
+        let now = self.clock.now();
+        let now = self.store.lease(self.holder, now, LEASE).await?;
+        // From before it was asked for: it never lasts longer here than there.
+        self.leased = now.map(|now| Leased { since: began, now });
+        Ok(now)
+    }
+
+    /// Does a piece of what is due; whether there may be more.
+    async fn step(&mut self, stage: Stage, now: Timestamp) -> Result<bool, Error> {
+        let kept = match stage {
+            Stage::Expired => Duration::ZERO,
+            Stage::Archived => *self.settings.retention_archived,
+            Stage::Old => *self.settings.retention,
+            Stage::Purged => *self.settings.retention_removed,
+        };
+        let kept = i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
+        let until = Timestamp::from_micros(now.as_micros().saturating_sub(kept));
+        let but: Vec<InboxKey> = self.failed.keys().cloned().collect();
+        let (found, is_more) = match stage {
+            Stage::Expired => self.due(Due::Expiry, until, &but).await?,
+            Stage::Archived => self.due(Due::Archived, until, &but).await?,
+            Stage::Purged => self.due(Due::Removed, until, &but).await?,
+            Stage::Old => self.old(until, now, &but).await?,
+        };
+        if found.is_empty() {
+            return Ok(is_more);
+        }
+        let began = Instant::now();
+        let due = found.values().map(|found| found.ids.len()).sum();
+        let changes = found.into_iter().map(|(inbox, found)| {
+            let mutation = mutation(stage, inbox.clone(), found);
+            async { (inbox, self.inboxes.edit_in_bulk(mutation).await) }
+        });
+        let mut done = 0;
+        let mut away = None;
+        for (inbox, edited) in join_all(changes).await {
+            match edited {
+                Ok(edited) => done += edited.changed,
+                Err(Error::Store(error)) if error.may_be_of_a_member() => {
+                    self.note_failed(stage, inbox, &error);
+                }
+                Err(error) => away = Some(error),
+            }
+        }
+        metrics::swept(stage.name(), due, done);
+        if let Some(error) = away {
+            return Err(error);
+        }
+        sleep(REST * began.elapsed()).await;
+        Ok(is_more && self.failed.len() < MOST_FAILED)
+    }
+
+    /// Rows whose time has come, by their inboxes.
+    async fn due(
+        &mut self,
+        what: Due,
+        until: Timestamp,
+        but: &[InboxKey],
+    ) -> Result<(HashMap<InboxKey, Found>, bool), Error> {
+        let rows = self.store.due(what, until, but, AT_ONCE).await?;
+        if let Some(first) = rows.first() {
+            self.late = self.late.max(until.since(first.at));
+        }
+        let is_more = rows.len() == AT_ONCE;
+        let mut found: HashMap<InboxKey, Found> = HashMap::new();
+        for row in rows {
+            let found = found.entry(row.inbox).or_default();
+            found.ids.push(row.id);
+            found.head = row.head;
+        }
+        Ok((found, is_more))
+    }
+
+    /// Of inboxes that may have them, the rows that are too old or too many.
+    async fn old(
+        &mut self,
+        until: Timestamp,
+        now: Timestamp,
+        but: &[InboxKey],
+    ) -> Result<(HashMap<InboxKey, Found>, bool), Error> {
+        let inboxes = self.store.aged(until, but, AT_ONCE).await?;
+        let is_more = !inboxes.is_empty();
+        let (mut found, mut room) = (HashMap::new(), AT_ONCE);
+        for inbox in inboxes {
+            if room == 0 {
+                break;
+            }
+            match self.old_of(&inbox, until, now, room).await {
+                Ok(Found { ids, .. }) if ids.is_empty() => {}
+                Ok(of) => {
+                    room -= of.ids.len();
+                    found.insert(inbox, of);
+                }
+                Err(error) if error.may_be_of_a_member() => {
+                    self.note_failed(Stage::Old, inbox, &error);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok((found, is_more))
+    }
+
+    /// Of one inbox; where there are none it is noted as looked at.
+    async fn old_of(
+        &self,
+        inbox: &InboxKey,
+        until: Timestamp,
+        now: Timestamp,
+        at_most: usize,
+    ) -> Result<Found, store::Error> {
+        let oldest = self.store.oldest(inbox, Kept::Live, at_most).await?;
+        let head = oldest.head;
+        let is_old = |(_, created_at): &&(Uuid, Timestamp)| *created_at <= until;
+        let mut ids: Vec<Uuid> = oldest.rows.iter().filter(is_old).map(|row| row.0).collect();
+        let excess = oldest
+            .row_count
+            .saturating_sub(self.settings.retention_rows);
+        if ids.is_empty() && excess > 0 {
+            let excess = usize::try_from(excess).unwrap_or(at_most).min(at_most);
+            let done = self.store.oldest(inbox, Kept::Done, excess).await?.rows;
+            let rows = if done.is_empty() { &oldest.rows } else { &done };
+            ids = rows.iter().take(excess).map(|row| row.0).collect();
+        }
+        if ids.is_empty() {
+            // Of no rows, the oldest is yet to come.
+            let oldest_at = oldest.rows.first().map_or(now, |row| row.1);
+            self.store
+                .looked_at(inbox, oldest_at, oldest.row_count)
+                .await?;
+        }
+        Ok(Found { ids, head })
+    }
+
+    fn note_failed(&mut self, stage: Stage, inbox: InboxKey, error: &store::Error) {
+        metrics::sweep_failed(stage.name());
+        tracing::warn!(
+            %error,
+            ?stage,
+            organization_id = %inbox.organization_id,
+            user_id = %inbox.user_id,
+            "what is due could not be changed"
+        );
+        self.failed.insert(inbox, Instant::now() + TRY_AGAIN);
+    }
+}
+
+/// The change of an inbox that a stage asks for.
+fn mutation(stage: Stage, inbox: InboxKey, Found { ids, head }: Found) -> Mutation {
+    let view = match stage {
+        Stage::Purged => {
+            let why = Deletion::Purge;
+            return Mutation::Delete { inbox, ids, why };
+        }
+        Stage::Archived => View::Archived,
+        Stage::Expired | Stage::Old => View::All,
+    };
+    Mutation::Edit {
+        inbox,
+        ids,
+        edit: Edit::Remove(RemovalCause::Expired),
+        view,
+        through: Some(head),
+    }
+}
+
+#[cfg(test)]
+mod tests;
