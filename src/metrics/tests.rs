@@ -42,6 +42,9 @@ fn what_is_said_is_shown() {
     log_lines_left_out("unread", 4);
     lag_healed(5);
     reset("epoch");
+    swept("expired", 5, 4);
+    sweep_failed("purged");
+    sweeper(true, Duration::from_millis(1500));
     published(2);
     connections_refused(1);
     for (series, expected) in [
@@ -77,6 +80,11 @@ fn what_is_said_is_shown() {
         ("doorbell_lag_healed_rows_total", 5.0),
         (r#"doorbell_resets_total{reason="epoch"}"#, 1.0),
         ("doorbell_events_published_total", 2.0),
+        (r#"doorbell_sweeper_due_total{what="expired"}"#, 5.0),
+        (r#"doorbell_sweeper_done_total{what="expired"}"#, 4.0),
+        (r#"doorbell_sweeper_failed_total{what="purged"}"#, 1.0),
+        ("doorbell_sweeper_leads", 1.0),
+        ("doorbell_sweeper_late_seconds", 1.5),
         ("doorbell_connections_refused_total", 1.0),
     ] {
         assert_eq!(value(&handle, series), Some(expected), "{series}");
@@ -100,7 +108,7 @@ fn every_metric_has_its_prefix_and_a_help_text() {
     };
     let types = with("# TYPE ");
     assert_eq!(types, with("# HELP "));
-    assert_eq!(types.len(), 26, "{types:?}");
+    assert_eq!(types.len(), 31, "{types:?}");
     assert!(types.iter().all(|name| name.starts_with("doorbell_")));
 }
 
