@@ -1,4 +1,4 @@
-//! Generates `doorbell.v1` from its proto file, without protoc.
+//! Generates `doorbell.v1` from its proto files, without protoc.
 //!
 //! Two passes over one descriptor set: the first makes the messages and the
 //! client; the second makes the server alone, with `SubscribeResponse` replaced
@@ -8,12 +8,15 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTO: &str = "proto/doorbell/v1/notifications.proto";
+const PROTOS: [&str; 2] = [
+    "proto/doorbell/v1/notifications.proto",
+    "proto/doorbell/v1/operators.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let descriptors = protox::compile([PROTO], ["proto"])?;
+    let descriptors = protox::compile(PROTOS, ["proto"])?;
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
 
     let server = out.join("server");

@@ -27,8 +27,11 @@ use crate::{
     grpc::{
         Service, call_limit,
         call_log::{self, CallLog},
-        cors, protocol,
-        server::notification_service_server::{NotificationServiceServer, SERVICE_NAME},
+        cors, operators, protocol,
+        server::{
+            notification_service_server::{self, NotificationServiceServer},
+            operator_service_server::{self, OperatorServiceServer},
+        },
         status,
     },
     inbox::Inboxes,
@@ -37,6 +40,7 @@ use crate::{
         self,
         pages::{self, Readiness},
     },
+    operators::Operators,
     proto,
     random::Random,
     server::{self, ConnectionEvent, Peer, Shutdown, tls},
@@ -70,6 +74,12 @@ pub enum Error {
     Internal(String),
 }
 
+/// The names under which health is told: that of all, and those of the services.
+const SERVICES: [&str; 3] = [
+    "",
+    notification_service_server::SERVICE_NAME,
+    operator_service_server::SERVICE_NAME,
+];
 /// How often the store is asked whether it answers.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// A store that takes longer than this does not answer.
@@ -83,7 +93,8 @@ const MAX_OPEN_MESSAGE_BYTES: usize = 1024;
 /// A server that is ready to run.
 pub struct App {
     inbox: Arc<Inboxes>,
-    sweeper: AbortOnDropHandle<()>,
+    /// None once it runs.
+    sweeper: Option<Sweeper>,
     router: Router,
     tls: Option<Arc<tls::Acceptor>>,
     config: Config,
@@ -131,6 +142,8 @@ impl App {
             config.feed.clone(),
             &config.writer,
         );
+        let operators = Operators::new(store.clone(), inbox.clone());
+        let operators = operators::Service::new(operators, config.content.clone());
         let sweeper = Sweeper::new(
             store,
             inbox.clone(),
@@ -138,14 +151,15 @@ impl App {
             &*random,
             config.retention.clone(),
         );
-        let sweeper = AbortOnDropHandle::new(tokio::spawn(sweeper.run()));
         let health = HealthReporter::new();
         let service = Service::new(inbox.clone(), clock, config.content.clone());
-        let router = router(service, &verifier, &health, random, &config, local)?;
+        let router = router(
+            service, operators, &verifier, &health, random, &config, local,
+        )?;
         let (ready, _) = watch::channel(Err("starting"));
         Ok(Self {
             inbox,
-            sweeper,
+            sweeper: Some(sweeper),
             router,
             tls,
             config,
@@ -159,7 +173,7 @@ impl App {
     /// Serves on `listener`, and on the metrics address if there is one, until
     /// `shutdown` resolves; then drains, and returns within the drain timeout.
     pub async fn run(
-        self,
+        mut self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
@@ -184,6 +198,8 @@ impl App {
         };
         monitor.check().await;
         let monitor = AbortOnDropHandle::new(tokio::spawn(monitor.run()));
+        let sweeper = self.sweeper.take().map(Sweeper::run);
+        let sweeper = sweeper.map(|run| AbortOnDropHandle::new(tokio::spawn(run)));
 
         let end = Shutdown::new();
         let served = server::serve(
@@ -202,7 +218,7 @@ impl App {
                 // It would say that all is well.
                 drop(monitor);
                 // What is due has time, and who waits for an answer has not.
-                self.sweeper.abort();
+                drop(sweeper);
                 self.drain(&end, served).await;
                 told_at
             }
@@ -220,7 +236,7 @@ impl App {
     async fn drain(&self, end: &Shutdown, served: impl Future<Output = ()>) {
         tracing::info!("draining");
         let _ = self.ready.send_replace(Err("draining"));
-        for service in ["", SERVICE_NAME] {
+        for service in SERVICES {
             self.health
                 .set_service_status(service, ServingStatus::NotServing)
                 .await;
@@ -232,7 +248,7 @@ impl App {
             return;
         }
         // Ends the streams of who watches the health.
-        for service in ["", SERVICE_NAME] {
+        for service in SERVICES {
             self.health.clone().clear_service_status(service).await;
         }
         end.drain();
@@ -305,7 +321,7 @@ impl Monitor {
         } else {
             ServingStatus::NotServing
         };
-        for service in ["", SERVICE_NAME] {
+        for service in SERVICES {
             self.health.set_service_status(service, health).await;
         }
     }
@@ -314,6 +330,7 @@ impl Monitor {
 /// Health needs no token; the rest of the layers is around all calls.
 fn router(
     service: Service,
+    operators: operators::Service,
     verifier: &Arc<auth::TokenVerifier>,
     health: &HealthReporter,
     random: Arc<dyn Random>,
@@ -334,7 +351,11 @@ fn router(
         verifier: verifier.clone(),
         refuse: |error| status::of_auth(error).into_http(),
     };
+    let operators = OperatorServiceServer::new(operators)
+        .max_decoding_message_size(most)
+        .accept_compressed(CompressionEncoding::Gzip);
     let own = route(service)
+        .merge(route(operators))
         .layer(from_fn_with_state(readers, call_limit::of_readers))
         .layer(from_fn_with_state(admission, auth::admit));
 

@@ -186,6 +186,9 @@ pub struct AuthSettings {
     /// The role that may send, and reads no inbox
     #[arg(long, default_value = "service")]
     pub sender_role: String,
+    /// The role that may look into inboxes and erase them; none where it is not set
+    #[arg(long)]
+    pub operator_role: Option<String>,
     /// A JWKS from a URL is fetched anew about this often
     #[arg(long, default_value = "5m", value_parser = time(SECOND..=24 * HOUR))]
     pub jwks_refresh_interval: humantime::Duration,

@@ -1,4 +1,4 @@
-//! `doorbell.v1.NotificationService`: convert, authorise, call the [`Inboxes`].
+//! The services. `doorbell.v1.NotificationService`: convert, authorise, call the [`Inboxes`].
 //!
 //! Each call takes its [`Caller`] from the request, where `auth` put it, checks
 //! its right, converts the request (all limits there), and maps the answer or
@@ -9,6 +9,7 @@ pub mod call_log;
 pub mod convert;
 pub mod cors;
 pub mod encoded;
+pub mod operators;
 pub mod protocol;
 pub mod status;
 
@@ -27,7 +28,7 @@ use crate::{
         feed::{Event, Feed, Message},
     },
     metrics,
-    model::{InboxKey, RemovalCause, Revision},
+    model::{InboxKey, OrganizationId, RemovalCause, Revision},
     proto::{
         ArchiveRequest, ArchiveResponse, ErrorReason, GetRecentRequest, GetRecentResponse,
         GetUnreadCountRequest, GetUnreadCountResponse, MarkReadRequest, MarkReadResponse,
@@ -36,7 +37,7 @@ use crate::{
         SendInAppResponse, SubscribeRequest, Suppressed, TypeCount, UnarchiveRequest,
         UnarchiveResponse, UpdateInAppRequest, UpdateInAppResponse,
     },
-    store::{Edit, NotSent, TypeCounts, selection::MOST_WALKED},
+    store::{Edit, NotSent, Recent, TypeCounts, selection::MOST_WALKED},
     wire,
 };
 use server::notification_service_server::NotificationService;
@@ -102,10 +103,10 @@ fn reader<T>(request: &Request<T>) -> Result<InboxKey, Status> {
             span.record("user", inbox.user_id.as_str());
             Ok(inbox.clone())
         }
-        Right::Send(_) => Err(status::new(
+        Right::Send(_) | Right::Operate(_) => Err(status::new(
             Code::PermissionDenied,
             ErrorReason::NotAReader,
-            "a sender's token has no inbox; use the token of a user",
+            "the token of a sender or an operator has no inbox; use the token of a user",
         )),
     }
 }
@@ -114,7 +115,7 @@ fn reader<T>(request: &Request<T>) -> Result<InboxKey, Status> {
 fn sender(caller: &Caller) -> Result<&Scope, Status> {
     match &caller.right {
         Right::Send(scope) => Ok(scope),
-        Right::Read(_) => Err(status::new(
+        Right::Read(_) | Right::Operate(_) => Err(status::new(
             Code::PermissionDenied,
             ErrorReason::NotASender,
             "this token's role may not send",
@@ -122,15 +123,36 @@ fn sender(caller: &Caller) -> Result<&Scope, Status> {
     }
 }
 
-fn covers(scope: &Scope, inbox: &InboxKey) -> Result<(), Status> {
-    if scope.covers(&inbox.organization_id) {
+fn covers(scope: &Scope, organization: &OrganizationId) -> Result<(), Status> {
+    if scope.covers(organization) {
         return Ok(());
     }
     Err(status::new(
         Code::PermissionDenied,
         ErrorReason::WrongOrganization,
-        "this token may not send into that organization",
+        "this token is not for that organization",
     ))
+}
+
+/// A page as it is answered: as much of it as a message may hold.
+fn recent_response(
+    request: &GetRecentRequest,
+    inbox: &InboxKey,
+    page: &Recent,
+    most_bytes: usize,
+) -> GetRecentResponse {
+    let notifications = convert::page(&page.rows, most_bytes);
+    let is_cut = notifications.len() < page.rows.len();
+    let last = notifications.last().filter(|_| is_cut);
+    let last = last.map(|last| Revision::new(last.sequence)).or(page.next);
+    GetRecentResponse {
+        next_page_token: last
+            .map(|last| convert::page_token(request, inbox, last))
+            .unwrap_or_default(),
+        notifications,
+        epoch: page.snapshot.epoch.as_str().to_owned(),
+        head: Some(wire::head(&page.snapshot.head)),
+    }
 }
 
 /// Does a person's verb: its requests and its replies are alike.
@@ -172,7 +194,7 @@ impl NotificationService for Service {
         convert::check_size(&request, &self.limits)?;
         let (id, subject) = (self.inboxes.new_id(), caller.subject.clone());
         let new = convert::send(request, &self.limits, id, subject)?;
-        covers(scope, &new.inbox)?;
+        covers(scope, &new.inbox.organization_id)?;
         let (sent, suppressed, head) = match self.inboxes.send(new).await {
             Ok(sent) => {
                 let head = sent.head;
@@ -198,7 +220,7 @@ impl NotificationService for Service {
         let request = request.into_inner();
         convert::check_size(&request, &self.limits)?;
         let correction = convert::update(request, &self.limits)?;
-        covers(scope, &correction.inbox)?;
+        covers(scope, &correction.inbox.organization_id)?;
         let updated = self.inboxes.update(correction).await;
         let updated = updated.map_err(|error| status::of(&error))?;
         Ok(Response::new(UpdateInAppResponse {
@@ -217,7 +239,7 @@ impl NotificationService for Service {
         let request = request.into_inner();
         convert::check_size(&request, &self.limits)?;
         let (inbox, verb) = convert::retract(request)?;
-        covers(scope, &inbox)?;
+        covers(scope, &inbox.organization_id)?;
         let done = self.inboxes.edit(&inbox, verb, None).await;
         answer!(done, RetractInAppResponse)
     }
@@ -320,18 +342,9 @@ impl NotificationService for Service {
             .recent(&inbox, query)
             .await
             .map_err(|error| status::of(&error))?;
-        let notifications = convert::page(&page.rows, self.inboxes.page_bytes());
-        let is_cut = notifications.len() < page.rows.len();
-        let last = notifications.last().filter(|_| is_cut);
-        let last = last.map(|last| Revision::new(last.sequence)).or(page.next);
-        Ok(Response::new(GetRecentResponse {
-            next_page_token: last
-                .map(|last| convert::page_token(request.get_ref(), &inbox, last))
-                .unwrap_or_default(),
-            notifications,
-            epoch: page.snapshot.epoch.as_str().to_owned(),
-            head: Some(wire::head(&page.snapshot.head)),
-        }))
+        let most_bytes = self.inboxes.page_bytes();
+        let page = recent_response(request.get_ref(), &inbox, &page, most_bytes);
+        Ok(Response::new(page))
     }
 
     type SubscribeStream = Messages;

@@ -221,6 +221,11 @@ impl Inboxes {
         self.bus.hub().close();
     }
 
+    /// Whether it was told to [`drain`](Self::drain).
+    pub fn is_draining(&self) -> bool {
+        self.bus.hub().is_closed()
+    }
+
     /// What is wrong with the way to other nodes, though this one serves; for
     /// who watches it.
     pub fn trouble(&self) -> Option<&'static str> {

@@ -32,6 +32,7 @@
 //! - [`cli`]: the commands, [`app`]: the composition root
 //! - [`server`]: connections; [`sweeper`]: what happens later; [`grpc`]: the service; [`auth`]: who calls; [`live`]: a
 //!   page that shows it
+//! - [`operators`]: what is done to inboxes that are not one's own
 //! - [`inbox`]: the use cases, with group commit and the feeds
 //! - [`store`]: where inboxes are; [`bus`]: the way to other nodes; [`hub`]: who is
 //!   listening here
@@ -52,6 +53,7 @@ pub mod inbox;
 pub mod live;
 pub mod metrics;
 pub mod model;
+pub mod operators;
 pub mod proto;
 pub mod random;
 pub mod sabotage;

@@ -127,9 +127,9 @@ impl Sweeper {
             retention_rows,
         } = &self.settings;
         tracing::info!(
-            all = %retention,
-            archived = %retention_archived,
-            removed = %retention_removed,
+            all = %in_days(retention),
+            archived = %in_days(retention_archived),
+            removed = %in_days(retention_removed),
             rows = retention_rows,
             "notifications are kept for so long, and at most so many of an inbox"
         );
@@ -296,8 +296,8 @@ impl Sweeper {
     ) -> Result<Found, store::Error> {
         let oldest = self.store.oldest(inbox, Kept::Live, at_most).await?;
         let head = oldest.head;
-        let is_old = |(_, created_at): &&(Uuid, Timestamp)| *created_at <= until;
-        let mut ids: Vec<Uuid> = oldest.rows.iter().filter(is_old).map(|row| row.0).collect();
+        let old = oldest.rows.iter().filter(|row| row.created_at <= until);
+        let mut ids: Vec<Uuid> = old.map(|row| row.id).collect();
         let excess = oldest
             .row_count
             .saturating_sub(self.settings.retention_rows);
@@ -305,11 +305,11 @@ impl Sweeper {
             let excess = usize::try_from(excess).unwrap_or(at_most).min(at_most);
             let done = self.store.oldest(inbox, Kept::Done, excess).await?.rows;
             let rows = if done.is_empty() { &oldest.rows } else { &done };
-            ids = rows.iter().take(excess).map(|row| row.0).collect();
+            ids = rows.iter().take(excess).map(|row| row.id).collect();
         }
         if ids.is_empty() {
             // Of no rows, the oldest is yet to come.
-            let oldest_at = oldest.rows.first().map_or(now, |row| row.1);
+            let oldest_at = oldest.rows.first().map_or(now, |row| row.created_at);
             self.store
                 .looked_at(inbox, oldest_at, oldest.row_count)
                 .await?;
@@ -327,6 +327,15 @@ impl Sweeper {
             "what is due could not be changed"
         );
         self.failed.insert(inbox, Instant::now() + TRY_AGAIN);
+    }
+}
+
+/// As operators write it: months and years are not of whole days.
+fn in_days(time: &humantime::Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    match time.as_secs() {
+        seconds if seconds % DAY == 0 => format!("{}d", seconds / DAY),
+        _ => time.to_string(),
     }
 }
 

@@ -251,6 +251,7 @@ fn check_caller(verified: Result<Arc<Caller>, Error>, claims: Option<&str>) {
     let is_sender = roles.iter().any(|role| role == "service");
     match &caller.right {
         Right::Send(_) => assert!(is_sender),
+        Right::Operate(_) => panic!("no role is that of operators"),
         Right::Read(inbox) => {
             assert!(!is_sender);
             let organization = text(&claims["organizationId"]);

@@ -44,11 +44,13 @@ pub struct Caller {
 pub enum Right {
     /// To send, and to read nothing.
     Send(Scope),
+    /// To look into inboxes and to erase them, and to send nothing.
+    Operate(Scope),
     /// To read and mark one inbox, and to send nothing.
     Read(InboxKey),
 }
 
-/// Where a sender may send.
+/// Where a sender or an operator may do what they may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Into one organization.
@@ -105,6 +107,8 @@ pub struct Rules {
     pub(super) user_claim: String,
     pub(super) role_claim: String,
     pub(super) sender_role: String,
+    /// None: nobody is an operator.
+    operator_role: Option<String>,
     pub(super) issuer: Option<String>,
     pub(super) audience: Option<String>,
 }
@@ -129,6 +133,7 @@ impl Rules {
             user_claim: filled("jwt-user-claim", &settings.jwt_user_claim)?,
             role_claim: filled("jwt-role-claim", &settings.jwt_role_claim)?,
             sender_role: filled("sender-role", &settings.sender_role)?,
+            operator_role: optional("operator-role", &settings.operator_role)?,
             issuer: optional("jwt-issuer", &settings.jwt_issuer)?,
             audience: optional("jwt-audience", &settings.jwt_audience)?,
         };
@@ -142,6 +147,12 @@ impl Rules {
                 "jwt-organization-claim",
                 "and the claims of user (DOORBELL_JWT_USER_CLAIM) and role \
                  (DOORBELL_JWT_ROLE_CLAIM) must be three different ones",
+            ));
+        }
+        if rules.operator_role.as_ref() == Some(&rules.sender_role) {
+            return Err(config::Error::new(
+                "operator-role",
+                "must be another role than that of senders (DOORBELL_SENDER_ROLE)",
             ));
         }
         Ok(rules)
@@ -160,11 +171,19 @@ impl Rules {
             .ok()
             .flatten()
             .filter(|name| is_name(name));
-        let (right, name) = if self.is_sender(claims) {
+        let has = |role: &&String| has_role(claims, &self.role_claim, role);
+        let sender = Some(&self.sender_role).filter(has);
+        let role = sender.or(self.operator_role.as_ref().filter(has));
+        let (right, name) = if let Some(role) = role {
             let user = text(claims, &self.user_claim).ok().flatten();
             let name = subject.or(user.filter(|name| is_name(name)));
-            let name = name.unwrap_or(Cow::Borrowed(&self.sender_role));
-            (Right::Send(self.scope(claims)?), name)
+            let name = name.unwrap_or(Cow::Borrowed(role));
+            let scope = self.scope(claims)?;
+            let right = match sender {
+                Some(_) => Right::Send(scope),
+                None => Right::Operate(scope),
+            };
+            (right, name)
         } else {
             let inbox = InboxKey {
                 organization_id: self.organization(claims)?,
@@ -183,16 +202,7 @@ impl Rules {
         })
     }
 
-    /// Whether the role is the sender's, or a list has it.
-    fn is_sender(&self, claims: &Map<String, Value>) -> bool {
-        let is_role = |value: &Value| as_text(value).is_some_and(|role| role == self.sender_role);
-        match find(claims, &self.role_claim) {
-            Some(Value::Array(roles)) => roles.iter().any(is_role),
-            role => role.is_some_and(is_role),
-        }
-    }
-
-    /// Where a sender may send.
+    /// Where a sender or an operator may do what they may.
     fn scope(&self, claims: &Map<String, Value>) -> Result<Scope, Error> {
         let claim = text(claims, &self.organization_claim);
         match (&self.single_organization, claim) {
@@ -258,6 +268,15 @@ fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
             find(inner, &name[dot + 1..])
         })
     })
+}
+
+/// Whether the claim is this role, or a list that has it.
+fn has_role(claims: &Map<String, Value>, claim: &str, role: &str) -> bool {
+    let is_role = |value: &Value| as_text(value).is_some_and(|text| text == role);
+    match find(claims, claim) {
+        Some(Value::Array(roles)) => roles.iter().any(is_role),
+        value => value.is_some_and(is_role),
+    }
 }
 
 /// A string as it is, and a whole number in decimal digits.

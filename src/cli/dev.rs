@@ -26,6 +26,8 @@ const SECRET_BYTES: usize = 32;
 pub const ALICE: (&str, &str) = ("acme", "alice");
 /// The organization and user of the second token.
 pub const BOB: (&str, &str) = ("globex", "bob");
+/// The role of operators, where no other is set.
+pub const OPERATOR_ROLE: &str = "operator";
 
 /// Makes the data directory, for nobody else to look into, where it is missing.
 ///

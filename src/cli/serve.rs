@@ -45,6 +45,8 @@ pub async fn dev(mut config: Config) -> Result<(), Failure> {
     if config.auth.jwt_secret.is_none() && config.auth.jwt_secret_file.is_none() {
         config.auth.jwt_secret = Some(dev::secret(&config.store.data_dir, &SystemRandom)?);
     }
+    let operator = || dev::OPERATOR_ROLE.to_owned();
+    config.auth.operator_role.get_or_insert_with(operator);
     config.http.reflection = true;
     config.http.live_page = true;
     // Nobody balances load to it, and somebody waits for it to end.

@@ -31,7 +31,7 @@ pub struct TokenArgs {
     /// The user
     #[arg(long, value_name = "USER", required_unless_present = "role")]
     pub user: Option<String>,
-    /// The role; `service` may send
+    /// The role; `service` may send, and that of operators look and erase
     #[arg(long, value_name = "ROLE")]
     pub role: Option<String>,
     /// The subject (`sub`) [default: the user, or else the role]
@@ -68,6 +68,8 @@ pub fn run(mut args: TokenArgs) -> Result<(), Failure> {
                     ))
                 })?;
                 args.auth.jwt_secret = Some(secret);
+                let operator = || dev::OPERATOR_ROLE.to_owned();
+                args.auth.operator_role.get_or_insert_with(operator);
             }
             minter(&args.auth)?
         }

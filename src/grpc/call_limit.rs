@@ -102,7 +102,7 @@ pub async fn of_readers(
 fn reader(extensions: &Extensions) -> Option<InboxKey> {
     match &extensions.get::<Arc<Caller>>()?.right {
         Right::Read(inbox) => Some(inbox.clone()),
-        Right::Send(_) => None,
+        Right::Send(_) | Right::Operate(_) => None,
     }
 }
 

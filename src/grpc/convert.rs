@@ -97,8 +97,12 @@ impl Violations {
     }
 
     fn inbox(&mut self, organization_id: &str, user_id: &str) -> Option<InboxKey> {
+        self.inbox_of(organization_id, "recipient_user_id", user_id)
+    }
+
+    fn inbox_of(&mut self, organization_id: &str, field: &str, user_id: &str) -> Option<InboxKey> {
         let organization_id = self.id("organization_id", OrganizationId::parse(organization_id));
-        let user_id = self.id("recipient_user_id", UserId::parse(user_id));
+        let user_id = self.id(field, UserId::parse(user_id));
         Some(InboxKey {
             organization_id: organization_id?,
             user_id: user_id?,
@@ -367,6 +371,20 @@ pub fn retract(request: proto::RetractInAppRequest) -> Result<(InboxKey, Verb), 
         view: View::All,
     };
     Ok((inbox, verb))
+}
+
+/// Checks whose inbox an operator names.
+pub fn inbox(organization_id: &str, user_id: &str) -> Result<InboxKey, Status> {
+    let mut wrong = Violations::default();
+    let inbox = wrong.inbox_of(organization_id, "user_id", user_id);
+    wrong.none_and(inbox)
+}
+
+/// Checks which organization an operator names.
+pub fn organization(organization_id: &str) -> Result<OrganizationId, Status> {
+    let mut wrong = Violations::default();
+    let organization = wrong.id("organization_id", OrganizationId::parse(organization_id));
+    wrong.none_and(organization)
 }
 
 /// A link that leads elsewhere than it seems to is refused: `//host/` and `/\host/`

@@ -18,7 +18,7 @@ use super::{
     Snapshot, Store, TypeCounts, Verb, Which,
     plan::{self, Before, Fingerprint, RowWrite, StoredHead},
     selection::Walk,
-    sweeping::{Due, DueRow, Kept, Oldest, Sweeping},
+    sweeping::{Due, DueRow, Kept, OldRow, Oldest, Sweeping},
 };
 use crate::{
     clock::Timestamp,
@@ -212,7 +212,13 @@ impl Sweeping for Memory {
             head: inbox.stored.head.revision,
             row_count: inbox.stored.row_count,
             last_created_at: inbox.stored.last_created_at,
-            rows: rows.map(|row| (row.row.id, row.created_at)).collect(),
+            rows: rows
+                .map(|row| OldRow {
+                    id: row.row.id,
+                    sequence: row.row.sequence,
+                    created_at: row.created_at,
+                })
+                .collect(),
         })
     }
 

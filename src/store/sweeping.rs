@@ -53,6 +53,17 @@ pub enum Kept {
     Done,
 }
 
+/// A row by its age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldRow {
+    /// Its id.
+    pub id: Uuid,
+    /// Its sequence.
+    pub sequence: Revision,
+    /// When it came.
+    pub created_at: Timestamp,
+}
+
 /// The oldest rows of an inbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Oldest {
@@ -62,8 +73,8 @@ pub struct Oldest {
     pub row_count: u32,
     /// `created_at` of the newest row ever made.
     pub last_created_at: Timestamp,
-    /// Ids and `created_at`, oldest first.
-    pub rows: Vec<(Uuid, Timestamp)>,
+    /// They, oldest first.
+    pub rows: Vec<OldRow>,
 }
 
 /// A store by what falls due in it.
@@ -190,7 +201,7 @@ macro_rules! oldest {
     ($rows:expr) => {
         concat!(
             "SELECT i.revision AS head_revision, i.row_count, i.last_created_at, n.id, \
-             n.created_at FROM inboxes AS i LEFT JOIN (SELECT * FROM (",
+             n.sequence, n.created_at FROM inboxes AS i LEFT JOIN (SELECT * FROM (",
             $rows,
             ") AS oldest ORDER BY sequence LIMIT $3) AS n ON TRUE \
              WHERE i.organization_id = $1 AND i.user_id = $2 ORDER BY n.sequence"
@@ -262,8 +273,11 @@ pub(super) fn oldest<R: Fields>(found: &[R]) -> Result<Oldest, Error> {
         oldest.last_created_at = Timestamp::from_micros(columns.number("last_created_at")?);
         let no_id = |error: sqlx::Error| Error::Unavailable(error.into());
         if let Some(id) = row.uuid("id").map_err(no_id)? {
-            let created_at = Timestamp::from_micros(columns.number("created_at")?);
-            oldest.rows.push((id, created_at));
+            oldest.rows.push(OldRow {
+                id,
+                sequence: columns.revision("sequence")?,
+                created_at: Timestamp::from_micros(columns.number("created_at")?),
+            });
         }
     }
     Ok(oldest)

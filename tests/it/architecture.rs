@@ -39,6 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock", "config", "inbox", "metrics", "model", "random", "store",
         ],
     ),
+    ("operators", &["inbox", "model", "store"]),
     ("auth", &["clock", "config", "model", "random"]),
     ("server", &["config", "telemetry"]),
     (
@@ -51,6 +52,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "inbox",
             "metrics",
             "model",
+            "operators",
             "proto",
             "random",
             "store",
@@ -70,6 +72,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "inbox",
             "live",
             "metrics",
+            "operators",
             "proto",
             "random",
             "server",

@@ -11,17 +11,17 @@ use std::{
 use doorbell::{cli::command::commands, config, proto::FILE_DESCRIPTOR_SET};
 use prost::Message as _;
 use prost_types::{
-    DescriptorProto, FileDescriptorProto, FileDescriptorSet, field_descriptor_proto,
+    DescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto,
+    field_descriptor_proto,
 };
 use serde_json::Value;
 
 use crate::{
     process::{PATIENCE, Running, objects},
     programs::paste,
-    server::{DOORBELL, Setup, sender_token, user_token},
+    server::{DOORBELL, Setup, operator_token, sender_token, user_token},
 };
 
-const SERVICE: &str = "doorbell.v1.NotificationService";
 /// Where the examples reach the service.
 const ADDRESS: &str = "127.0.0.1:50051";
 
@@ -224,26 +224,33 @@ fn descriptors() -> FileDescriptorSet {
     FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap()
 }
 
-fn ours(set: &FileDescriptorSet) -> &FileDescriptorProto {
-    let ours = set.file.iter().find(|file| file.package() == "doorbell.v1");
-    ours.unwrap()
+/// The files of our package.
+fn ours(set: &FileDescriptorSet) -> Vec<&FileDescriptorProto> {
+    let files = set.file.iter();
+    files
+        .filter(|file| file.package() == "doorbell.v1")
+        .collect()
+}
+
+/// A message of ours, by its name as fields and methods have it; None where it is not.
+fn message<'s>(set: &'s FileDescriptorSet, name: &str) -> Option<&'s DescriptorProto> {
+    let name = name.strip_prefix(".doorbell.v1.")?;
+    let mut messages = ours(set).into_iter().flat_map(|file| &file.message_type);
+    messages.find(|message| message.name() == name)
 }
 
 /// Fails unless each field of `value` is one of the message.
-fn check_fields(file: &FileDescriptorProto, message: &DescriptorProto, value: &Value) {
+fn check_fields(set: &FileDescriptorSet, of: &DescriptorProto, value: &Value) {
     for (name, value) in value.as_object().unwrap() {
-        let field = message
+        let field = of
             .field
             .iter()
             .find(|field| field.name() == name)
-            .unwrap_or_else(|| panic!("{} has no field {name}", message.name()));
-        let is_ours = field.type_name().strip_prefix(".doorbell.v1.");
-        if let (field_descriptor_proto::Type::Message, Some(name)) = (field.r#type(), is_ours) {
-            let message = file
-                .message_type
-                .iter()
-                .find(|message| message.name() == name);
-            check_fields(file, message.unwrap(), value);
+            .unwrap_or_else(|| panic!("{} has no field {name}", of.name()));
+        if field.r#type() == field_descriptor_proto::Type::Message
+            && let Some(of) = message(set, field.type_name())
+        {
+            check_fields(set, of, value);
         }
     }
 }
@@ -290,30 +297,33 @@ fn shell_lines(program: &str) -> Vec<(String, String)> {
 #[test]
 fn the_grpcurl_lines_name_methods_and_fields_that_exist() {
     let set = descriptors();
-    let file = ours(&set);
-    let service = file.service.first().unwrap();
+    let services = ours(&set).into_iter().flat_map(|file| &file.service);
+    let methods: BTreeMap<String, &MethodDescriptorProto> = services
+        .flat_map(|service| {
+            let path = |method: &MethodDescriptorProto| {
+                format!("doorbell.v1.{}/{}", service.name(), method.name())
+            };
+            service
+                .method
+                .iter()
+                .map(move |method| (path(method), method))
+        })
+        .collect();
     let mut shown = BTreeSet::new();
     for (document, line) in shell_lines("grpcurl") {
         let words = words(&line);
         let path = words.last().unwrap();
-        let (of, method) = path.split_once('/').unwrap_or_else(|| panic!("{line}"));
-        assert_eq!(of, SERVICE, "{document}: {line}");
-        let method = service
-            .method
-            .iter()
-            .find(|found| found.name() == method)
-            .unwrap_or_else(|| panic!("{document}: there is no {path}"));
-        shown.insert(method.name().to_owned());
-        let input = method.input_type().strip_prefix(".doorbell.v1.").unwrap();
-        let message = file.message_type.iter().find(|found| found.name() == input);
+        let method = methods.get(path);
+        let method = method.unwrap_or_else(|| panic!("{document}: there is no {path}"));
+        shown.insert(path.clone());
         if let Some(at) = words.iter().position(|word| word == "-d") {
             let message_text = words[at + 1].replace("$ID", "id");
             let value: Value = serde_json::from_str(&message_text)
                 .unwrap_or_else(|error| panic!("{document}: {error}: {message_text}"));
-            check_fields(file, message.unwrap(), &value);
+            check_fields(&set, message(&set, method.input_type()).unwrap(), &value);
         }
     }
-    let all = service.method.iter().map(|method| method.name().to_owned());
+    let all = methods.into_keys();
     assert_eq!(shown, all.collect(), "each call has an example");
 }
 
@@ -369,12 +379,13 @@ fn every_metric_is_explained_and_no_other() {
 /// `CODE: what it is`.
 fn reasons() -> BTreeMap<String, String> {
     let set = descriptors();
-    let file = ours(&set);
-    let at = file
-        .enum_type
-        .iter()
-        .position(|found| found.name() == "ErrorReason")
-        .unwrap();
+    let position = |file: &FileDescriptorProto| {
+        let mut enums = file.enum_type.iter();
+        enums.position(|found| found.name() == "ErrorReason")
+    };
+    let files = ours(&set).into_iter();
+    let mut found = files.filter_map(|file| Some((file, position(file)?)));
+    let (file, at) = found.next().unwrap();
     let values = &file.enum_type[at].value;
     let comments = &file.source_code_info.as_ref().unwrap().location;
     let comment = |value: usize| {
@@ -484,13 +495,15 @@ fn expect(program: &Running, from: &mut usize, answer: &Block, what: &str) {
 /// answer that follows an answer is what the first program that is still open
 /// prints next.
 fn follow(document: &str, from: &str, to: &str) {
-    let server = Setup::new().with("REFLECTION", true).start();
+    let setup = Setup::new().with("REFLECTION", true);
+    let server = setup.with("OPERATOR_ROLE", "operator").start();
     let address = server.setup.listen.to_string();
     let program = format!("{DOORBELL} ");
     let tokens = format!(
-        "SENDER='{}'\nALICE='{}'\nDOORBELL_URL='http://{address}'\nexport DOORBELL_URL\n",
+        "SENDER='{}'\nALICE='{}'\nOPERATOR='{}'\nDOORBELL_URL='http://{address}'\nexport DOORBELL_URL\n",
         sender_token("*"),
-        user_token("acme", "alice")
+        user_token("acme", "alice"),
+        operator_token("acme"),
     );
     let text = read(document);
     let (_, part) = text.split_once(from).unwrap_or_else(|| panic!("{from}"));

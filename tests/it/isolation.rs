@@ -10,9 +10,9 @@ use std::{
 };
 
 use doorbell::proto::{
-    ArchiveRequest, Content, FILE_DESCRIPTOR_SET, GetRecentRequest, GetUnreadCountRequest,
-    MarkSeenRequest, MarkUnreadRequest, RemoveRequest, RetractInAppRequest, SubscribeRequest,
-    UnarchiveRequest, UpdateInAppRequest,
+    ArchiveRequest, Content, EraseInboxRequest, EraseOrganizationRequest, FILE_DESCRIPTOR_SET,
+    GetRecentRequest, GetUnreadCountRequest, MarkSeenRequest, MarkUnreadRequest, ReadInboxRequest,
+    RemoveRequest, RetractInAppRequest, SubscribeRequest, UnarchiveRequest, UpdateInAppRequest,
 };
 use futures_util::future::BoxFuture;
 use prost::Message as _;
@@ -28,7 +28,9 @@ use crate::{
     },
     history::{Screen, Told},
     process::PATIENCE,
-    server::{Client, Server, Setup, free_port, sender_token, user_token},
+    server::{
+        Client, OperatorClient, Server, Setup, free_port, operator_token, sender_token, user_token,
+    },
 };
 
 /// What a caller may name that is somebody's.
@@ -42,23 +44,69 @@ struct Named {
     epoch: String,
 }
 
+/// Who calls.
+#[derive(Clone)]
+struct As {
+    client: Client,
+    operator: OperatorClient,
+}
+
+impl As {
+    async fn new(server: &Server, token: &str) -> Self {
+        Self {
+            client: server.client(token).await,
+            operator: server.operator(token).await,
+        }
+    }
+}
+
 /// Calls a method with what is somebody's, and gives all bytes of the answer.
-type Call = fn(Client, Named) -> BoxFuture<'static, Result<Vec<u8>, Status>>;
+type Call = fn(As, Named) -> BoxFuture<'static, Result<Vec<u8>, Status>>;
+
+/// Whose calls they are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Role {
+    Reader,
+    Sender,
+    Operator,
+}
+
+impl Role {
+    const ALL: [Self; 3] = [Self::Reader, Self::Sender, Self::Operator];
+
+    /// The reason by which others are refused.
+    fn refusal(self) -> &'static str {
+        match self {
+            Self::Reader => "NOT_A_READER",
+            Self::Sender => "NOT_A_SENDER",
+            Self::Operator => "NOT_AN_OPERATOR",
+        }
+    }
+
+    /// A token of this role.
+    fn token(self, organization: &str, user: &str, exp: i64) -> String {
+        match self {
+            Self::Reader => reader_token(organization, user, exp),
+            Self::Sender => sender_token(organization),
+            Self::Operator => operator_token(organization),
+        }
+    }
+}
 
 #[derive(Clone, Copy)]
 struct Case {
     call: Call,
-    /// Whether only senders may.
-    sends: bool,
+    /// Who may.
+    role: Role,
 }
 
 fn cases() -> BTreeMap<&'static str, Case> {
-    let reads = |call| Case { call, sends: false };
-    let sends = |call| Case { call, sends: true };
+    let of = |role| move |call| Case { call, role };
+    let (reads, sends, operates) = (of(Role::Reader), of(Role::Sender), of(Role::Operator));
     BTreeMap::from([
         (
             "SendInApp",
-            sends(|mut client, named| {
+            sends(|As { mut client, .. }, named| {
                 Box::pin(async move {
                     let request = send(&named.organization, &named.user, "From outside");
                     let answer = client.send_in_app(request).await?;
@@ -68,7 +116,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "MarkRead",
-            reads(|mut client, named| {
+            reads(|As { mut client, .. }, named| {
                 Box::pin(async move {
                     let answer = client.mark_read(mark(named.ids)).await?;
                     Ok(answer.into_inner().encode_to_vec())
@@ -77,7 +125,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "UpdateInApp",
-            sends(|mut client, named| {
+            sends(|As { mut client, .. }, named| {
                 Box::pin(async move {
                     let request = UpdateInAppRequest {
                         organization_id: named.organization,
@@ -96,7 +144,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "RetractInApp",
-            sends(|mut client, named| {
+            sends(|As { mut client, .. }, named| {
                 Box::pin(async move {
                     let request = RetractInAppRequest {
                         organization_id: named.organization,
@@ -112,7 +160,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "MarkUnread",
-            reads(|mut client, named| {
+            reads(|As { mut client, .. }, named| {
                 Box::pin(async move {
                     let request = MarkUnreadRequest {
                         notification_ids: named.ids,
@@ -125,7 +173,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "Archive",
-            reads(|mut client, named| {
+            reads(|As { mut client, .. }, named| {
                 Box::pin(async move {
                     let request = ArchiveRequest {
                         notification_ids: named.ids,
@@ -138,7 +186,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "Unarchive",
-            reads(|mut client, named| {
+            reads(|As { mut client, .. }, named| {
                 Box::pin(async move {
                     let request = UnarchiveRequest {
                         notification_ids: named.ids,
@@ -151,7 +199,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "Remove",
-            reads(|mut client, named| {
+            reads(|As { mut client, .. }, named| {
                 Box::pin(async move {
                     let request = RemoveRequest {
                         notification_ids: named.ids,
@@ -164,7 +212,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "MarkSeen",
-            reads(|mut client, named| {
+            reads(|As { mut client, .. }, named| {
                 Box::pin(async move {
                     let request = MarkSeenRequest {
                         through_sequence: named.revision,
@@ -177,7 +225,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "GetUnreadCount",
-            reads(|mut client, _| {
+            reads(|As { mut client, .. }, _| {
                 Box::pin(async move {
                     let answer = client
                         .get_unread_count(GetUnreadCountRequest::default())
@@ -188,7 +236,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "GetRecent",
-            reads(|mut client, named| {
+            reads(|As { mut client, .. }, named| {
                 Box::pin(async move {
                     let plain = client.get_recent(GetRecentRequest::default()).await?;
                     let request = GetRecentRequest {
@@ -207,7 +255,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "Subscribe",
-            reads(|mut client, named| {
+            reads(|As { mut client, .. }, named| {
                 Box::pin(async move {
                     let request = SubscribeRequest {
                         after_revision: Some(named.revision),
@@ -223,10 +271,49 @@ fn cases() -> BTreeMap<&'static str, Case> {
                 })
             }),
         ),
+        (
+            "ReadInbox",
+            operates(|As { mut operator, .. }, named| {
+                Box::pin(async move {
+                    let request = ReadInboxRequest {
+                        organization_id: named.organization,
+                        user_id: named.user,
+                        query: None,
+                    };
+                    let answer = operator.read_inbox(request).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
+        (
+            "EraseInbox",
+            operates(|As { mut operator, .. }, named| {
+                Box::pin(async move {
+                    let request = EraseInboxRequest {
+                        organization_id: named.organization,
+                        user_id: named.user,
+                    };
+                    let answer = operator.erase_inbox(request).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
+        (
+            "EraseOrganization",
+            operates(|As { mut operator, .. }, named| {
+                Box::pin(async move {
+                    let request = EraseOrganizationRequest {
+                        organization_id: named.organization,
+                    };
+                    let answer = operator.erase_organization(request).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
     ])
 }
 
-/// The methods of the service, as its descriptor has them.
+/// The methods of the services, as its descriptor has them.
 fn methods() -> BTreeSet<String> {
     let set = prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
     let ours = set
@@ -349,13 +436,16 @@ async fn without_a_good_token_no_call_is_served() {
             (format!("{signed_part}."), "TOKEN_INVALID"),
             ("x".to_owned(), "TOKEN_INVALID"),
         ] {
-            let client = server.client(&token).await;
-            let answer = (case.call)(client, named.clone()).await;
+            let caller = As::new(&server, &token).await;
+            let answer = (case.call)(caller, named.clone()).await;
             assert_refused(answer, Code::Unauthenticated, reason);
         }
         // No metadata at all, on either way in.
         for way in Way::ALL {
-            let path = format!("{SERVICE}{method}");
+            let path = match case.role {
+                Role::Operator => format!("/doorbell.v1.OperatorService/{method}"),
+                _ => format!("{SERVICE}{method}"),
+            };
             let body = crate::calls::frame(&[]);
             let answer = exchange(&server, way, &path, &[], body).await.unwrap();
             let status = answer.status().expect("a status");
@@ -365,40 +455,72 @@ async fn without_a_good_token_no_call_is_served() {
 }
 
 #[tokio::test]
-async fn each_role_has_its_calls_and_the_wildcard_is_for_senders() {
-    let server = Setup::new().start();
-    let (_inbox, named) = victim(&server).await;
+async fn each_role_has_its_calls_and_the_wildcard_is_not_for_readers() {
+    let server = Setup::new().with("OPERATOR_ROLE", "operator").start();
+    let exp = in_seconds(1000);
     for (method, case) in every_case() {
-        let reader = server.user(ORGANIZATION, USER).await;
-        let own_sender = server.client(&sender_token(ORGANIZATION)).await;
-        let any_sender = server.client(&sender_token("*")).await;
-        let foreign_sender = server.client(&sender_token("globex")).await;
-        if case.sends {
-            let answer = (case.call)(reader, named.clone()).await;
-            assert_refused(answer, Code::PermissionDenied, "NOT_A_SENDER");
-            for sender in [own_sender, any_sender] {
-                assert!((case.call)(sender, named.clone()).await.is_ok(), "{method}");
+        let (_inbox, named) = victim(&server).await;
+        for role in Role::ALL {
+            // Who may has a stream that does not end.
+            if (role, method) == (Role::Reader, "Subscribe") {
+                continue;
             }
-            let answer = (case.call)(foreign_sender, named.clone()).await;
-            assert_refused(answer, Code::PermissionDenied, "WRONG_ORGANIZATION");
-            // And no request may name it, whoever sends.
+            let own = As::new(&server, &role.token(ORGANIZATION, USER, exp)).await;
+            let answer = (case.call)(own, named.clone()).await;
+            if role == case.role {
+                assert!(answer.is_ok(), "{method}: {answer:?}");
+            } else {
+                assert_refused(answer, Code::PermissionDenied, case.role.refusal());
+            }
+            if role == Role::Reader {
+                continue;
+            }
+            // Another organization's, and all's: the role is looked at first.
+            for organization in ["globex", "*"] {
+                let caller = As::new(&server, &role.token(organization, USER, exp)).await;
+                let answer = (case.call)(caller, named.clone()).await;
+                if role != case.role {
+                    assert_refused(answer, Code::PermissionDenied, case.role.refusal());
+                } else if organization == "*" {
+                    assert!(answer.is_ok(), "{method}: {answer:?}");
+                } else {
+                    assert_refused(answer, Code::PermissionDenied, "WRONG_ORGANIZATION");
+                }
+            }
+        }
+        if case.role != Role::Reader {
+            // And no request may name it, whoever calls.
             let mut wildcard = named.clone();
             wildcard.organization = "*".into();
-            let sender = server.client(&sender_token("*")).await;
-            let answer = (case.call)(sender, wildcard).await;
+            let caller = As::new(&server, &case.role.token("*", USER, exp)).await;
+            let answer = (case.call)(caller, wildcard).await;
             assert_refused(answer, Code::InvalidArgument, "INVALID_REQUEST");
-        } else {
-            for sender in [own_sender, any_sender, foreign_sender] {
-                let answer = (case.call)(sender, named.clone()).await;
-                assert_refused(answer, Code::PermissionDenied, "NOT_A_READER");
-            }
+        }
+    }
+}
+
+/// Where no role is that of operators, nobody is one: the token is a reader's.
+#[tokio::test]
+async fn there_are_no_operators_unless_they_are_set() {
+    let server = Setup::new().start();
+    let (_inbox, named) = victim(&server).await;
+    let claims = json!({
+        "organizationId": ORGANIZATION, "userId": USER, "userRole": "operator",
+        "exp": in_seconds(1000),
+    });
+    for (method, case) in every_case() {
+        if case.role == Role::Operator {
+            let caller = As::new(&server, &signed(&claims)).await;
+            let answer = (case.call)(caller, named.clone()).await;
+            let refusal = assert_refused(answer, Code::PermissionDenied, "NOT_AN_OPERATOR");
+            assert!(!refusal.fields.contains(&method.to_owned()));
         }
     }
 }
 
 #[tokio::test]
 async fn what_is_somebody_elses_is_like_what_does_not_exist() {
-    let server = Setup::new().start();
+    let server = Setup::new().with("OPERATOR_ROLE", "operator").start();
     let (mut inbox, named) = victim(&server).await;
     let mut screen = Screen::default();
     let mut stream = inbox.subscribe(SubscribeRequest::default()).await;
@@ -410,13 +532,14 @@ async fn what_is_somebody_elses_is_like_what_does_not_exist() {
         // Another tenant with the same user's id; another user of the same
         // tenant; and one who has a namesake nowhere.
         for (organization, user) in [("globex", USER), (ORGANIZATION, "mallory"), ("x", "y")] {
-            let token = if case.sends {
-                sender_token("globex")
-            } else {
-                reader_token(organization, user, exp)
+            let organization = match case.role {
+                Role::Reader => organization,
+                _ => "globex",
             };
-            let theirs = (case.call)(server.client(&token).await, named.clone()).await;
-            let nobodys = (case.call)(server.client(&token).await, nobodys()).await;
+            let token = case.role.token(organization, user, exp);
+            let caller = As::new(&server, &token).await;
+            let theirs = (case.call)(caller.clone(), named.clone()).await;
+            let nobodys = (case.call)(caller, nobodys()).await;
             let (theirs, nobodys) = (bytes_of(theirs), bytes_of(nobodys));
             assert_eq!(theirs, nobodys, "{method} of {organization} {user}");
             for word in WORDS {
@@ -488,6 +611,7 @@ async fn metrics_name_no_tenant_and_logs_name_the_caller_alone() {
     let pages = free_port();
     let server = Setup::new()
         .with("METRICS_LISTEN", pages)
+        .with("OPERATOR_ROLE", "operator")
         .with("LOG", "trace")
         .start();
     let (mut inbox, named) = victim(&server).await;
@@ -508,10 +632,11 @@ async fn metrics_name_no_tenant_and_logs_name_the_caller_alone() {
         for token in [
             reader_token("globex", USER, exp),
             sender_token("globex"),
+            operator_token("globex"),
             format!("{}x", user_token(ORGANIZATION, USER)),
         ] {
-            let client = server.client(&token).await;
-            let _ = (case.call)(client, named.clone()).await;
+            let caller = As::new(&server, &token).await;
+            let _ = (case.call)(caller, named.clone()).await;
             tokens.push(token);
         }
     }

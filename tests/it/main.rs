@@ -25,6 +25,7 @@ mod isolation;
 mod keys;
 mod load;
 mod logs;
+mod operators;
 #[cfg(feature = "sabotage")]
 mod oracle;
 mod postgres;

@@ -16,7 +16,10 @@ use doorbell::{
     },
     clock::{Clock as _, SystemClock},
     config::AuthSettings,
-    proto::notification_service_client::NotificationServiceClient,
+    proto::{
+        notification_service_client::NotificationServiceClient,
+        operator_service_client::OperatorServiceClient,
+    },
 };
 use tempfile::TempDir;
 use tonic::{
@@ -173,6 +176,13 @@ impl Server {
         )
     }
 
+    /// A client of operators with this token, on a connection of its own.
+    pub async fn operator(&self, token: &str) -> OperatorClient {
+        let endpoint = Endpoint::from_shared(self.url()).unwrap();
+        let channel = endpoint.connect().await.unwrap();
+        OperatorServiceClient::with_interceptor(channel, Bearer::new(token))
+    }
+
     /// A client of a user.
     pub async fn user(&self, organization: &str, user: &str) -> Client {
         self.client(&user_token(organization, user)).await
@@ -186,6 +196,8 @@ impl Server {
 
 /// A client whose calls carry a token.
 pub type Client = NotificationServiceClient<InterceptedService<Channel, Bearer>>;
+/// The same of operators.
+pub type OperatorClient = OperatorServiceClient<InterceptedService<Channel, Bearer>>;
 
 /// Puts a token on each call.
 #[derive(Clone)]
@@ -208,7 +220,10 @@ impl Interceptor for Bearer {
 
 /// A token of any claims that a service under test accepts.
 pub fn token(organization: &str, user: Option<&str>, role: Option<&str>, life: Duration) -> String {
-    let settings = AuthSettings::default();
+    let settings = AuthSettings {
+        operator_role: Some("operator".into()),
+        ..AuthSettings::default()
+    };
     let secret = Secret::parse(SECRET.as_bytes()).unwrap();
     let minter = Minter::from_secret(&secret, Rules::new(&settings).unwrap());
     let grant = Grant {
@@ -223,6 +238,11 @@ pub fn token(organization: &str, user: Option<&str>, role: Option<&str>, life: D
 
 pub fn user_token(organization: &str, user: &str) -> String {
     token(organization, Some(user), None, Duration::from_secs(3600))
+}
+
+pub fn operator_token(organization: &str) -> String {
+    let hour = Duration::from_secs(3600);
+    token(organization, None, Some("operator"), hour)
 }
 
 pub fn sender_token(organization: &str) -> String {

@@ -70,6 +70,31 @@ fn a_sender_sends_and_reads_nothing() {
 }
 
 #[test]
+fn an_operator_is_one_where_a_role_is_set_and_sends_nothing() {
+    let claims = |role: Value| json!({"organizationId": "*", "userRole": role, "exp": 10});
+    let operators = |role: &str| {
+        Rules::new(&AuthSettings {
+            operator_role: Some(role.into()),
+            ..AuthSettings::default()
+        })
+    };
+    let rules_with = operators("support").unwrap();
+    let caller = read(&rules_with, claims(json!(["admin", "support"]))).unwrap();
+    assert_eq!(caller.right, Right::Operate(Scope::Any));
+    assert_eq!(&*caller.subject, "support");
+    // Who has both is a sender, and who has neither has no wildcard.
+    let both = read(&rules_with, claims(json!(["support", "service"]))).unwrap();
+    assert_eq!(both.right, Right::Send(Scope::Any));
+    let neither = json!({"organizationId": "*", "userId": "ann", "userRole": "support", "exp": 10});
+    assert!(refusal(&rules(), neither).contains("organizationId"));
+    let error = operators("service").unwrap_err().to_string();
+    assert!(
+        error.contains("DOORBELL_OPERATOR_ROLE") && error.contains("SENDER_ROLE"),
+        "{error}"
+    );
+}
+
+#[test]
 fn only_the_sender_role_bears_the_wildcard() {
     for role in [json!("admin"), json!("Service"), json!(""), Value::Null] {
         let claims = json!({"organizationId": "*", "userId": "ann", "userRole": role, "exp": 10});

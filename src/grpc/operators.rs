@@ -1,0 +1,116 @@
+//! `doorbell.v1.OperatorService`: authorise, log, call the [`Operators`].
+
+use tonic::{Code, Request, Response, Status};
+
+use super::{
+    caller, convert, covers, recent_response, server::operator_service_server::OperatorService,
+    status,
+};
+use crate::{
+    auth::{Caller, Right},
+    config::ContentLimits,
+    model::{InboxKey, OrganizationId},
+    operators::Operators,
+    proto::{
+        EraseInboxRequest, EraseInboxResponse, EraseOrganizationRequest, EraseOrganizationResponse,
+        ErrorReason, ReadInboxRequest, ReadInboxResponse,
+    },
+    wire,
+};
+
+/// The service.
+pub struct Service {
+    operators: Operators,
+    limits: ContentLimits,
+}
+
+impl Service {
+    /// The service of `operators`.
+    pub fn new(operators: Operators, limits: ContentLimits) -> Self {
+        Self { operators, limits }
+    }
+}
+
+/// Refuses who is no operator there; who is one is in the log, by what they ask for.
+fn admit(
+    caller: &Caller,
+    organization: &OrganizationId,
+    inbox: Option<&InboxKey>,
+    what: &'static str,
+) -> Result<(), Status> {
+    let Right::Operate(scope) = &caller.right else {
+        return Err(status::new(
+            Code::PermissionDenied,
+            ErrorReason::NotAnOperator,
+            "this token's role is not that of operators",
+        ));
+    };
+    covers(scope, organization)?;
+    tracing::info!(
+        subject = &*caller.subject,
+        what,
+        of_organization = organization.as_str(),
+        of_user = inbox.map(|inbox| inbox.user_id.as_str()),
+        "an operator's call"
+    );
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl OperatorService for Service {
+    async fn read_inbox(
+        &self,
+        request: Request<ReadInboxRequest>,
+    ) -> Result<Response<ReadInboxResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        convert::check_size(&request, &self.limits)?;
+        let inbox = convert::inbox(&request.organization_id, &request.user_id)?;
+        admit(&caller, &inbox.organization_id, Some(&inbox), "ReadInbox")?;
+        let query = request.query.unwrap_or_default();
+        let page = self
+            .operators
+            .read(&inbox, convert::recent(&query, &inbox)?);
+        let page = page.await.map_err(|error| status::of(&error))?;
+        let most_bytes = self.operators.page_bytes();
+        Ok(Response::new(ReadInboxResponse {
+            page: Some(recent_response(&query, &inbox, &page, most_bytes)),
+        }))
+    }
+
+    async fn erase_inbox(
+        &self,
+        request: Request<EraseInboxRequest>,
+    ) -> Result<Response<EraseInboxResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        convert::check_size(&request, &self.limits)?;
+        let inbox = convert::inbox(&request.organization_id, &request.user_id)?;
+        admit(&caller, &inbox.organization_id, Some(&inbox), "EraseInbox")?;
+        let erased = self.operators.erase_inbox(&inbox).await;
+        let (erased, head) = erased.map_err(|error| status::of(&error))?;
+        Ok(Response::new(EraseInboxResponse {
+            erased_count: erased.rows,
+            more: erased.more,
+            head: Some(wire::head(&head)),
+        }))
+    }
+
+    async fn erase_organization(
+        &self,
+        request: Request<EraseOrganizationRequest>,
+    ) -> Result<Response<EraseOrganizationResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        convert::check_size(&request, &self.limits)?;
+        let organization = convert::organization(&request.organization_id)?;
+        admit(&caller, &organization, None, "EraseOrganization")?;
+        let erased = self.operators.erase_organization(&organization).await;
+        let erased = erased.map_err(|error| status::of(&error))?;
+        Ok(Response::new(EraseOrganizationResponse {
+            erased_count: erased.rows,
+            inbox_count: erased.inboxes,
+            more: erased.more,
+        }))
+    }
+}
