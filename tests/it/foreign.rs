@@ -5,14 +5,19 @@ use std::{io::Read as _, net::SocketAddr, path::Path, process::Command};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use doorbell::proto::{GetUnreadCountRequest, GetUnreadCountResponse, Head};
+use doorbell::proto::{
+    GetUnreadCountRequest, GetUnreadCountResponse, Head, SubscribeRequest,
+    subscribe_response::Event,
+};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
 use serde_json::{Value, json};
+use tokio::task::block_in_place;
 
 use crate::{
+    calls::next,
     process::{Ended, Running, run},
     programs::{buf, grpcurl_binary, of_the_checkout, paste},
     server::{DOORBELL, SECRET, Server, Setup, free_port, sender_token, user_token},
@@ -260,6 +265,59 @@ fn connect_web_calls_all_and_streams() {
         .env("SECRET", SECRET)
         .current_dir(&directory));
     assert_eq!(ran.ok(), "every step was taken\n");
+}
+
+/// The backend of the guide, as it is written there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_backend_of_the_guide_rings_once_and_takes_back() {
+    let guide = std::fs::read_to_string(of_the_checkout("docs/from-a-gateway.md")).unwrap();
+    let (_, code) = guide.split_once("// notify.mjs\n").unwrap();
+    let (code, _) = code.split_once("```").unwrap();
+    let web = of_the_checkout("tests/foreign/web");
+    run(buf().arg("generate").current_dir(&web)).ok();
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["gen", "node_modules", "package.json"] {
+        std::os::unix::fs::symlink(web.join(name), directory.path().join(name)).unwrap();
+    }
+    std::fs::write(directory.path().join("notify.mjs"), code).unwrap();
+    let calls = r#"
+        import { forgetPost, notifyOfComment } from "./notify.mjs";
+        const comment = { id: "c1", author: "Bob", postId: "7" };
+        const first = await notifyOfComment("acme", "alice", comment);
+        const again = await notifyOfComment("acme", "alice", comment);
+        const gone = await forgetPost("acme", "alice", "7");
+        console.log(first.unread, again.unread, first.id === again.id, gone);
+    "#;
+    std::fs::write(directory.path().join("calls.mjs"), calls).unwrap();
+    let server = Setup::new().start();
+    let mut alice = server.user("acme", "alice").await;
+    let stream = alice.subscribe(SubscribeRequest::default()).await.unwrap();
+    let mut stream = stream.into_inner();
+    let ran = block_in_place(|| {
+        run(Command::new("node")
+            .args([
+                "--preserve-symlinks",
+                "--preserve-symlinks-main",
+                "calls.mjs",
+            ])
+            .env("DOORBELL_URL", server.url())
+            .env("DOORBELL_TOKEN", sender_token("*"))
+            .current_dir(directory.path()))
+    });
+    assert_eq!(ran.ok(), "1 1 true 1\n");
+    let mut kinds = Vec::new();
+    for _ in 0..3 {
+        kinds.push(next(&mut stream).await.event.unwrap());
+    }
+    let [
+        Event::Connected(_),
+        Event::Notification(rang),
+        Event::Changed(_),
+    ] = &kinds[..]
+    else {
+        panic!("{kinds:?}");
+    };
+    assert_eq!(rang.title, "Bob commented");
 }
 
 /// What `doorbell dev` printed: the tokens, and for each step its lines.
