@@ -240,7 +240,8 @@ export class Fold {
       this.load(page);
       return [];
     }
-    const former = Math.max(this.#told, newest, seenThrough);
+    // Up to there all is known: what is not listed then left the inbox, and may come back.
+    const former = Math.max(this.#told, this.#rest.reached, newest, seenThrough);
     if (page.nextPageToken !== "" && last > newest) {
       // Between the page and the list there is more.
       this.load(page);

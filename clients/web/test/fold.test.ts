@@ -226,6 +226,18 @@ test("a poll that is not next to the list, or of another epoch, takes its place"
   expect(fold.state).toMatchObject({ epoch: "two", head: { revision: 1 }, position: 1 });
 });
 
+test("what a poll has told is not told again, though it left the inbox and came back", () => {
+  const fold = new Fold(200);
+  fold.load(page(1, [row(1)]));
+  const polled = (...given: Parameters<typeof page>) => fold.addPolled(page(...given)).map(({ id }) => id);
+  expect(polled(3, [row(3), row(2, 2, { readAt }), row(1)])).toEqual(["id 3"]);
+  // Archived elsewhere, and brought back.
+  expect(polled(4, [row(2, 2, { readAt }), row(1)])).toEqual([]);
+  expect(polled(5, [row(3, 5), row(2, 2, { readAt }), row(1)])).toEqual([]);
+  // Nor is what was told read again.
+  expect(polled(7, [row(6), row(3, 5), row(2, 7), row(1)])).toEqual(["id 6"]);
+});
+
 test("a list that has grown for weeks holds its window, and the pages that were loaded", async () => {
   const fold = new Fold(3);
   fold.load(page(4, [row(4), row(3)], "3"));
