@@ -2,7 +2,12 @@
 
 import {
   createInbox,
+  desktopNotifications,
+  ringSound,
+  titleBadge,
+  type Announce,
   type Arrival,
+  type Desktop,
   type InboxClient,
   type InboxView,
   type Notification,
@@ -28,6 +33,9 @@ const restored = JSON.parse(kept) as Snapshot;
 export const times: Date[] = restored.notifications.map(({ createdAt }) => new Date(createdAt));
 export const of = ({ data }: Notification): unknown => data?.["plan"];
 onNotification(([first], how: Arrival) => console.log(first?.actions?.[0]?.label, how));
+const announce: Announce = (rows, _, leads) => leads && console.log(rows.length);
+export const ends: (() => void)[] = [titleBadge(inbox), ringSound(inbox, "/ding.mp3"), onNotification(announce)];
+export const desktop: Desktop = desktopNotifications(inbox, { navigate: (url) => console.log(url) });
 export const end: () => void = subscribe(({ unseenCount }) => unseenCount.toFixed());
 export const look = async (): Promise<void> => markSeen().then(() => markAllRead());
 const question: Question = { show: "archived", types: ["comment"] };

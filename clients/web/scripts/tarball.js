@@ -140,6 +140,8 @@ step("Vite builds a page");
 const plain = await bundled("vite", "bell.ts");
 assert.match(plain, /NotificationService/);
 assert.doesNotMatch(plain, /react/i);
+// What it does not import is not in it.
+assert.doesNotMatch(plain, /requestPermission/);
 step("Vite builds a page with React");
 assert.match(await bundled("vite-react", "header.tsx"), /doorbell-bell/);
 

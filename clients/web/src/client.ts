@@ -89,9 +89,7 @@ export interface InboxClient {
   /** Calls `announce` for what is new while it happens, and for nothing that was only
    * missed: live for one after the other, and for what a poll has found, all hidden tabs
    * having given up the stream, for all of it at once. Answers what ends that. */
-  readonly onNotification: (
-    announce: (notifications: readonly Notification[], how: Arrival) => void,
-  ) => () => void;
+  readonly onNotification: (announce: Announce) => () => void;
 }
 
 /** Which notifications something is done to. `all` are those that are shown and those
@@ -100,6 +98,15 @@ export type Selection =
   | readonly string[]
   | { readonly about: About }
   | { readonly all: true; readonly types?: readonly string[] | undefined };
+
+/** Hears of notifications that are new, oldest first, and how they came. Every tab is told:
+ * `leads` is said to the one of them that has it from the service, for what one of them
+ * should do for all, as to play a sound. */
+export type Announce = (
+  notifications: readonly Notification[],
+  how: Arrival,
+  leads: boolean,
+) => void;
 
 /** How notifications came: over the stream, or found by a poll, which is up to a minute
  * after it happened. */

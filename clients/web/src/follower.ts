@@ -89,8 +89,9 @@ export class Follower implements Source {
     if (this.state.oldest !== oldest) this.#arrived();
     this.#house.changed();
     for (const { ids, how } of this.#rings.splice(0)) {
-      const rows = this.state.rows.filter(({ id }) => ids.includes(id)).toReversed();
-      if (rows.length > 0) this.#house.ring(rows, how);
+      const wanted = new Set(ids);
+      const rows = this.state.rows.filter(({ id }) => wanted.has(id)).toReversed();
+      if (rows.length > 0) this.#house.ring(rows, how, false);
     }
   }
 

@@ -1,7 +1,7 @@
 // The inbox of one user, for a page: whose it is, which tab leads, and what is shown.
 
 import { Code, ConnectError, createClient, type CallOptions, type Client, type Transport } from "@connectrpc/connect";
-import type { Arrival, InboxClient, InboxOptions, Selection } from "./client.js";
+import type { Announce, InboxClient, InboxOptions, Selection } from "./client.js";
 import { callOptions } from "./connection.js";
 import { isLoaded, UNKNOWN } from "./fold.js";
 import { Follower } from "./follower.js";
@@ -70,7 +70,7 @@ class Inbox {
   readonly #house: House;
   readonly #complaints = new Complaints();
   readonly #listeners = new Listeners<[Snapshot]>();
-  readonly #announcers = new Listeners<[readonly Notification[], Arrival]>();
+  readonly #announcers = new Listeners<Parameters<Announce>>();
   readonly #looks: Looks;
   readonly views: Views;
   /** From `start` to `stop`. */
@@ -124,10 +124,10 @@ class Inbox {
       isOnline: () => globalThis.navigator?.onLine ?? true,
       changed: () => this.#changed(),
       news: (changes, isGap) => this.views.take(changes, isGap),
-      ring: (notifications, how) => {
+      ring: (notifications, how, leads) => {
         // Who is told may look: the list has it already.
         this.#snapshot = undefined;
-        this.#announcers.tell(notifications, how);
+        this.#announcers.tell(notifications, how, leads);
       },
       keep: (state) => {
         if (this.#isIdentified) this.#shelf?.put(state, this.#whose);
@@ -200,9 +200,7 @@ class Inbox {
     return this.#listeners.add(listener, this.getSnapshot());
   }
 
-  onNotification(
-    announce: (notifications: readonly Notification[], how: Arrival) => void,
-  ): () => void {
+  onNotification(announce: Announce): () => void {
     return this.#announcers.add(announce);
   }
 

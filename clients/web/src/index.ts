@@ -2,6 +2,7 @@
 
 export {
   createInbox,
+  type Announce,
   type Arrival,
   type InboxClient,
   type InboxOptions,
@@ -9,6 +10,7 @@ export {
   type Selection,
   type TypeCounter,
 } from "./client.js";
+export { desktopNotifications, type Desktop, type DesktopOptions } from "./desktop.js";
 export type { ClaimNames } from "./identity.js";
 export type { About, Action, Notification } from "./notification.js";
 export type { Question } from "./question.js";
@@ -20,3 +22,5 @@ export type {
   TypeCounts,
   ViewSnapshot,
 } from "./snapshot.js";
+export { ringSound } from "./sound.js";
+export { titleBadge, type TitleBadgeOptions } from "./title.js";

@@ -148,7 +148,7 @@ export class Leader implements Source {
     this.#isBehind = true;
     for (const { rows, how } of arrived) {
       this.#rings.push({ ids: rows.map(({ id }) => id), how });
-      this.#house.ring(rows, how);
+      this.#house.ring(rows, how, true);
     }
     if (isOther) this.#tellAll();
     else if (this.#gathering === undefined) this.#gather();

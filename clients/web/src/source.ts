@@ -59,7 +59,7 @@ export interface House {
   /** This changed in rows, listed or not; where there was a gap, more than that. */
   news(changes: readonly RowChange[], isGap: boolean): void;
   /** These are new: announce them. */
-  ring(notifications: readonly Notification[], how: Arrival): void;
+  ring(notifications: readonly Notification[], how: Arrival, leads: boolean): void;
   /** The state is worth keeping. */
   keep(state: State): void;
 }

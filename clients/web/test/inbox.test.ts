@@ -815,9 +815,11 @@ test("hidden, the stream is given up and a poll a minute stays; shown, it resume
     expect(titles(tab.inbox)).toEqual(["unseen", "one more", "one"]);
     expect(tab.inbox.getSnapshot()).toMatchObject({ status: "polling", unreadCount: 3 });
   }
-  // What the poll has found is told in one go, in the order in which it came.
+  // What the poll has found is told in one go, in the order in which it came, and one tab
+  // is told that it is the one to act on it.
   const told = announced.mock.calls.map(([rows, how]) => [how, ...rows.map((row: Notification) => row.title)]);
   expect(told).toEqual(Array(2).fill(["polled", "one more", "unseen"]));
+  expect(announced.mock.calls.map(([, , leads]) => leads).sort()).toEqual([false, true]);
   announced.mockClear();
   service.calls.length = 0;
   second.show(browser, true);

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { safeLink } from "../src/react/link.js";
+import { safeLink } from "../src/link.js";
 
 test("only http, https and paths of the page's own origin are followed", () => {
   const followed = ["https://example.com/a", "HTTP://example.com", "/", "/plans/7?a=b#c", "/a//b", "/a\\b"];

@@ -1,7 +1,8 @@
 // A bell over an inbox that a test makes up: what it shows, and how calls end.
 
 import { createRoot } from "react-dom/client";
-import type { Arrival, InboxClient, Notification, Selection, Snapshot } from "../../src/index.js";
+import type { Announce, Arrival, InboxClient, Notification, Selection, Snapshot } from "../../src/index.js";
+import { desktopNotifications, ringSound, titleBadge } from "../../src/index.js";
 import { Inbox, type InboxProps } from "../../src/react/index.js";
 import { EMPTY, EMPTY_VIEW } from "../../src/snapshot.js";
 import "../../style.css";
@@ -21,7 +22,7 @@ class Scripted implements InboxClient {
   isFailing = false;
   #snapshot = EMPTY;
   readonly #listeners = new Set<(snapshot: Snapshot) => void>();
-  readonly #announcers = new Set<(rows: readonly Notification[], how: Arrival) => void>();
+  readonly #announcers = new Set<Announce>();
 
   /** Notifications with these titles, newest first. */
   list(...titles: string[]): void {
@@ -42,9 +43,12 @@ class Scripted implements InboxClient {
 
   /** Several are told of in one go. */
   ring(...titles: string[]): void {
-    for (const title of titles) {
-      for (const announce of this.#announcers) announce([made("1", title)], "live");
-    }
+    for (const title of titles) this.tell([made("1", title)]);
+  }
+
+  /** They ring; where they are listed they are in the list already. */
+  tell(rows: readonly Notification[], how: Arrival = "live", leads = true): void {
+    for (const announce of this.#announcers) announce(rows, how, leads);
   }
 
   start = () => this.#note("start");
@@ -56,7 +60,7 @@ class Scripted implements InboxClient {
     return () => this.#listeners.delete(listener);
   };
 
-  onNotification = (announce: (rows: readonly Notification[], how: Arrival) => void) => {
+  onNotification = (announce: Announce) => {
     this.#announcers.add(announce);
     return () => this.#announcers.delete(announce);
   };
@@ -112,9 +116,12 @@ declare global {
     /** Shows the bell with these, or takes it away. */
     render: (props: Omit<InboxProps, "inbox"> | undefined) => void;
     selected: string[];
+    helpers: typeof helpers;
   }
 }
 
+const helpers = { desktopNotifications, ringSound, titleBadge };
+window.helpers = helpers;
 const inbox = new Scripted();
 const root = createRoot(document.getElementById("root") ?? document.body);
 window.scripted = inbox;

@@ -5,7 +5,7 @@ import type { InboxClient } from "../client.js";
 import type { Notification } from "../notification.js";
 import { Fleeting } from "./Fleeting.js";
 import type { Labels } from "./labels.js";
-import { safeLink } from "./link.js";
+import { safeLink } from "../link.js";
 import { relative } from "./time.js";
 
 /** What a page may choose of an item. */

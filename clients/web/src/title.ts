@@ -1,0 +1,47 @@
+// How many are new, in the title of the page: what a tab in the background shows.
+
+import type { InboxClient } from "./client.js";
+
+/** What a title badge may be given. */
+export interface TitleBadgeOptions {
+  /** The title to show, of the page's own and how many are new: "(3) Title". */
+  readonly format?: ((title: string, unseen: number) => string) | undefined;
+}
+
+/** Shows in the title of the page how many are new, whatever the page makes of its title
+ * meanwhile. Answers what ends that, and gives the page its own title back. */
+export function titleBadge(
+  inbox: Pick<InboxClient, "subscribe">,
+  { format = badged }: TitleBadgeOptions = {},
+): () => void {
+  const { document } = globalThis as Partial<typeof globalThis>;
+  if (!document) return () => undefined;
+  let own = document.title;
+  let shown = own;
+  let unseen = 0;
+  const show = () => {
+    // It is another one than what was put there: the page's.
+    if (document.title !== shown) own = document.title;
+    shown = format(own, unseen);
+    if (document.title !== shown) document.title = shown;
+    // As the browser has it, which may leave out spaces.
+    shown = document.title;
+  };
+  const observer = new MutationObserver(show);
+  // A page may replace the element.
+  observer.observe(document.head, { childList: true, subtree: true, characterData: true });
+  const forget = inbox.subscribe(({ unseenCount }) => {
+    if (unseenCount === unseen) return;
+    unseen = unseenCount;
+    show();
+  });
+  return () => {
+    forget();
+    observer.disconnect();
+    if (document.title === shown) document.title = own;
+  };
+}
+
+function badged(title: string, unseen: number): string {
+  return unseen === 0 ? title : `(${unseen > 99 ? "99+" : unseen}) ${title}`;
+}
