@@ -16,7 +16,7 @@ import {
   type Snapshot,
   type TypeCounts,
 } from "@doorbell/web";
-import { ENGLISH, Inbox, useInbox, type InboxProps, type Labels } from "@doorbell/web/react";
+import { ENGLISH, Inbox, Toasts, useInbox, type InboxProps, type Labels } from "@doorbell/web/react";
 import "@doorbell/web/style.css";
 import { useSyncExternalStore } from "react";
 
@@ -54,6 +54,7 @@ export function Bell() {
   return (
     <>
       <Inbox {...props} onSelect={({ id }) => void markRead([id])} />
+      <Toasts inbox={inbox} user="alice" most={2} navigate={(url, { id }) => console.log(url, id)} />
       <output>{`${status} ${first?.title ?? ""} ${hasMore}`}</output>
     </>
   );

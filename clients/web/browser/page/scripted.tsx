@@ -3,7 +3,7 @@
 import { createRoot } from "react-dom/client";
 import type { Announce, Arrival, InboxClient, Notification, Selection, Snapshot } from "../../src/index.js";
 import { desktopNotifications, ringSound, titleBadge } from "../../src/index.js";
-import { Inbox, type InboxProps } from "../../src/react/index.js";
+import { Inbox, Toasts, type InboxProps, type ToastsProps } from "../../src/react/index.js";
 import { EMPTY, EMPTY_VIEW } from "../../src/snapshot.js";
 import "../../style.css";
 import "./page.css";
@@ -44,6 +44,11 @@ class Scripted implements InboxClient {
   /** Several are told of in one go. */
   ring(...titles: string[]): void {
     for (const title of titles) this.tell([made("1", title)]);
+  }
+
+  /** How many hear what rings. */
+  get hearers(): number {
+    return this.#announcers.size;
   }
 
   /** They ring; where they are listed they are in the list already. */
@@ -114,7 +119,7 @@ declare global {
   interface Window {
     scripted: Scripted;
     /** Shows the bell with these, or takes it away. */
-    render: (props: Omit<InboxProps, "inbox"> | undefined) => void;
+    render: (props: Omit<InboxProps, "inbox"> | undefined, toasts?: Omit<ToastsProps, "inbox">) => void;
     selected: string[];
     helpers: typeof helpers;
   }
@@ -126,13 +131,14 @@ const inbox = new Scripted();
 const root = createRoot(document.getElementById("root") ?? document.body);
 window.scripted = inbox;
 window.selected = [];
-window.render = (props) =>
+window.render = (props, toasts) =>
   root.render(
     <main>
       <h1>A page</h1>
       <div id="place">
         {props && <Inbox {...props} inbox={inbox} />}
       </div>
+      {toasts && <Toasts {...toasts} inbox={inbox} />}
     </main>,
   );
 window.render({});

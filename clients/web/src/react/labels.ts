@@ -28,6 +28,10 @@ export interface Labels {
   /** Marks that wait for the service to be there again. */
   readonly pendingMarks: (count: number) => string;
   readonly retry: string;
+  /** What toasts are called together, for who does not see where they are. */
+  readonly toasts: string;
+  /** The button of a toast that takes it away. */
+  readonly dismiss: string;
   /** Said when a notification comes. */
   readonly announce: (notification: Notification) => string;
 }
@@ -52,5 +56,7 @@ export const ENGLISH: Labels = {
   pendingMarks: (count) =>
     count === 1 ? "1 mark waits to be sent." : `${count} marks wait to be sent.`,
   retry: "Try again",
+  toasts: "New notifications",
+  dismiss: "Dismiss",
   announce: (notification) => `New notification: ${notification.title}`,
 };
