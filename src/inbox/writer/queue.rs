@@ -107,8 +107,7 @@ impl Queue {
         } else {
             waiting.sends.push_back(Job { mutation, answer });
         }
-        drop(waiting);
-        self.came();
+        self.came(waiting);
         Ok(())
     }
 
@@ -123,13 +122,15 @@ impl Queue {
             return Err(Error::QueueFull);
         }
         waiting.bulk.push_back(Job { mutation, answer });
-        drop(waiting);
-        self.came();
+        self.came(waiting);
         Ok(())
     }
 
-    fn came(&self) {
-        metrics::queue_depth(self.depth.fetch_add(1, Ordering::Relaxed) + 1);
+    /// Counts what came before the lane can take it, and tells the lane.
+    fn came(&self, waiting: MutexGuard<'_, Waiting>) {
+        let before = self.depth.fetch_add(1, Ordering::Relaxed);
+        drop(waiting);
+        metrics::queue_depth(before + 1);
         self.changed.notify_one();
     }
 

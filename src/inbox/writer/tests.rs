@@ -381,6 +381,28 @@ async fn an_organization_has_half_of_a_queue() {
     harness.writer.write(of("acme", 30)).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_taken_as_soon_as_it_is_put_was_counted_before() {
+    let depth = Arc::new(AtomicUsize::new(0));
+    let queue = Arc::new(Queue::new(&settings(1000, 100, 1_000_000), 1, &depth));
+    let lane = queue.clone();
+    let taking = tokio::spawn(async move { while lane.batch().await.is_some() {} });
+    let putting = tokio::task::spawn_blocking({
+        let (queue, depth) = (queue.clone(), depth.clone());
+        move || {
+            for id in 0..100_000 {
+                // It is full where the lane does not keep up.
+                drop(queue.put(send_to(inbox("ann"), id), oneshot::channel().0));
+                assert!(depth.load(Ordering::Relaxed) <= 1000, "at {id}");
+            }
+        }
+    });
+    putting.await.unwrap();
+    queue.close();
+    taking.await.unwrap();
+    assert_eq!(depth.load(Ordering::Relaxed), 0);
+}
+
 #[tokio::test]
 async fn events_are_published_in_order_and_before_the_answers() {
     let harness = Harness::new(Memory::held(), &settings(100, 2, 1000));
