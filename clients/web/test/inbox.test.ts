@@ -1126,12 +1126,20 @@ test("who signs out leaves nothing behind, in no tab", async () => {
   expect(tabs[1]!.inbox.getSnapshot()).toMatchObject({ isLoaded: false, notifications: [] });
   await pass(1000);
   expect(browser.shelf.length).toBe(0);
+  // Nor has it a place among the tabs any more, or a stream.
+  expect([tabs[1]!.channels.length, Channel.open, browser.locks.inUse]).toEqual([1, 1, 1]);
+  tabs[1]!.channels[0]!.onmessage?.({ data: { kind: "who" } });
+  await pass(60_000);
+  expect(tabs[1]!.inbox.getSnapshot()).toMatchObject({ isLoaded: false, status: "idle" });
   // What the others still show they do not keep.
   service.failure = undefined;
   service.send("two");
   await pass(60_000);
   expect(titles(tabs[0]!.inbox)).toEqual(["two", "one"]);
   expect(browser.shelf.length).toBe(0);
+  tabs[0]!.inbox.stop({ forget: true });
+  await pass(60_000);
+  expect([Channel.open, browser.locks.inUse, service.followers.size, browser.shelf.length]).toEqual([0, 0, 0, 0]);
 });
 
 test("marks made while the service is away are held, and sent in their order", async () => {
@@ -1219,6 +1227,73 @@ test("other tabs are told what changed, and unchanged rows stay as they are", as
   expect(titles(follower.inbox).slice(0, 2)).toEqual(["heard", "unheard"]);
   expect(announced.mock.calls).toEqual([["heard"]]);
   expect(follower.inbox.getSnapshot().notifications).toContain(before[1]![0]);
+});
+
+test("a burst over a long list costs what it brings, in every tab", async () => {
+  const browser = newBrowser();
+  for (let number = 1; number <= 2000; number += 1) service.send(`number ${number}`);
+  const tabs = [
+    await Tab.open(browser, "ann", false, { pageSize: 100 }),
+    await Tab.open(browser, "ann", false, { pageSize: 100 }),
+  ];
+  await pass(1000);
+  while (tabs[0]!.inbox.getSnapshot().hasMore) {
+    const loaded = tabs[0]!.inbox.loadMore();
+    await pass(10);
+    await loaded;
+  }
+  await pass(1000);
+  const before = tabs.map(({ inbox }) => inbox.getSnapshot().notifications);
+  expect(before.map((rows) => rows.length)).toEqual([2000, 2000]);
+  const heard = tabs.map(({ inbox }) => {
+    const snapshots = new Set<Snapshot>();
+    inbox.subscribe((snapshot) => snapshots.add(snapshot));
+    return snapshots;
+  });
+  const rung = tabs.map(({ inbox }) => {
+    const titles: string[] = [];
+    inbox.onNotification((rows) => titles.push(...rows.map(({ title }) => title)));
+    return titles;
+  });
+  Channel.said = 0;
+  Channel.bytes = 0;
+  browser.shelf.written = 0;
+  for (let number = 1; number <= 100; number += 1) service.send(`new ${number}`);
+  await pass(1000);
+  tabs.forEach(({ inbox }, tab) => {
+    const { notifications, unreadCount } = inbox.getSnapshot();
+    expect(unreadCount).toBe(2100);
+    expect(notifications.length).toBe(2100);
+    // What did not change is the object that it was: nobody has to show it anew.
+    expect(notifications.slice(100).every((row, at) => row === before[tab]![at])).toBe(true);
+    expect(rung[tab]).toEqual(Array.from({ length: 100 }, (_, at) => `new ${at + 1}`));
+    // The first at once, and the rest as one: with the one of before.
+    expect(heard[tab]!.size).toBeLessThanOrEqual(4);
+  });
+  // A hundred rows, not two thousand.
+  expect(Channel.said).toBeLessThanOrEqual(4);
+  expect(Channel.bytes).toBeLessThan(100 * 400);
+  expect(browser.shelf.written).toBeLessThanOrEqual(2);
+});
+
+test("a tab that lives for weeks holds so many rows, and every count is right", async () => {
+  for (let number = 1; number <= 60; number += 1) service.send(`number ${number}`);
+  const inbox = open({ keepRows: 30, pageSize: 10 });
+  await pass(100);
+  const loaded = inbox.loadMore();
+  await pass(100);
+  await loaded;
+  for (let day = 1; day <= 50; day += 1) {
+    for (let number = 1; number <= 20; number += 1) service.send(`day ${day}, ${number}`);
+    // Some are read elsewhere, listed or not.
+    service.mark([`id ${day}`, `id ${60 + day}`]);
+    await pass(100);
+  }
+  const { notifications, unreadCount, unseenCount, hasMore } = inbox.getSnapshot();
+  // Thirty, and the page that was loaded after the first.
+  expect(notifications.length).toBe(40);
+  expect([unreadCount, unseenCount, hasMore]).toEqual([service.unreadCount, service.unseenCount, true]);
+  expect(unreadCount).toBeGreaterThan(900);
 });
 
 test("who looks has seen what is listed, and nothing that comes after", async () => {

@@ -5,6 +5,11 @@
 export class Locks {
   readonly #held = new Map<string, { reject: (error: Error) => void }>();
   readonly #waiting = new Map<string, (() => void)[]>();
+  /** Who waits, or has it. */
+  get inUse(): number {
+    return this.#held.size + [...this.#waiting.values()].flat().length;
+  }
+
   /** What was asked for. */
   readonly asked: ({ readonly name: string } & LockOptions)[] = [];
 
@@ -83,6 +88,11 @@ export function token(user: string | undefined, ends?: number): string {
 /** `BroadcastChannel`: to all others of the name, a moment later. */
 export class Channel {
   static readonly #open = new Set<Channel>();
+  /** How many are open. */
+  static get open(): number {
+    return Channel.#open.size;
+  }
+
   /** How often anything was said. */
   static said = 0;
   /** And how long it was, as JSON. */
