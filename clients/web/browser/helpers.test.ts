@@ -89,7 +89,7 @@ afterEach(async () => {
 
 /** Does it in the page; `page.evaluate` does it as if the person had clicked there. */
 async function quietly<T, Given extends readonly unknown[]>(
-  act: (...given: Given) => T,
+  act: ((...given: Given) => T) | string,
   ...given: Given
 ): Promise<Awaited<T>> {
   const expression = `(${act.toString()})(...${JSON.stringify(given)})`;
@@ -140,6 +140,18 @@ test("the title has how many are new, and stays the page's own", async () => {
   expect(await page.title()).toBe("Elsewhere");
   await quietly(() => window.scripted.set({ unseenCount: 7 }));
   expect(await page.title()).toBe("Elsewhere");
+  // One takes the place of the other, and ends alone.
+  const format = (title: string, unseen: number) => `${title}: ${unseen}`;
+  await quietly(
+    `() => {
+      window.end = window.helpers.titleBadge(window.scripted);
+      window.helpers.titleBadge(window.scripted, { format: ${format.toString()} });
+    }`,
+  );
+  await until("there is one", async () => (await page.title()) === "Elsewhere: 7");
+  await quietly(() => window.end());
+  await quietly(() => window.scripted.set({ unseenCount: 8 }));
+  expect(await page.title()).toBe("Elsewhere: 8");
 });
 
 test("a sound is heard once at a time, where the page may play, in the tab that leads", async () => {

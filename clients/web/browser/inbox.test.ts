@@ -413,7 +413,7 @@ for (const { name, ...look } of LOOKS) {
     const title = page.getByLabel("Title");
     for (const text of ["Bob commented on your plan", "Your report is ready"]) {
       await title.fill(text);
-      await page.getByRole("button", { name: "Ring" }).click();
+      await page.getByRole("button", { name: "Ring", exact: true }).click();
       await page.getByText("Sent: revision").waitFor();
     }
     const alice = page.getByRole("region", { name: "Alice's screen" });
@@ -428,7 +428,7 @@ for (const { name, ...look } of LOOKS) {
     // Cut, rung, and back: nothing is missed.
     await alice.getByRole("button", { name: "Cut the connection" }).click();
     await title.fill("While you were away");
-    await page.getByRole("button", { name: "Ring" }).click();
+    await page.getByRole("button", { name: "Ring", exact: true }).click();
     await page.getByText(", 3 unread.").waitFor();
     expect(await alice.getByRole("button", { name: "Notifications", exact: true }).count()).toBe(1);
     await alice.getByRole("button", { name: "Come back" }).click();

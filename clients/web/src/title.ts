@@ -8,21 +8,26 @@ export interface TitleBadgeOptions {
   readonly format?: ((title: string, unseen: number) => string) | undefined;
 }
 
+/** Ends the badge that is there: of two each would take the other's title for the page's. */
+let endFormer: (() => void) | undefined;
+
 /** Shows in the title of the page how many are new, whatever the page makes of its title
- * meanwhile. Answers what ends that, and gives the page its own title back. */
+ * meanwhile. Answers what ends that, and gives the page its own title back. A page has one:
+ * the next takes the place of the last. */
 export function titleBadge(
   inbox: Pick<InboxClient, "subscribe">,
   { format = badged }: TitleBadgeOptions = {},
 ): () => void {
   const { document } = globalThis as Partial<typeof globalThis>;
   if (!document) return () => undefined;
+  endFormer?.();
   let own = document.title;
   let shown = own;
-  let unseen = 0;
+  let unseen: number | undefined;
   const show = () => {
     // It is another one than what was put there: the page's.
     if (document.title !== shown) own = document.title;
-    shown = format(own, unseen);
+    shown = format(own, unseen ?? 0);
     if (document.title !== shown) document.title = shown;
     // As the browser has it, which may leave out spaces.
     shown = document.title;
@@ -35,11 +40,15 @@ export function titleBadge(
     unseen = unseenCount;
     show();
   });
-  return () => {
+  const end = () => {
+    if (endFormer !== end) return;
+    endFormer = undefined;
     forget();
     observer.disconnect();
     if (document.title === shown) document.title = own;
   };
+  endFormer = end;
+  return end;
 }
 
 function badged(title: string, unseen: number): string {

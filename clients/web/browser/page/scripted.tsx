@@ -62,6 +62,7 @@ class Scripted implements InboxClient {
 
   subscribe = (listener: (snapshot: Snapshot) => void) => {
     this.#listeners.add(listener);
+    listener(this.#snapshot);
     return () => this.#listeners.delete(listener);
   };
 

@@ -113,7 +113,7 @@ export function Toasts({ inbox, user, most = 3, duration = 7000, className, them
   }, [gone]);
 
   return (
-    <div className={`doorbell ${className ?? ""}`} data-theme={theme}>
+    <div className={`doorbell doorbell-toaster ${className ?? ""}`} data-theme={theme}>
       <Announcer inbox={inbox} text={labels.announce} />
       {rows.length > 0 && (
         <Region

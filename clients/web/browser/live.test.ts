@@ -1,0 +1,147 @@
+// The page that the binary serves, by all that it can do.
+
+import type { Browser, BrowserContext, Page } from "playwright-core";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { Doorbell, findings, openBrowser, until } from "./service.js";
+
+let browser: Browser;
+let doorbell: Doorbell;
+let context: BrowserContext;
+let page: Page;
+/** What the console was told. */
+let problems: string[];
+
+beforeAll(async () => {
+  [doorbell, browser] = await Promise.all([Doorbell.start(), openBrowser()]);
+});
+
+afterAll(async () => {
+  await browser?.close();
+  await doorbell?.stop();
+});
+
+beforeEach(async () => {
+  context = await browser.newContext({ locale: "en-GB", viewport: { width: 1200, height: 1000 } });
+  page = await context.newPage();
+  problems = [];
+  page.on("console", (message) => {
+    if (message.type() === "error" && !message.text().includes("favicon")) problems.push(message.text());
+  });
+  await page.goto(doorbell.link);
+  for (const user of ["alice", "bob"]) {
+    await until("it is live", async () => {
+      return (await page.getByTestId(`${user}-status`).textContent()) === "live";
+    });
+  }
+  await page.getByText("Every field").click();
+});
+
+afterEach(async () => {
+  await context?.close();
+});
+
+const fill = async (fields: Record<string, string>) => {
+  for (const [label, text] of Object.entries(fields)) await page.getByLabel(label, { exact: true }).fill(text);
+};
+const press = (name: string) => page.getByRole("button", { name, exact: true }).click();
+const said = (text: string | RegExp) => page.locator(".sender > output").getByText(text).waitFor();
+const screen = (name: string) => page.getByRole("region", { name: `${name}'s screen` });
+const toasts = (user: string) => page.locator(`.toasts-of-${user} .doorbell-toast`);
+const streamed = (name: string, text: string | RegExp) =>
+  screen(name).locator(".stream").getByText(text).first().waitFor();
+
+test("it sends every field there is, and both users have their own screen", async () => {
+  await page.locator("select[name=to]").selectOption("bob");
+  await fill({
+    Title: "Invoice 7 is due",
+    Body: "Of a week ago",
+    Type: "invoice",
+    "Entity type": "invoice",
+    "Entity id": "7",
+    "Action URL": "/invoices/7",
+    "Image URL": "/faces/bob.png",
+    "Collapse key": "invoice 7",
+    "Expires in, seconds": "3600",
+    "Idempotency key": "the first",
+    "Actions, one a line: label and URL": "Pay now /invoices/7/pay\nLater /invoices",
+    "Data, as JSON": '{"amount": {"euro": 12}}',
+  });
+  await press("Ring");
+  await said("Sent: revision 1, 1 unread.");
+  for (const part of [
+    '"type":"invoice"',
+    '"body":"Of a week ago"',
+    '"entityType":"invoice","entityId":"7"',
+    '"actionUrl":"/invoices/7"',
+    '"imageUrl":"/faces/bob.png"',
+    '"data":{"amount":{"euro":12}}',
+    '"actions":[{"label":"Pay now","url":"/invoices/7/pay","isPrimary":true},{"label":"Later","url":"/invoices"}]',
+    '"expireTime":',
+    '"ring":true',
+  ]) {
+    await streamed("Bob", part);
+  }
+  expect(await toasts("alice").count()).toBe(0);
+  // A link is said, and the page stays.
+  await toasts("bob").getByRole("link", { name: "Pay now" }).click();
+  await screen("Bob").getByText("Would go to /invoices/7/pay").waitFor();
+  await press("Ring");
+  await said("Sent before: revision 2, 0 unread.");
+  await fill({ "Data, as JSON": "{" });
+  await press("Ring");
+  await said(/SyntaxError/);
+  expect(await findings(page)).toEqual([]);
+  expect(problems).toEqual([]);
+});
+
+test("what was sent is corrected, rings again, and is taken back", async () => {
+  await fill({ Title: "Draft" });
+  await press("Ring");
+  await toasts("alice").getByText("Draft").waitFor();
+  await fill({ Title: "Final" });
+  await press("Update");
+  await said(/^Updated: revision/);
+  // The toast is corrected in its place.
+  await toasts("alice").getByText("Final").waitFor();
+  expect(await toasts("alice").count()).toBe(1);
+  await press("Update");
+  await said("Nothing changed.");
+  await page.getByRole("button", { name: "Dismiss: Final" }).click();
+  await fill({ Title: "Final, really" });
+  await press("Update and ring");
+  await toasts("alice").getByText("Final, really").waitFor();
+  await press("Retract");
+  await said(/^Taken back: 1/);
+  await until("it is gone", async () => (await toasts("alice").count()) === 0);
+  expect(await page.getByRole("list", { name: "Sent from here" }).count()).toBe(0);
+
+  // By the thing, and by the key, of a silent one.
+  await fill({ Title: "Quiet", "Entity type": "post", "Entity id": "1", "Collapse key": "likes" });
+  await page.getByLabel("Silent").check();
+  await press("Ring");
+  await said(/1 unread/);
+  await streamed("Alice", "Quiet");
+  expect(await toasts("alice").count()).toBe(0);
+  await press("Retract by collapse key");
+  await said(/^Taken back: 1/);
+  await fill({ "Idempotency key": "quiet" });
+  await press("Ring");
+  await said(/1 unread/);
+  await press("Retract by idempotency key");
+  await said(/^Taken back: 1/);
+  await fill({ "Idempotency key": "quieter" });
+  await press("Ring");
+  await said(/1 unread/);
+  await press("Retract all about the entity");
+  await said(/^Taken back: 1/);
+  expect(problems).toEqual([]);
+});
+
+test("the number of the first user is in the title", async () => {
+  await fill({ Title: "Look" });
+  await press("Ring");
+  await until("it is", async () => (await page.title()) === "(1) Doorbell, live");
+  await screen("Alice").locator(".doorbell-bell").click();
+  await until("it is gone", async () => (await page.title()) === "Doorbell, live");
+  expect(problems).toEqual([]);
+});
