@@ -126,6 +126,7 @@ pub fn notification(notification: &Notification) -> proto::Notification {
         expire_time: expire_time.map(time),
         collapsed_count: *collapsed_count,
         sent_at: Some(time(*sent_at)),
+        ring_revision: row.ring_revision.get(),
     }
 }
 

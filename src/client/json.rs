@@ -53,6 +53,10 @@ pub fn notification(notification: &Notification) -> Value {
         ("expire_time", time(&notification.expire_time)),
         ("collapsed_count", number(notification.collapsed_count)),
         ("sent_at", time(&notification.sent_at)),
+        (
+            "ring_revision",
+            (notification.ring_revision > 0).then(|| json!(notification.ring_revision)),
+        ),
     ])
 }
 

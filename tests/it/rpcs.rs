@@ -1251,6 +1251,40 @@ async fn what_was_sent_is_corrected_and_taken_back() {
 }
 
 #[tokio::test]
+async fn who_polls_knows_what_is_to_be_heard() {
+    let server = Setup::new().start();
+    let mut ann = Inbox::new(&server, "acme", "ann").await;
+    for (title, silent) in [("Ring", false), ("Hush", true), ("Ring again", false)] {
+        let mut request = send("acme", "ann", title);
+        request.silent = silent;
+        request.idempotency_key = Some(title.into());
+        ann.sender.send_in_app(request).await.unwrap();
+    }
+    for (key, ring) in [("Ring", false), ("Hush", true)] {
+        let update = UpdateInAppRequest {
+            organization_id: "acme".into(),
+            recipient_user_id: "ann".into(),
+            idempotency_key: Some(key.into()),
+            content: Some(Content {
+                title: "Corrected".into(),
+                ..Content::default()
+            }),
+            ring,
+            ..UpdateInAppRequest::default()
+        };
+        ann.sender.update_in_app(update).await.unwrap();
+    }
+    let page = recent(&mut ann.reader, GetRecentRequest::default()).await;
+    let newest = mark([page.notifications[0].id.clone()]);
+    ann.reader.mark_read(newest).await.unwrap();
+    let page = recent(&mut ann.reader, GetRecentRequest::default()).await;
+    let rows = page.notifications.iter();
+    let heard = rows.map(|row| (row.sequence, row.revision, row.ring_revision));
+    // Read, corrected with a ring though it was silent, and corrected without one.
+    assert_eq!(heard.collect::<Vec<_>>(), [(3, 6, 3), (2, 5, 5), (1, 4, 1)]);
+}
+
+#[tokio::test]
 async fn what_expired_is_not_sent_and_what_collapses_is_one() {
     let server = Setup::new().start();
     let mut ann = Inbox::new(&server, "acme", "ann").await;

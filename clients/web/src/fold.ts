@@ -30,6 +30,8 @@ export interface Page {
   readonly nextPageToken: string;
   readonly epoch: string;
   readonly head: Head;
+  /** The revisions at which they were last to be heard, by their ids; 0 for never. */
+  readonly rings: ReadonlyMap<string, number>;
 }
 
 /** What a stream says. */
@@ -228,7 +230,8 @@ export class Fold {
   }
 
   /** Takes the first page as a poll finds it, which moves no position: a stream that
-   * resumes there brings all else. Answers with what is new and unseen, newest first. */
+   * resumes there brings all else. Answers with what was to be heard since and still is,
+   * newest first. */
   addPolled(page: Page): readonly Notification[] {
     const { rows, oldest } = this.#list.listed;
     const { revision, seenThrough } = page.head;
@@ -241,7 +244,7 @@ export class Fold {
       return [];
     }
     // Up to there all is known: what is not listed then left the inbox, and may come back.
-    const former = Math.max(this.#told, this.#rest.reached, newest, seenThrough);
+    const former = Math.max(this.#told, this.#rest.reached, newest);
     if (page.nextPageToken !== "" && last > newest) {
       // Between the page and the list there is more.
       this.load(page);
@@ -257,7 +260,11 @@ export class Fold {
       this.#change({ reached: Math.max(this.#rest.reached, revision) });
       this.observe(page.head);
     }
-    return found.filter((row) => row.sequence > former && !row.readAt);
+    // When the person looked says nothing of what was corrected since it was sent.
+    return found.filter(({ id, sequence, readAt }) => {
+      const rang = page.rings.get(id) ?? 0;
+      return rang > former && !readAt && (sequence > seenThrough || rang > sequence);
+    });
   }
 
   #change(part: Partial<Rest>): void {

@@ -14,7 +14,8 @@ import type { Notification } from "./notification.js";
 export function pageOf(response: wire.GetRecentResponse): Page {
   const { nextPageToken, epoch, head } = response;
   const notifications = response.notifications.map(notificationOf);
-  return { notifications, nextPageToken, epoch, head: headOf(head) };
+  const rings = new Map(response.notifications.map(({ id, ringRevision }) => [id, Number(ringRevision)]));
+  return { notifications, nextPageToken, epoch, head: headOf(head), rings };
 }
 
 /** The head of an inbox. */

@@ -126,7 +126,8 @@ function row(sequence: number, revision = sequence, more: Partial<Notification> 
 }
 
 function page(revision: number, notifications: Notification[], nextPageToken = "", epoch = "one"): Page {
-  return { head: head(revision, notifications.length), epoch, notifications, nextPageToken };
+  const rings = new Map(notifications.map(({ id, sequence }) => [id, sequence]));
+  return { head: head(revision, notifications.length), epoch, notifications, nextPageToken, rings };
 }
 
 /** What the stream says at a revision. */
@@ -236,6 +237,22 @@ test("what a poll has told is not told again, though it left the inbox and came 
   expect(polled(5, [row(3, 5), row(2, 2, { readAt }), row(1)])).toEqual([]);
   // Nor is what was told read again.
   expect(polled(7, [row(6), row(3, 5), row(2, 7), row(1)])).toEqual(["id 6"]);
+});
+
+test("a poll tells what was to be heard since, and nothing else", () => {
+  const fold = new Fold(200);
+  fold.load(page(2, [row(2), row(1)]));
+  const polled = (revision: number, rings: readonly (readonly [string, number])[], ...rows: Notification[]) => {
+    const found = { ...page(revision, rows), rings: new Map(rings) };
+    return fold.addPolled({ ...found, head: { ...found.head, seenThrough: 2 } }).map(({ id }) => id);
+  };
+  // One is silent, one was corrected with a ring, and one without.
+  const rings = [["id 4", 0], ["id 3", 3], ["id 2", 6], ["id 1", 1]] as const;
+  expect(polled(6, rings, row(4), row(3), row(2, 6), row(1, 5))).toEqual(["id 3", "id 2"]);
+  expect(polled(7, rings, row(4), row(3), row(2, 7), row(1, 5))).toEqual([]);
+  // What was read meanwhile is not told.
+  const later = [["id 4", 8], ["id 3", 9]] as const;
+  expect(polled(10, later, row(4, 8), row(3, 10, { readAt }))).toEqual(["id 4"]);
 });
 
 test("a list that has grown for weeks holds its window, and the pages that were loaded", async () => {

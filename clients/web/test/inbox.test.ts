@@ -808,12 +808,13 @@ test("hidden, the stream is given up and a poll a minute stays; shown, it resume
   first.inbox.onNotification(announced);
   second.inbox.onNotification(announced);
   for (const title of ["one more", "unseen"]) service.send(title);
+  service.send("silent", undefined, { ringRevision: 0n });
   service.calls.length = 0;
   await pass(61_000);
   expect(service.calls).toEqual(["getUnreadCount", "getRecent"]);
   for (const tab of [first, second]) {
-    expect(titles(tab.inbox)).toEqual(["unseen", "one more", "one"]);
-    expect(tab.inbox.getSnapshot()).toMatchObject({ status: "polling", unreadCount: 3 });
+    expect(titles(tab.inbox)).toEqual(["silent", "unseen", "one more", "one"]);
+    expect(tab.inbox.getSnapshot()).toMatchObject({ status: "polling", unreadCount: 4 });
   }
   // What the poll has found is told in one go, in the order in which it came, and one tab
   // is told that it is the one to act on it.

@@ -93,8 +93,6 @@ export class Service {
   /** What was marked, call by call, and with which verb. */
   readonly marked: string[][] = [];
   readonly done: [Verb, ...string[]][] = [];
-  /** The last revision at which a row was to be heard. */
-  readonly #rang = new Map<string, bigint>();
   /** The sequence up to which the person has looked. */
   seenThrough = 0n;
   /** How many one change of all marks at most. */
@@ -125,8 +123,7 @@ export class Service {
     this.revision += 1n;
     const row = Object.assign(this.#made(title, "test"), data && { data }, more);
     this.rows.push(row);
-    this.#rang.set(row.id, row.revision);
-    this.#publish({ ring: true, event: { case: "notification", value: row } });
+    this.#publish({ ring: row.ringRevision > 0n, event: { case: "notification", value: row } });
     return row;
   }
 
@@ -135,7 +132,7 @@ export class Service {
     const createdAt = timestampFromMs(Number(revision));
     return create(NotificationSchema, {
       ...{ id: `id ${revision}`, sequence: revision, revision, type, title },
-      ...{ createdAt, sentAt: createdAt },
+      ...{ createdAt, sentAt: createdAt, ringRevision: revision },
     });
   }
 
@@ -149,7 +146,6 @@ export class Service {
     const row = this.#made(title, former.type);
     row.collapsedCount = former.collapsedCount + 1;
     this.rows = [...this.rows.map((other) => (other === former ? gone : other)), row];
-    this.#rang.set(row.id, revision);
     const notifications = [stateOf(gone, REPLACED), stateOf(row, { isBack: true })];
     this.#publish({ ring: true, event: { case: "changed", value: { notifications } } });
     return row;
@@ -160,10 +156,9 @@ export class Service {
     const former = this.rows.find((row) => row.id === id && !row.removedAt);
     if (!former || former.title === title) return;
     this.revision += 1n;
-    const row = { ...former, title, revision: this.revision };
+    const isHeard = ring && isListed(former);
+    const row = { ...former, title, revision: this.revision, ...(isHeard && { ringRevision: this.revision }) };
     this.rows = this.rows.map((other) => (other === former ? row : other));
-    const isHeard = ring && isListed(row);
-    if (isHeard) this.#rang.set(row.id, row.revision);
     this.#publish({ ring: isHeard, event: { case: "notification", value: row } });
   }
 
@@ -350,7 +345,7 @@ export class Service {
       const event = row.removedAt
         ? { case: "changed" as const, value: { notifications: [stateOf(row)] } }
         : { case: "notification" as const, value: row };
-      const isNew = healedFrom !== undefined && (this.#rang.get(row.id) ?? 0n) > healedFrom;
+      const isNew = healedFrom !== undefined && row.ringRevision > healedFrom;
       yield { position, head, ring: isNew && this.#isUnseen(row), event };
     }
     const end = { case: "caughtUp" as const, value: {} };
