@@ -145,3 +145,27 @@ test("the number of the first user is in the title", async () => {
   await until("it is gone", async () => (await page.title()) === "Doorbell, live");
   expect(problems).toEqual([]);
 });
+
+test("pictures of notifications are loaded, and no program from elsewhere", async () => {
+  const picture = Buffer.from(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+    "base64",
+  );
+  await context.route("https://elsewhere.example/**", (route) =>
+    route.fulfill({ contentType: "image/png", body: picture }),
+  );
+  const loaded = await page.evaluate(async () => {
+    const comes = (element: HTMLElement) =>
+      new Promise<boolean>((done) => {
+        element.onload = () => done(true);
+        element.onerror = () => done(false);
+        document.body.append(element);
+      });
+    const src = "https://elsewhere.example/bob.png";
+    return [
+      await comes(Object.assign(document.createElement("img"), { src })),
+      await comes(Object.assign(document.createElement("script"), { src })),
+    ];
+  });
+  expect(loaded).toEqual([true, false]);
+});
