@@ -31,8 +31,8 @@ pub fn router() -> Router {
 }
 
 /// The page's own script and style, each known by its hash, calls to where it came
-/// from, and the pictures of notifications from where their senders say; nothing else
-/// (<https://www.w3.org/TR/CSP3/>).
+/// from, and the pictures of notifications from where their senders say, beside its own sign; nothing
+/// else (<https://www.w3.org/TR/CSP3/>).
 fn policy() -> String {
     let hash = |element: &str| {
         let (open, close) = (format!("<{element}"), format!("</{element}>"));
@@ -45,7 +45,7 @@ fn policy() -> String {
     };
     format!(
         "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; \
-         img-src http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+         img-src data: http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         hash("script"),
         hash("style")
     )
@@ -66,9 +66,12 @@ mod tests {
     #[test]
     fn the_page_asks_for_nothing_from_elsewhere() {
         let (before, _) = PAGE.split_once("<script type=\"module\">").unwrap();
-        for element in ["<script", "<link", "<img", "url(", "@import"] {
+        for element in ["<script", "<img", "url(", "@import"] {
             assert!(!before.contains(element), "{element}");
         }
+        // Its sign is in it.
+        let links: Vec<_> = before.split("<link").skip(1).collect();
+        assert!(matches!(links[..], [icon] if icon.contains("href=\"data:image/svg+xml,")));
         assert_eq!(PAGE.matches("<script type=").count(), 1);
     }
 }
