@@ -1,34 +1,12 @@
 // What rings, for some seconds, at the edge of the window.
 
-import {
-  memo,
-  useEffect,
-  useLayoutEffect,
-  useReducer,
-  useRef,
-  type Dispatch,
-  type KeyboardEvent,
-  type MouseEvent,
-  type ReactNode,
-  type RefObject,
-} from "react";
+import { useEffect, useLayoutEffect, useReducer, useRef, type ReactNode, type RefObject } from "react";
 import type { InboxClient } from "../client.js";
-import { safeLink } from "../link.js";
-import type { Notification } from "../notification.js";
 import { Announcer } from "./Announcer.js";
-import { follow, type Navigate } from "./follow.js";
 import { ENGLISH, type Labels } from "./labels.js";
+import { isHeld, NONE, reduce, type Holds } from "./shown.js";
+import { Toast, type ToastChoices } from "./Toast.js";
 import { useInbox } from "./useInbox.js";
-
-/** What a page may choose of a toast. */
-export interface ToastChoices {
-  /** Called when a toast is chosen, before its link is followed. */
-  readonly onSelect?: ((notification: Notification) => void) | undefined;
-  /** Follows links in place of the browser. */
-  readonly navigate?: Navigate | undefined;
-  /** In place of title and body. */
-  readonly renderNotification?: ((notification: Notification) => ReactNode) | undefined;
-}
 
 /** What the component is given. */
 export interface ToastsProps extends ToastChoices {
@@ -46,46 +24,6 @@ export interface ToastsProps extends ToastChoices {
   readonly className?: string | undefined;
   /** The look; as the system says where it is absent. */
   readonly theme?: "light" | "dark" | undefined;
-}
-
-/** Ids, newest first, and what keeps them. */
-interface Shown {
-  readonly most: number;
-  readonly ids: readonly string[];
-  /** What rang meanwhile: nothing moves below a pointer. */
-  readonly waiting: readonly string[];
-  readonly isHovered: boolean;
-  readonly isFocused: boolean;
-}
-
-type Happening =
-  | { readonly kind: "rang"; readonly ids: readonly string[]; readonly most: number }
-  | { readonly kind: "gone"; readonly ids: readonly string[] }
-  | { readonly kind: "held"; readonly by: Partial<Pick<Shown, "isHovered" | "isFocused">> };
-
-const NONE: Shown = { most: 0, ids: [], waiting: [], isHovered: false, isFocused: false };
-
-function isHeld({ isHovered, isFocused }: Shown): boolean {
-  return isHovered || isFocused;
-}
-
-function reduce(shown: Shown, happening: Happening): Shown {
-  if (happening.kind === "rang") {
-    const { ids, most } = happening;
-    const key = isHeld(shown) ? "waiting" : "ids";
-    const others = shown[key].filter((id) => !ids.includes(id));
-    return { ...shown, most, [key]: [...ids, ...others].slice(0, most) };
-  }
-  let next =
-    happening.kind === "held"
-      ? { ...shown, ...happening.by }
-      : { ...shown, ids: shown.ids.filter((id) => !happening.ids.includes(id)) };
-  // What is gone is under no pointer, and nothing says that it left.
-  if (next.ids.length === 0) next = { ...next, isHovered: false, isFocused: false };
-  if (isHeld(next) || next.waiting.length === 0) return next;
-  const { most, waiting } = next;
-  const stays = next.ids.filter((id) => !waiting.includes(id));
-  return { ...next, ids: [...waiting, ...stays].slice(0, most), waiting: [] };
 }
 
 /** Shows what rings while the page is shown. Put it once into a page, with the bell or
@@ -144,7 +82,7 @@ export function Toasts({ inbox, user, most = 3, duration = 7000, className, them
 interface RegionProps {
   readonly label: string;
   readonly former: RefObject<HTMLElement | null>;
-  readonly hold: (by: Partial<Pick<Shown, "isHovered" | "isFocused">>) => void;
+  readonly hold: (by: Partial<Holds>) => void;
   readonly children: ReactNode;
 }
 
@@ -176,102 +114,3 @@ function Region({ label, former, hold, children }: RegionProps) {
     </div>
   );
 }
-
-interface ToastProps extends ToastChoices {
-  readonly inbox: InboxClient;
-  readonly notification: Notification;
-  readonly dismissLabel: string;
-  /** How long it stays; for ever where it is held. */
-  readonly duration: number | undefined;
-  readonly former: RefObject<HTMLElement | null>;
-  readonly tell: Dispatch<Happening>;
-}
-
-const Toast = memo(function Toast({ inbox, notification, duration, former, tell, ...props }: ToastProps) {
-  const { id, title, body, actionUrl, actions = [] } = notification;
-  const toast = useRef<HTMLDivElement>(null);
-  const dismiss = () => tell({ kind: "gone", ids: [id] });
-
-  useEffect(() => {
-    if (duration === undefined) return;
-    const timer = setTimeout(() => tell({ kind: "gone", ids: [id] }), duration);
-    return () => clearTimeout(timer);
-  }, [duration, id, tell]);
-  // The focus goes on to the next, or back to where it was.
-  useLayoutEffect(() => {
-    const element = toast.current;
-    return () => {
-      if (!element?.contains(document.activeElement)) return;
-      const next = element.nextElementSibling ?? element.previousElementSibling;
-      (next?.querySelector<HTMLElement>(".doorbell-open") ?? former.current)?.focus();
-    };
-  }, [former]);
-
-  const select = (event: MouseEvent, url?: string) => {
-    // What is refused is shown as unread again: that says enough.
-    void inbox.markRead([id]).catch(() => undefined);
-    props.onSelect?.(notification);
-    if (url !== undefined) follow(event, url, notification, props.navigate);
-    dismiss();
-  };
-  const dismissByKey = (event: KeyboardEvent) => {
-    if (event.key !== "Escape") return;
-    event.stopPropagation();
-    dismiss();
-  };
-  const href = safeLink(actionUrl);
-  // What people wrote may be of another direction than the page.
-  const content = props.renderNotification?.(notification) ?? (
-    <>
-      <span className="doorbell-subject" dir="auto">
-        {title}
-      </span>
-      {body && (
-        <span className="doorbell-body" dir="auto">
-          {body}
-        </span>
-      )}
-    </>
-  );
-  return (
-    <div ref={toast} className="doorbell-toast" data-unread onKeyDown={dismissByKey}>
-      {href === undefined ? (
-        <button type="button" className="doorbell-open" onClick={select}>
-          {content}
-        </button>
-      ) : (
-        <a className="doorbell-open" href={href} onClick={(event) => select(event, href)}>
-          {content}
-        </a>
-      )}
-      <button
-        type="button"
-        className="doorbell-dismiss"
-        aria-label={`${props.dismissLabel}: ${title}`}
-        title={props.dismissLabel}
-        onClick={dismiss}
-      />
-      {actions.length > 0 && (
-        <div className="doorbell-toast-actions">
-          {actions.map(({ label, url, isPrimary }) => {
-            const link = safeLink(url);
-            return (
-              link !== undefined && (
-                <a
-                  key={label + url}
-                  className="doorbell-toast-action"
-                  data-primary={isPrimary || undefined}
-                  dir="auto"
-                  href={link}
-                  onClick={(event) => select(event, link)}
-                >
-                  {label}
-                </a>
-              )
-            );
-          })}
-        </div>
-      )}
-    </div>
-  );
-});

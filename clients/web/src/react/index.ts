@@ -6,5 +6,6 @@ export { Inbox, type InboxProps } from "./Inbox.js";
 export type { ItemChoices } from "./Item.js";
 export { ENGLISH, type Labels } from "./labels.js";
 export type { Navigate } from "./follow.js";
-export { Toasts, type ToastChoices, type ToastsProps } from "./Toasts.js";
+export type { ToastChoices } from "./Toast.js";
+export { Toasts, type ToastsProps } from "./Toasts.js";
 export { useInbox } from "./useInbox.js";
