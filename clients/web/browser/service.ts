@@ -112,9 +112,9 @@ export class Doorbell {
     return stdout.trim();
   }
 
-  async send(user: "alice" | "bob", title: string): Promise<void> {
+  async send(user: "alice" | "bob", title: string, type = "test"): Promise<void> {
     const organization = user === "alice" ? "acme" : "globex";
-    const to = ["--organization", organization, "--user", user, "--type", "test"];
+    const to = ["--organization", organization, "--user", user, "--type", type];
     const token = ["--token", this.token("SENDER"), "--url", this.url];
     await this.run("send", ...token, ...to, "--title", title);
   }

@@ -16,7 +16,17 @@ import {
   type Snapshot,
   type TypeCounts,
 } from "@doorbell/web";
-import { ENGLISH, Inbox, Toasts, useInbox, type InboxProps, type Labels } from "@doorbell/web/react";
+import {
+  ENGLISH,
+  Inbox,
+  Toasts,
+  useInbox,
+  type InboxProps,
+  type Labels,
+  type Placement,
+  type Slots,
+  type Tab,
+} from "@doorbell/web/react";
 import "@doorbell/web/style.css";
 import { useSyncExternalStore } from "react";
 
@@ -44,7 +54,36 @@ export const counts: TypeCounts = countTypes(["comment"]).getSnapshot();
 export const back = async (which: Selection): Promise<void> => unarchive(which);
 
 const labels: Partial<Labels> = { ...ENGLISH, title: "Neues" };
-const props: InboxProps = { inbox, labels, locale: "de", user: "alice" };
+const own: Tab = { id: "own", label: "Own", types: ["comment"], show: "unread" };
+const placement: Placement = "after";
+const slots: Slots = {
+  bell: ({ unseenCount, isOpen }) => `${unseenCount}${isOpen}`,
+  header: ({ unreadCount, markAllRead, archiveAll, close }) => (
+    <>
+      {unreadCount} <button onClick={markAllRead} /> <button onClick={archiveAll} /> <button onClick={close} />
+    </>
+  ),
+  row: ({ title, body }) => <b>{title + (body ?? "")}</b>,
+  image: ({ imageUrl }) => (imageUrl === undefined ? null : undefined),
+  actions: ({ actions }) => actions?.length,
+  empty: (tab) => tab,
+  loading: () => null,
+  error: ({ problem, retry }) => <button onClick={retry}>{problem?.message}</button>,
+};
+const props: InboxProps = {
+  inbox,
+  labels,
+  locale: "de",
+  user: "alice",
+  slots,
+  placement,
+  tabs: ["all", own],
+  open: true,
+  onOpenChange: (open) => console.log(open),
+  closeOnSelect: false,
+  navigate: (url, { id }) => console.log(url, id),
+  onAction: ({ label }, { id }, event) => console.log(label, id, event.defaultPrevented),
+};
 
 export function Bell() {
   const snapshot = useSyncExternalStore(subscribe, getSnapshot, getSnapshot);
@@ -53,7 +92,13 @@ export function Bell() {
   const [first] = snapshot.notifications;
   return (
     <>
-      <Inbox {...props} onSelect={({ id }) => void markRead([id])} />
+      <Inbox
+        {...props}
+        onSelect={({ id }, event) => {
+          event.preventDefault();
+          void markRead([id]);
+        }}
+      />
       <Toasts inbox={inbox} user="alice" most={2} navigate={(url, { id }) => console.log(url, id)} />
       <output>{`${status} ${first?.title ?? ""} ${hasMore}`}</output>
     </>

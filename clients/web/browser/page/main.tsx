@@ -3,7 +3,7 @@
 import { flushSync } from "react-dom";
 import { createRoot } from "react-dom/client";
 import { createInbox, type InboxClient, type InboxOptions, type InboxView } from "../../src/index.js";
-import { Inbox } from "../../src/react/index.js";
+import { Inbox, type InboxProps } from "../../src/react/index.js";
 import "../../style.css";
 import "./page.css";
 
@@ -19,6 +19,8 @@ declare global {
     /** Somebody else is signed in, in one commit; with `isKeyed` the bell is another. */
     become: (user: string, token: string) => void;
     isKeyed?: boolean;
+    /** Shows the bell with these, too. */
+    choose: (props: Omit<InboxProps, "inbox" | "user">) => void;
     /** What the inbox was, where a test notes it. */
     statuses: string[];
   }
@@ -36,18 +38,23 @@ window.inbox.onNotification((notifications) => {
   window.announced.push(...notifications.map(({ title }) => title));
 });
 
+let chosen: Omit<InboxProps, "inbox" | "user"> = {};
 const root = createRoot(document.getElementById("root") ?? document.body);
 const render = () =>
   root.render(
     <main>
       <h1>A page</h1>
       <div id="place">
-        <Inbox key={window.isKeyed ? person : 0} inbox={window.inbox} user={person} />
+        <Inbox {...chosen} key={window.isKeyed ? person : 0} inbox={window.inbox} user={person} />
       </div>
     </main>,
   );
 window.become = (user, theirs) => {
   [person, token] = [user, theirs];
+  flushSync(render);
+};
+window.choose = (props) => {
+  chosen = props;
   flushSync(render);
 };
 render();

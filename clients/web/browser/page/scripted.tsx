@@ -3,7 +3,7 @@
 import { createRoot } from "react-dom/client";
 import type { Announce, Arrival, InboxClient, Notification, Selection, Snapshot } from "../../src/index.js";
 import { desktopNotifications, ringSound, titleBadge } from "../../src/index.js";
-import { Inbox, Toasts, type InboxProps, type ToastsProps } from "../../src/react/index.js";
+import { Inbox, Toasts, type InboxProps, type Slots, type ToastsProps } from "../../src/react/index.js";
 import { EMPTY, EMPTY_VIEW } from "../../src/snapshot.js";
 import "../../style.css";
 import "./page.css";
@@ -29,6 +29,20 @@ class Scripted implements InboxClient {
     const notifications = titles.map((title, at) => made(String(titles.length - at), title));
     const counts = { unreadCount: titles.length, unseenCount: titles.length };
     this.set({ notifications, ...counts, isLoaded: true, status: "live" });
+  }
+
+  /** So many, with a text each. */
+  fill(count: number): void {
+    const titles = Array.from({ length: count }, (_, at) => `Row ${count - at}`);
+    this.list(...titles);
+    this.edit({ body: "A few words more, of which some are to be seen." });
+  }
+
+  /** One more comes on top. */
+  add(title: string): void {
+    const { notifications } = this.#snapshot;
+    const id = String((notifications[0]?.sequence ?? 0) + 1);
+    this.set({ notifications: [made(id, title), ...notifications] });
   }
 
   /** Changes each of the list. */
@@ -82,9 +96,9 @@ class Scripted implements InboxClient {
   };
 
   markUnread = async () => this.#note("markUnread");
-  archive = async () => this.#note("archive");
+  archive = async (which: Selection) => this.#without("archive", which);
   unarchive = async () => this.#note("unarchive");
-  remove = async () => this.#note("remove");
+  remove = async (which: Selection) => this.#without("remove", which);
   archiveAll = async () => this.#note("archiveAll");
 
   view = () => ({ ...NONE, getSnapshot: () => EMPTY_VIEW, loadMore: async () => undefined });
@@ -111,6 +125,12 @@ class Scripted implements InboxClient {
     this.set({ status: "connecting", error: undefined });
   };
 
+  #without(verb: string, which: Selection): void {
+    const ids = "length" in which ? which : [];
+    this.#note(`${verb} ${ids.join()}`);
+    this.set({ notifications: this.#snapshot.notifications.filter(({ id }) => !ids.includes(id)) });
+  }
+
   #note(call: string): void {
     this.calls.push(call);
   }
@@ -122,6 +142,9 @@ declare global {
     /** Shows the bell with these, or takes it away. */
     render: (props: Omit<InboxProps, "inbox"> | undefined, toasts?: Omit<ToastsProps, "inbox">) => void;
     selected: string[];
+    /** How often a row was rendered, by its title, where a test asks for that. */
+    rendered: string[];
+    slots?: Slots;
     helpers: typeof helpers;
   }
 }
@@ -132,6 +155,7 @@ const inbox = new Scripted();
 const root = createRoot(document.getElementById("root") ?? document.body);
 window.scripted = inbox;
 window.selected = [];
+window.rendered = [];
 window.render = (props, toasts) =>
   root.render(
     <main>

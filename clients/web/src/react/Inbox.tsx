@@ -1,98 +1,99 @@
 // A bell with a badge, and the list behind it.
 
-import { useEffect, useId, useRef, useState, type KeyboardEvent } from "react";
+import { useId, useMemo, useRef, useState } from "react";
 import type { InboxClient } from "../client.js";
 import { Announcer } from "./Announcer.js";
-import type { ItemChoices } from "./Item.js";
+import { BellContext, useSame } from "./bell.js";
+import { Icon } from "./Icon.js";
 import { ENGLISH, type Labels } from "./labels.js";
-import { Panel } from "./Panel.js";
+import { Panel, type PanelChoices } from "./Panel.js";
+import { filled, type Slots } from "./slots.js";
+import { useClosing } from "./useClosing.js";
 import { useInbox } from "./useInbox.js";
 
 /** What the component is given. */
-export interface InboxProps extends ItemChoices {
+export interface InboxProps extends PanelChoices {
   readonly inbox: InboxClient;
   /** Whose inbox it is, see `start`: nothing of another user is shown. */
   readonly user?: string | undefined;
+  /** Whether the list is open, where the page says so; else the bell does. */
+  readonly open?: boolean | undefined;
+  /** Called when the list is to be opened or closed. */
+  readonly onOpenChange?: ((open: boolean) => void) | undefined;
+  /** For times; the browser's language where it is absent. */
+  readonly locale?: string | undefined;
   /** Texts in place of the English ones. */
   readonly labels?: Partial<Labels> | undefined;
+  /** Parts of the page's own in place of those of the bell. */
+  readonly slots?: Slots | undefined;
   /** Added to the outermost element's. */
   readonly className?: string | undefined;
   /** The look; as the system says where it is absent. */
   readonly theme?: "light" | "dark" | undefined;
 }
 
+const NO_SLOTS: Slots = {};
+
 /** A bell with its inbox. Styled by `@doorbell/web/style.css`, or by your own. */
-export function Inbox({ inbox, user, className, theme, ...props }: InboxProps) {
+export function Inbox({ inbox, user, className, theme, locale, open, onOpenChange, ...props }: InboxProps) {
   const snapshot = useInbox(inbox, user);
-  const labels = { ...ENGLISH, ...props.labels };
-  const [isOpen, setOpen] = useState(false);
+  const labels = useSame({ ...ENGLISH, ...props.labels });
+  const slots = useSame(props.slots ?? NO_SLOTS);
+  const shared = useMemo(() => ({ labels, slots, locale }), [labels, slots, locale]);
+  const [wasOpened, setOpened] = useState(false);
+  const isOpen = open ?? wasOpened;
   const root = useRef<HTMLDivElement>(null);
   const bell = useRef<HTMLButtonElement>(null);
   const panel = useId();
+  const { unseenCount } = snapshot;
 
-  useEffect(() => {
-    if (!isOpen) return;
-    const closeOutside = (event: Event) => {
-      const isInside = root.current && event.composedPath().includes(root.current);
-      if (!isInside) setOpen(false);
-    };
-    document.addEventListener("pointerdown", closeOutside);
-    document.addEventListener("focusin", closeOutside);
-    return () => {
-      document.removeEventListener("pointerdown", closeOutside);
-      document.removeEventListener("focusin", closeOutside);
-    };
-  }, [isOpen]);
-
-  const closeByKey = (event: KeyboardEvent) => {
-    if (event.key !== "Escape" || !isOpen) return;
-    event.stopPropagation();
-    setOpen(false);
-    bell.current?.focus();
+  const setOpen = (next: boolean) => {
+    setOpened(next);
+    onOpenChange?.(next);
   };
+  const closing = useClosing(root, bell, isOpen, () => setOpen(false));
 
   return (
-    <div
-      ref={root}
-      className={`doorbell ${className ?? ""}`}
-      data-theme={theme}
-      onKeyDown={closeByKey}
-    >
-      <button
-        ref={bell}
-        type="button"
-        className="doorbell-bell"
-        aria-label={labels.bell(snapshot.unseenCount)}
-        aria-haspopup="dialog"
-        aria-expanded={isOpen}
-        aria-controls={isOpen ? panel : undefined}
-        onClick={() => setOpen(!isOpen)}
-      >
-        <BellIcon />
-        {snapshot.unseenCount > 0 && (
-          <span className="doorbell-badge" aria-hidden="true">
-            {labels.badge(snapshot.unseenCount)}
-          </span>
+    <BellContext.Provider value={shared}>
+      <div ref={root} className={`doorbell ${className ?? ""}`} data-theme={theme} {...closing}>
+        <button
+          ref={bell}
+          type="button"
+          className="doorbell-bell"
+          aria-label={labels.bell(unseenCount)}
+          aria-haspopup="dialog"
+          aria-expanded={isOpen}
+          aria-controls={isOpen ? panel : undefined}
+          onClick={() => setOpen(!isOpen)}
+        >
+          {filled(
+            slots.bell?.({ unseenCount, isOpen }),
+            <>
+              <Icon name="bell" />
+              {unseenCount > 0 && (
+                <span className="doorbell-badge" aria-hidden="true">
+                  {labels.badge(unseenCount)}
+                </span>
+              )}
+            </>,
+          )}
+        </button>
+        <Announcer inbox={inbox} text={labels.announce} />
+        {isOpen && (
+          <Panel
+            {...props}
+            key={user}
+            id={panel}
+            bell={bell}
+            inbox={inbox}
+            snapshot={snapshot}
+            close={() => {
+              setOpen(false);
+              bell.current?.focus();
+            }}
+          />
         )}
-      </button>
-      <Announcer inbox={inbox} text={labels.announce} />
-      {isOpen && (
-        <Panel {...props} id={panel} bell={bell} inbox={inbox} snapshot={snapshot} labels={labels} />
-      )}
-    </div>
-  );
-}
-
-function BellIcon() {
-  return (
-    <svg viewBox="0 0 24 24" width="1.4em" height="1.4em" aria-hidden="true" fill="none">
-      <path
-        d="M6 16v-5a6 6 0 0 1 12 0v5l1.5 2h-15zM10 21h4"
-        stroke="currentColor"
-        strokeWidth="1.8"
-        strokeLinecap="round"
-        strokeLinejoin="round"
-      />
-    </svg>
+      </div>
+    </BellContext.Provider>
   );
 }

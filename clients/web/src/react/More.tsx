@@ -1,5 +1,4 @@
 import { useCallback, useEffect, useRef } from "react";
-import { Fleeting } from "./Fleeting.js";
 import type { Labels } from "./labels.js";
 
 interface MoreProps {
@@ -32,9 +31,9 @@ export function More({ isLoading, labels, load }: MoreProps) {
   }, [loadNow, isLoading]);
   return (
     <div ref={place}>
-      <Fleeting className="doorbell-more" aria-busy={isLoading} onClick={() => void loadNow()}>
+      <button type="button" className="doorbell-more" aria-busy={isLoading} onClick={() => void loadNow()}>
         {isLoading ? labels.loading : labels.loadMore}
-      </Fleeting>
+      </button>
     </div>
   );
 }

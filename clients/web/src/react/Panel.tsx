@@ -1,135 +1,177 @@
 // The list behind the bell.
 
-import { useEffect, useId, useLayoutEffect, useRef, type KeyboardEvent, type RefObject } from "react";
+import {
+  useEffect,
+  useId,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+  useSyncExternalStore,
+  type KeyboardEvent,
+  type RefObject,
+} from "react";
 import type { InboxClient } from "../client.js";
 import type { Snapshot } from "../snapshot.js";
-import { Fleeting } from "./Fleeting.js";
-import { Item, type ItemChoices } from "./Item.js";
-import type { Labels } from "./labels.js";
-import { More } from "./More.js";
-import { keepPlaced } from "./place.js";
-import { useNow } from "./time.js";
+import { DeedsContext, useBell } from "./bell.js";
+import { useDeedsOf, type Choices } from "./deeds.js";
+import { Head } from "./Head.js";
+import { keepFocus } from "./keepFocus.js";
+import { focusRow, isTyping, moveByKey, rowsOf } from "./keys.js";
+import { Listing } from "./Listing.js";
+import { keepPlaced, type Placement } from "./place.js";
+import { Standing } from "./Standing.js";
+import { TabList } from "./TabList.js";
+import { tabsOf, type Tab, type Tabs } from "./tabs.js";
+import { UndoBar } from "./UndoBar.js";
+import { useNews } from "./useNews.js";
+import { useUndo } from "./useUndo.js";
+import { useView } from "./useView.js";
+import { useWindow } from "./useWindow.js";
 
-interface PanelProps extends ItemChoices {
+/** What a page may choose of the list. */
+export interface PanelChoices extends Choices {
+  /** Where the list stands at the bell; `below-end`. Where there is no room it goes to the
+   * other side, and always stays in the window. */
+  readonly placement?: Placement | undefined;
+  /** `true` for all, unread and archived; or which, with those of your own; none. */
+  readonly tabs?: Tabs | undefined;
+  /** How long what was archived or removed can be brought back, in milliseconds; 6
+   * seconds. Only then is something removed. */
+  readonly undoDuration?: number | undefined;
+}
+
+interface PanelProps extends PanelChoices {
   readonly id: string;
   readonly bell: RefObject<HTMLElement | null>;
   readonly inbox: InboxClient;
   readonly snapshot: Snapshot;
-  readonly labels: Labels;
+  readonly close: () => void;
 }
 
-export function Panel({ id, bell, inbox, snapshot, labels, ...choices }: PanelProps) {
+export function Panel({ id, bell, inbox, snapshot, close, ...choices }: PanelProps) {
+  const { placement = "below-end", undoDuration = 6000 } = choices;
+  const { labels, slots } = useBell();
   const panel = useRef<HTMLDivElement>(null);
-  const heading = useId();
-  const now = useNow();
-  const { notifications, isLoaded, hasMore, isLoadingMore, status, unreadCount, unseenCount } = snapshot;
+  const [listId, headingId] = [useId(), useId()];
+  const tabs = useMemo(() => tabsOf(choices.tabs ?? false, labels), [choices.tabs, labels]);
+  const [tabId, setTabId] = useState<string>();
+  const tab = tabs.find((other) => other.id === tabId) ?? tabs[0];
+  const undo = useUndo(inbox, undoDuration);
+  const hidden = useSyncExternalStore(undo.subscribe, undo.hidden);
+  const view = useView(inbox, tab, snapshot);
+  const rows = useMemo(
+    () => view.notifications.filter((row) => !hidden.has(row.id)),
+    [view.notifications, hidden],
+  );
+  const { limit, grow, toEnd, reset } = useWindow(panel);
+  const news = useNews(panel, rows);
+  const deeds = useDeedsOf({ ...choices, inbox, undo, close });
+  useSeen(inbox, snapshot);
+
   useLayoutEffect(() => {
     if (!panel.current || !bell.current) return;
-    const letGo = keepPlaced(panel.current, bell.current);
+    const letGo = keepPlaced(panel.current, bell.current, placement);
+    return letGo;
+  }, [bell, placement]);
+  useLayoutEffect(() => {
+    if (!panel.current) return;
+    const letGo = keepFocus(panel.current);
     panel.current.focus({ preventScroll: true });
     return letGo;
-  }, [bell]);
-  // What is in the list of a page that is shown is seen, also what comes while it is open.
+  }, []);
+  /** What is there again, and has the focus once it is. */
+  const restored = useRef<string>(undefined);
+  useLayoutEffect(() => {
+    const found = restored.current;
+    restored.current = undefined;
+    if (found === undefined || !panel.current) return;
+    focusRow(rowsOf(panel.current).find((row) => row.dataset["id"] === found));
+  });
+
+  const toTop = () => {
+    panel.current?.scrollTo({ top: 0 });
+    if (panel.current) focusRow(rowsOf(panel.current)[0]);
+  };
+  const choose = (next: Tab) => {
+    setTabId(next.id);
+    reset();
+    panel.current?.scrollTo({ top: 0 });
+  };
+  const undone = (ids: readonly string[]) => {
+    restored.current = ids.at(-1);
+  };
+  const press = (event: KeyboardEvent<HTMLElement>) => {
+    if (moveByKey(event, toEnd) || isTyping(event)) return;
+    if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
+      event.preventDefault();
+      undone(undo.undo());
+    }
+    const item = (event.target as HTMLElement).closest<HTMLElement>(".doorbell-item");
+    const row = item && rows.find((other) => other.id === item.dataset["id"]);
+    if (event.key === "Delete" && row) deeds.putAway("remove", row);
+  };
+
+  const isTabbed = Boolean(choices.tabs);
+  return (
+    <DeedsContext.Provider value={deeds}>
+      <div
+        ref={panel}
+        id={id}
+        popover="manual"
+        className="doorbell-panel"
+        role="dialog"
+        {...(slots.header ? { "aria-label": labels.title } : { "aria-labelledby": headingId })}
+        tabIndex={-1}
+        onKeyDown={press}
+        onScroll={news.onScroll}
+      >
+        <div className="doorbell-top">
+          <Head
+            inbox={inbox}
+            tab={tab}
+            unreadCount={snapshot.unreadCount}
+            isEmpty={rows.length === 0}
+            id={headingId}
+            close={close}
+          />
+          {isTabbed && (
+            <TabList
+              inbox={inbox}
+              snapshot={snapshot}
+              tabs={tabs}
+              chosen={tab}
+              panelId={listId}
+              choose={choose}
+            />
+          )}
+          {news.count > 0 && (
+            <button type="button" className="doorbell-news" onClick={toTop}>
+              {labels.news(news.count)}
+            </button>
+          )}
+        </div>
+        <UndoBar undo={undo} onUndone={undone} />
+        <Standing inbox={inbox} snapshot={snapshot} />
+        <div {...(isTabbed && { id: listId, role: "tabpanel", "aria-labelledby": `${listId}-${tab.id}` })}>
+          <Listing
+            tab={tab}
+            view={view}
+            rows={rows}
+            limit={limit}
+            grow={grow}
+            isFailed={snapshot.status === "failed"}
+          />
+        </div>
+      </div>
+    </DeedsContext.Provider>
+  );
+}
+
+/** What is in the list of a page that is shown is seen, also what comes while it is open. */
+function useSeen(inbox: InboxClient, { notifications, unseenCount, status }: Snapshot): void {
   useEffect(() => {
     const isLookedAt = document.visibilityState !== "hidden" && unseenCount > 0;
     if (isLookedAt) void inbox.markSeen().catch(() => undefined);
   }, [inbox, notifications, unseenCount, status]);
-
-  // What is refused is shown as unread again: that says enough.
-  const markAllRead = () => inbox.markAllRead().catch(() => undefined);
-
-  return (
-    <div
-      ref={panel}
-      id={id}
-      popover="manual"
-      className="doorbell-panel"
-      role="dialog"
-      aria-labelledby={heading}
-      tabIndex={-1}
-      onKeyDown={move}
-    >
-      <div className="doorbell-head">
-        <h2 id={heading} className="doorbell-title">
-          {labels.title}
-        </h2>
-        {unreadCount > 0 && (
-          <>
-            <span className="doorbell-count">{labels.unreadCount(unreadCount)}</span>
-            <Fleeting className="doorbell-link" onClick={() => void markAllRead()}>
-              {labels.markAllRead}
-            </Fleeting>
-          </>
-        )}
-      </div>
-      <Standing inbox={inbox} snapshot={snapshot} labels={labels} />
-      {!isLoaded && status !== "failed" && (
-        <p className="doorbell-empty" aria-busy="true">
-          {labels.loading}
-        </p>
-      )}
-      {isLoaded && notifications.length === 0 && <p className="doorbell-empty">{labels.empty}</p>}
-      {notifications.length > 0 && (
-        <ul className="doorbell-list">
-          {notifications.map((notification) => (
-            <Item
-              {...choices}
-              key={notification.id}
-              inbox={inbox}
-              labels={labels}
-              notification={notification}
-              now={now}
-            />
-          ))}
-        </ul>
-      )}
-      {hasMore && <More isLoading={isLoadingMore} labels={labels} load={inbox.loadMore} />}
-    </div>
-  );
-}
-
-/** How it stands where it does not stand well. */
-function Standing({ inbox, snapshot, labels }: Pick<PanelProps, "inbox" | "snapshot" | "labels">) {
-  const { status, error, pendingMarks } = snapshot;
-  const isFailed = status === "failed";
-  const said =
-    status === "offline" || status === "reconnecting" || status === "delayed" || isFailed
-      ? labels[status]
-      : "";
-  const problem = error && status !== "live" ? labels.problem(error) : "";
-  return (
-    <div role="status">
-      {(said || problem) && (
-        <div className={`doorbell-note ${isFailed ? "doorbell-error" : ""}`}>
-          {said}{" "}
-          {status !== "offline" && (
-            <Fleeting className="doorbell-link" onClick={inbox.retry}>
-              {labels.retry}
-            </Fleeting>
-          )}
-          {problem && (
-            <p className="doorbell-problem" dir="auto">
-              {problem}
-            </p>
-          )}
-        </div>
-      )}
-      {pendingMarks > 0 && <p className="doorbell-note">{labels.pendingMarks(pendingMarks)}</p>}
-    </div>
-  );
-}
-
-/** The keys of the list: from item to item, and to its ends. */
-function move(event: KeyboardEvent<HTMLElement>): void {
-  if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
-  const target = event.target as HTMLElement;
-  // What a page shows in an item may have keys of its own.
-  if (target.matches("input, textarea, select, [contenteditable]")) return;
-  const items = [...event.currentTarget.querySelectorAll<HTMLElement>(".doorbell-item")];
-  const at = items.findIndex((item) => item.contains(target));
-  const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: items.length - 1 }[event.key];
-  if (next === undefined) return;
-  event.preventDefault();
-  const item = items[Math.max(0, Math.min(items.length - 1, next))];
-  item?.querySelector<HTMLElement>(".doorbell-open")?.focus();
 }

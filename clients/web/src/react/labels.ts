@@ -2,21 +2,43 @@
 
 import type { Notification } from "../notification.js";
 import type { Problem } from "../snapshot.js";
+import type { PutAway } from "./undo.js";
 
 /** Every text of the component. */
 export interface Labels {
   readonly title: string;
   /** What the bell is called, for who does not see the badge. */
   readonly bell: (unseen: number) => string;
-  /** What the badge shows. */
-  readonly badge: (unseen: number) => string;
+  /** What the badge shows, and a tab that has a number. */
+  readonly badge: (count: number) => string;
   /** Beside the title, where any is. */
   readonly unreadCount: (unread: number) => string;
+  /** On the way back to the top, where so many came since one left it. */
+  readonly news: (count: number) => string;
+  readonly tabAll: string;
+  readonly tabUnread: string;
+  readonly tabArchived: string;
   readonly empty: string;
+  /** In a tab of what is unread. */
+  readonly emptyUnread: string;
+  readonly emptyArchived: string;
   readonly loading: string;
   readonly loadMore: string;
   readonly markRead: string;
+  readonly markUnread: string;
+  readonly archive: string;
+  readonly unarchive: string;
+  readonly remove: string;
   readonly markAllRead: string;
+  readonly archiveAll: string;
+  /** The same button, pressed once: it cannot be undone at once. */
+  readonly confirmArchiveAll: string;
+  /** What so many were, a moment ago. */
+  readonly putAway: (verb: PutAway, count: number) => string;
+  readonly undo: string;
+  /** Shows all of a long text, and hides it again. */
+  readonly more: string;
+  readonly less: string;
   readonly unread: string;
   readonly offline: string;
   readonly reconnecting: string;
@@ -36,17 +58,35 @@ export interface Labels {
   readonly announce: (notification: Notification) => string;
 }
 
+const PUT_AWAY = { archive: "archived", unarchive: "moved to the inbox", remove: "removed" };
+
 /** The texts in English. */
 export const ENGLISH: Labels = {
   title: "Notifications",
   bell: (unseen) => (unseen === 0 ? "Notifications" : `Notifications, ${unseen} new`),
-  badge: (unseen) => (unseen > 99 ? "99+" : String(unseen)),
+  badge: (count) => (count > 99 ? "99+" : String(count)),
   unreadCount: (unread) => `${unread} unread`,
+  news: (count) => `${count} new`,
+  tabAll: "All",
+  tabUnread: "Unread",
+  tabArchived: "Archived",
   empty: "Nothing here yet.",
+  emptyUnread: "All is read.",
+  emptyArchived: "Nothing is archived.",
   loading: "Loading…",
   loadMore: "Show older ones",
   markRead: "Mark as read",
+  markUnread: "Mark as unread",
+  archive: "Archive",
+  unarchive: "Move to the inbox",
+  remove: "Remove",
   markAllRead: "Mark all as read",
+  archiveAll: "Archive all",
+  confirmArchiveAll: "Really archive all?",
+  putAway: (verb, count) => `${count} ${PUT_AWAY[verb]}.`,
+  undo: "Undo",
+  more: "Show more",
+  less: "Show less",
   unread: "Unread",
   offline: "You are offline.",
   reconnecting: "Reconnecting…",

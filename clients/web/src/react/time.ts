@@ -1,6 +1,6 @@
 // How long ago something was, in the reader's language.
 
-import { useEffect, useState } from "react";
+import { Listeners } from "../listeners.js";
 
 const UNITS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
   ["year", 31_557_600],
@@ -14,22 +14,41 @@ const UNITS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
 /** Half of the shortest unit that is told apart. */
 const TICK_MS = 30_000;
 
+const formats = new Map<string | undefined, Intl.RelativeTimeFormat>();
+
+/** Each is slow to make, and there are many times in a list. */
+function formatOf(locale: string | undefined): Intl.RelativeTimeFormat {
+  const held = formats.get(locale);
+  if (held) return held;
+  const made = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "long" });
+  formats.set(locale, made);
+  return made;
+}
+
 /** "5 minutes ago", "yesterday", "now": also for what a clock that goes ahead has made. */
 export function relative(then: Date, now: Date, locale: string | undefined): string {
   const seconds = Math.min(0, (then.getTime() - now.getTime()) / 1000);
-  const format = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "long" });
+  const format = formatOf(locale);
   for (const [unit, length] of UNITS) {
     if (-seconds >= length) return format.format(Math.trunc(seconds / length), unit);
   }
   return format.format(0, "second");
 }
 
-/** The time, which goes on. */
-export function useNow(): Date {
-  const [now, setNow] = useState(() => new Date());
-  useEffect(() => {
-    const ticking = setInterval(() => setNow(new Date()), TICK_MS);
-    return () => clearInterval(ticking);
-  }, []);
-  return now;
+const clock = new Listeners<[]>();
+let listening = 0;
+let ticking: ReturnType<typeof setInterval> | undefined;
+
+/** Calls `listener` as time goes on: one timer for all. Answers what ends it. */
+export function subscribeClock(listener: () => void): () => void {
+  const forget = clock.add(listener);
+  listening += 1;
+  ticking ??= setInterval(() => clock.tell(), TICK_MS);
+  return () => {
+    forget();
+    listening -= 1;
+    if (listening > 0) return;
+    clearInterval(ticking);
+    ticking = undefined;
+  };
 }

@@ -1,0 +1,58 @@
+import { useState } from "react";
+import type { InboxClient } from "../client.js";
+import { useBell } from "./bell.js";
+import { filled } from "./slots.js";
+import type { Tab } from "./tabs.js";
+
+interface HeadProps {
+  readonly inbox: InboxClient;
+  readonly tab: Tab;
+  readonly unreadCount: number;
+  readonly isEmpty: boolean;
+  /** Of the title. */
+  readonly id: string;
+  readonly close: () => void;
+}
+
+// What is refused is shown as it was again: that says enough.
+const ignore = () => undefined;
+
+/** What is above the list: its title, and what is done to all of it. */
+export function Head({ inbox, tab, unreadCount, isEmpty, id, close }: HeadProps) {
+  const { labels, slots } = useBell();
+  const [isAsking, setAsking] = useState(false);
+  const { show = "inbox", types, about } = tab;
+  const isBounded = show !== "archived" && !about;
+  const markAllRead = isBounded ? () => void inbox.markAllRead({ types }).catch(ignore) : undefined;
+  const archiveAll = isBounded ? () => void inbox.archiveAll({ types }).catch(ignore) : undefined;
+  const own = slots.header?.({ unreadCount, markAllRead, archiveAll, close });
+  return filled(
+    own,
+    <div className="doorbell-head">
+      <h2 id={id} className="doorbell-title">
+        {labels.title}
+      </h2>
+      <span className="doorbell-count">{unreadCount > 0 && labels.unreadCount(unreadCount)}</span>
+      <div className="doorbell-all">
+        {markAllRead && unreadCount > 0 && (
+          <button type="button" className="doorbell-link" onClick={markAllRead}>
+            {labels.markAllRead}
+          </button>
+        )}
+        {archiveAll && show === "inbox" && !isEmpty && (
+          <button
+            type="button"
+            className="doorbell-link"
+            onClick={() => {
+              if (isAsking) archiveAll();
+              setAsking(!isAsking);
+            }}
+            onBlur={() => setAsking(false)}
+          >
+            {isAsking ? labels.confirmArchiveAll : labels.archiveAll}
+          </button>
+        )}
+      </div>
+    </div>,
+  );
+}

@@ -1,0 +1,27 @@
+import { useCallback, useEffect, useRef, useState, type RefObject } from "react";
+
+interface Clamp<T> {
+  /** The element that the style cuts after some lines. */
+  readonly text: RefObject<T | null>;
+  /** Whether there is more of it than that. */
+  readonly isLong: boolean;
+  readonly isWhole: boolean;
+  readonly toggle: () => void;
+}
+
+/** A text that shows some lines, and all of them where it is asked for. */
+export function useClamp<T extends HTMLElement>(): Clamp<T> {
+  const text = useRef<T>(null);
+  const [isLong, setLong] = useState(false);
+  const [isWhole, setWhole] = useState(false);
+  useEffect(() => {
+    const element = text.current;
+    if (!element || isWhole) return;
+    // It is told once the browser has laid it out: asking for it would make it do so for
+    // each row, one after the other.
+    const observer = new ResizeObserver(() => setLong(element.scrollHeight > element.clientHeight + 1));
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, [isWhole]);
+  return { text, isLong, isWhole, toggle: useCallback(() => setWhole((was) => !was), []) };
+}
