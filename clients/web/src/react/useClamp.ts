@@ -19,9 +19,13 @@ export function useClamp<T extends HTMLElement>(): Clamp<T> {
     if (!element || isWhole) return;
     // It is told once the browser has laid it out: asking for it would make it do so for
     // each row, one after the other.
-    const observer = new ResizeObserver(() => setLong(element.scrollHeight > element.clientHeight + 1));
+    const observer = new ResizeObserver(() => {
+      const isCut = element.scrollHeight > element.clientHeight + 1;
+      // Told the same, React may render the row once more to find that out.
+      if (isCut !== isLong) setLong(isCut);
+    });
     observer.observe(element);
     return () => observer.disconnect();
-  }, [isWhole]);
+  }, [isWhole, isLong]);
   return { text, isLong, isWhole, toggle: useCallback(() => setWhole((was) => !was), []) };
 }
