@@ -4,6 +4,12 @@ import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { Doorbell, findings, openBrowser, until } from "./service.js";
 
+/** One pixel. */
+const PICTURE = Buffer.from(
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+  "base64",
+);
+
 let browser: Browser;
 let doorbell: Doorbell;
 let context: BrowserContext;
@@ -51,6 +57,9 @@ const streamed = (name: string, text: string | RegExp) =>
   screen(name).locator(".stream").getByText(text).first().waitFor();
 
 test("it sends every field there is, and both users have their own screen", async () => {
+  await context.route("**/faces/bob.png", (route) =>
+    route.fulfill({ contentType: "image/png", body: PICTURE }),
+  );
   await page.locator("select[name=to]").selectOption("bob");
   await fill({
     Title: "Invoice 7 is due",
@@ -82,6 +91,7 @@ test("it sends every field there is, and both users have their own screen", asyn
     await streamed("Bob", part);
   }
   expect(await toasts("alice").count()).toBe(0);
+  await toasts("bob").locator("img").waitFor();
   // A link is said, and the page stays.
   await toasts("bob").getByRole("link", { name: "Pay now" }).click();
   await screen("Bob").getByText("Would go to /invoices/7/pay").waitFor();
@@ -147,12 +157,8 @@ test("the number of the first user is in the title", async () => {
 });
 
 test("pictures of notifications are loaded, and no program from elsewhere", async () => {
-  const picture = Buffer.from(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
-    "base64",
-  );
   await context.route("https://elsewhere.example/**", (route) =>
-    route.fulfill({ contentType: "image/png", body: picture }),
+    route.fulfill({ contentType: "image/png", body: PICTURE }),
   );
   const loaded = await page.evaluate(async () => {
     const comes = (element: HTMLElement) =>
@@ -168,4 +174,43 @@ test("pictures of notifications are loaded, and no program from elsewhere", asyn
     ];
   });
   expect(loaded).toEqual([true, false]);
+});
+
+test("the bell of the page does all that a person does", async () => {
+  const bell = screen("Alice");
+  await page.locator("form").evaluate((form: HTMLFormElement) => form.reset());
+  for (const title of ["First", "Second"]) {
+    await fill({ Title: title, Type: "invoice", "Action URL": "/invoices/7" });
+    await press("Ring");
+    await streamed("Alice", title);
+  }
+  await bell.locator(".doorbell-bell").click();
+  const panel = bell.getByRole("dialog");
+  const rows = panel.locator(".doorbell-item");
+  const shows = (...titles: string[]) =>
+    until(`${titles.join()} are listed`, async () => {
+      const listed = await rows.locator(".doorbell-subject").allInnerTexts();
+      return listed.filter((title) => ["First", "Second"].includes(title)).join() === titles.join();
+    });
+  await shows("Second", "First");
+  /** What can be done to one shows to who points at it. */
+  const act = async (name: string) => {
+    await rows.filter({ hasText: "Second" }).hover();
+    await panel.getByRole("button", { name: `${name}: Second` }).click();
+  };
+  await act("Mark as read");
+  await streamed("Alice", '"readAt"');
+  await act("Mark as unread");
+  await act("Archive");
+  await shows("First");
+  await panel.getByRole("button", { name: "Undo" }).click();
+  await shows("Second", "First");
+  await act("Archive");
+  await panel.getByRole("tab", { name: "Archived" }).click();
+  await shows("Second");
+  await panel.getByRole("tab", { name: "Invoices" }).click();
+  await shows("First");
+  await panel.getByRole("link", { name: "First" }).click();
+  await bell.getByText("Would go to /invoices/7").waitFor();
+  expect(problems).toEqual([]);
 });

@@ -12,8 +12,11 @@ export function withFewColours(png: Buffer): Buffer {
   const counts = new Map<number, number>();
   for (const pixel of pixels) counts.set(pixel, (counts.get(pixel) ?? 0) + 1);
   const byCount = [...counts.keys()].sort((a, b) => (counts.get(b) ?? 0) - (counts.get(a) ?? 0));
-  const palette = byCount.slice(0, MOST_COLOURS);
-  const places = new Map(byCount.map((colour, at) => [colour, at < MOST_COLOURS ? at : nearest(palette, colour)]));
+  // The first of each kind of colour, however little there is of it, and then the most.
+  const kinds = new Map<number, number>();
+  for (const colour of byCount.toReversed()) kinds.set(colour & 0xe0e0e0, colour);
+  const palette = [...new Set([...kinds.values(), ...byCount])].slice(0, MOST_COLOURS);
+  const places = new Map(byCount.map((colour) => [colour, nearest(palette, colour)]));
 
   const lines = Buffer.alloc(height * (width + 1));
   for (let y = 0; y < height; y += 1) {

@@ -14,7 +14,12 @@ const NARROW = { width: 390, height: 780 };
 
 /** What Alice finds, the newest first. */
 const STORY = [
-  { Title: "Dana commented on your plan", Body: "Could we move the second half to March? Then the whole team is back.", Type: "comment" },
+  {
+    Title: "Dana commented on your plan",
+    Body: "Could we move the second half to March? Then the whole team is back.",
+    Type: "comment",
+    "Image URL": "https://pictures.example/dana",
+  },
   { Title: "Your export is ready", Type: "message", "Action URL": "/exports/7" },
   {
     Title: "Invoice 2041 is due tomorrow",
@@ -29,6 +34,10 @@ const HEBREW = [
   { Title: "דנה הגיבה לתוכנית שלך", Body: "אפשר לדחות את החלק השני למרץ?", Type: "comment" },
   { Title: "הקובץ מוכן", Type: "message" },
 ];
+
+const FACE = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 40">
+  <rect width="40" height="40" fill="#f2b8a0"/><circle cx="20" cy="17" r="8" fill="#fff3ea"/>
+  <path d="M5 40a15 13 0 0 1 30 0z" fill="#7a4fa3"/></svg>`;
 
 let browser: Browser;
 let doorbell: Doorbell;
@@ -50,6 +59,9 @@ beforeEach(async () => {
 
 async function open(look: BrowserContextOptions): Promise<Page> {
   const context = await browser.newContext({ locale: "en-GB", reducedMotion: "reduce", ...look });
+  await context.route("https://pictures.example/**", (route) =>
+    route.fulfill({ contentType: "image/svg+xml", body: FACE }),
+  );
   const page = await context.newPage();
   await page.goto(doorbell.link);
   for (const user of ["alice", "bob"]) {
@@ -78,27 +90,53 @@ async function send(page: Page, story: readonly Record<string, string>[]): Promi
 }
 
 const alice = (page: Page) => page.getByRole("region", { name: "Alice's screen" });
+const row = (page: Page, at: number) => alice(page).locator(".doorbell-item").nth(at);
 const openBell = (page: Page) => alice(page).locator(".doorbell-bell").click();
 
-/** The toasts are gone: a picture of something else has none. */
-async function withoutToasts(page: Page): Promise<void> {
-  const dismiss = page.getByRole("button", { name: /^Dismiss/ });
-  while ((await dismiss.count()) > 0) await dismiss.first().click();
+/** The toasts are gone, and what was sent from here: a picture of something else has none. */
+async function settle(page: Page): Promise<void> {
+  const { dir, lang } = await page.evaluate(() => document.documentElement);
+  await page.reload();
+  await page.evaluate((given) => Object.assign(document.documentElement, given), { dir, lang });
+  await alice(page).locator(".doorbell-badge").waitFor();
 }
 
-async function shoot(page: Page, name: string): Promise<void> {
-  writeFileSync(resolve(SHOTS, `${name}.png`), withFewColours(await page.screenshot()));
+async function shoot(page: Page, name: string, clip?: Clip): Promise<void> {
+  const picture = await page.screenshot(clip && { clip });
+  writeFileSync(resolve(SHOTS, `${name}.png`), withFewColours(picture));
   await page.context().close();
+}
+
+type Clip = NonNullable<NonNullable<Parameters<Page["screenshot"]>[0]>["clip"]>;
+
+/** The bell and its list, and a little around them. */
+async function aroundBell(page: Page): Promise<Clip> {
+  const bell = await alice(page).locator(".doorbell-bell").boundingBox();
+  const panel = await alice(page).getByRole("dialog").boundingBox();
+  if (!bell || !panel) throw new Error("there is no bell");
+  const x = Math.min(bell.x, panel.x) - 12;
+  const y = Math.min(bell.y, panel.y) - 12;
+  const width = Math.max(bell.x + bell.width, panel.x + panel.width) + 12 - x;
+  return { x, y, width, height: Math.max(bell.y + bell.height, panel.y + panel.height) + 12 - y };
 }
 
 for (const colorScheme of ["light", "dark"] as const) {
   test(`live, ${colorScheme}`, async () => {
     const page = await open({ viewport: WIDE, colorScheme });
     await send(page, STORY);
-    await withoutToasts(page);
+    await settle(page);
     await openBell(page);
-    await alice(page).getByRole("dialog").waitFor();
+    await row(page, 2).waitFor();
     await shoot(page, `live-${colorScheme}`);
+  });
+
+  test(`bell, ${colorScheme}`, async () => {
+    const page = await open({ viewport: WIDE, colorScheme });
+    await send(page, STORY);
+    await settle(page);
+    await openBell(page);
+    await row(page, 1).hover();
+    await shoot(page, `bell-${colorScheme}`, await aroundBell(page));
   });
 
   test(`toasts, ${colorScheme}`, async () => {
@@ -110,17 +148,55 @@ for (const colorScheme of ["light", "dark"] as const) {
   test(`narrow, ${colorScheme}`, async () => {
     const page = await open({ viewport: NARROW, colorScheme });
     await send(page, STORY);
-    await withoutToasts(page);
+    await settle(page);
     await openBell(page);
     await shoot(page, `narrow-${colorScheme}`);
   });
 }
 
+test("tabs", async () => {
+  const page = await open({ viewport: WIDE });
+  await send(page, STORY);
+  await settle(page);
+  await openBell(page);
+  await alice(page).getByRole("tab", { name: "Invoices" }).click();
+  await row(page, 0).getByText("Invoice 2041").waitFor();
+  await shoot(page, "tabs");
+});
+
+test("undo", async () => {
+  const page = await open({ viewport: WIDE, colorScheme: "dark" });
+  await send(page, STORY);
+  await settle(page);
+  await openBell(page);
+  await row(page, 1).hover();
+  await row(page, 1).getByRole("button", { name: /^Archive/ }).click();
+  await alice(page).getByRole("button", { name: "Undo" }).waitFor();
+  await shoot(page, "undo");
+});
+
+test("a sweep", async () => {
+  const page = await open({ viewport: NARROW, hasTouch: true });
+  await send(page, STORY);
+  await settle(page);
+  await openBell(page);
+  const box = await row(page, 0).boundingBox();
+  if (!box) throw new Error("there is no row");
+  const devtools = await page.context().newCDPSession(page);
+  const y = box.y + box.height / 2;
+  const touch = (type: "touchStart" | "touchMove", part: number) =>
+    devtools.send("Input.dispatchTouchEvent", { type, touchPoints: [{ x: box.x + part * box.width, y }] });
+  await touch("touchStart", 0.8);
+  for (const part of [0.7, 0.6, 0.5, 0.4]) await touch("touchMove", part);
+  await alice(page).locator("[data-swipe-far]").waitFor();
+  await shoot(page, "sweep");
+});
+
 test("from right to left", async () => {
   const page = await open({ viewport: WIDE, locale: "he" });
   await page.evaluate(() => Object.assign(document.documentElement, { dir: "rtl", lang: "he" }));
   await send(page, HEBREW);
-  await withoutToasts(page);
+  await settle(page);
   await openBell(page);
   await shoot(page, "right-to-left");
 });
@@ -142,7 +218,7 @@ test("empty", async () => {
 test("away", async () => {
   const page = await open({ viewport: NARROW });
   await send(page, STORY);
-  await withoutToasts(page);
+  await settle(page);
   await openBell(page);
   await doorbell.kill();
   await page.getByText("Reconnecting…").first().waitFor();

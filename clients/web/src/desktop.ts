@@ -1,14 +1,14 @@
 // Notifications of the desktop, for what rings while nobody looks at the page.
 
 import type { InboxClient } from "./client.js";
-import { safeLink } from "./link.js";
+import { pathOf, safeLink } from "./link.js";
 import type { Notification as Row } from "./notification.js";
 
 /** What desktop notifications may be given. */
 export interface DesktopOptions {
   /** The address of a picture for each of them: the page's own sign. */
   readonly icon?: string | undefined;
-  /** Follows a link in place of the browser: a router does. */
+  /** Follows a link of the page's own origin in place of the browser: a router does. */
   readonly navigate?: ((url: string, notification: Row) => void) | undefined;
   /** What is said of more than three at once; "5 new notifications". */
   readonly summary?: ((count: number) => string) | undefined;
@@ -63,7 +63,8 @@ export function desktopNotifications(
     void inbox.markRead([row.id]).catch(() => undefined);
     const href = safeLink(row.actionUrl);
     if (href === undefined) return;
-    if (navigate) navigate(href, row);
+    const path = pathOf(href);
+    if (navigate && path !== undefined) navigate(path, row);
     else location.assign(href);
   };
 

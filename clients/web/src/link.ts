@@ -15,3 +15,9 @@ export function safeLink(url: string | undefined): string | undefined {
     return undefined;
   }
 }
+
+/** What of a link a router of the page follows; nothing where it leads to another origin. */
+export function pathOf(url: string): string | undefined {
+  const { origin, pathname, search, hash } = new URL(url, location.href);
+  return origin === location.origin ? pathname + search + hash : undefined;
+}

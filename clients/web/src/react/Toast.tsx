@@ -1,30 +1,20 @@
 // One toast: what rang, its links, and a button that takes it away.
 
-import {
-  memo,
-  useEffect,
-  useLayoutEffect,
-  useRef,
-  type Dispatch,
-  type KeyboardEvent,
-  type MouseEvent,
-  type ReactNode,
-  type RefObject,
-} from "react";
+import { memo, useEffect, useLayoutEffect, useRef, type Dispatch, type KeyboardEvent, type RefObject } from "react";
 import type { InboxClient } from "../client.js";
 import { safeLink } from "../link.js";
 import type { Notification } from "../notification.js";
-import { follow, type Navigate } from "./follow.js";
+import { Actions } from "./Actions.js";
+import { DeedsContext } from "./bell.js";
+import { useDeedsOf, type Choices } from "./deeds.js";
+import { Picture } from "./Picture.js";
 import type { Happening } from "./shown.js";
+import { filled, type Slots } from "./slots.js";
 
-/** What a page may choose of a toast. */
-export interface ToastChoices {
-  /** Called when a toast is chosen, before its link is followed. */
-  readonly onSelect?: ((notification: Notification) => void) | undefined;
-  /** Follows links in place of the browser. */
-  readonly navigate?: Navigate | undefined;
-  /** In place of title and body. */
-  readonly renderNotification?: ((notification: Notification) => ReactNode) | undefined;
+/** What a page may choose of a toast: as of a notification in the list. */
+export interface ToastChoices extends Omit<Choices, "closeOnSelect"> {
+  /** Parts of the page's own in place of those of a toast. */
+  readonly slots?: Pick<Slots, "row" | "image" | "actions"> | undefined;
 }
 
 interface ToastProps extends ToastChoices {
@@ -33,15 +23,18 @@ interface ToastProps extends ToastChoices {
   readonly dismissLabel: string;
   /** How long it stays; for ever where it is held. */
   readonly duration: number | undefined;
+  /** Where the focus was before it came to the toasts. */
   readonly former: RefObject<HTMLElement | null>;
   readonly tell: Dispatch<Happening>;
 }
 
 /** One of them. */
 export const Toast = memo(function Toast({ inbox, notification, duration, former, tell, ...props }: ToastProps) {
-  const { id, title, body, actionUrl, actions = [] } = notification;
+  const { id, title, body, actionUrl } = notification;
+  const { dismissLabel, slots = {}, ...choices } = props;
   const toast = useRef<HTMLDivElement>(null);
   const dismiss = () => tell({ kind: "gone", ids: [id] });
+  const deeds = useDeedsOf({ ...choices, inbox, closeOnSelect: true, close: dismiss });
 
   useEffect(() => {
     if (duration === undefined) return;
@@ -58,21 +51,16 @@ export const Toast = memo(function Toast({ inbox, notification, duration, former
     };
   }, [former]);
 
-  const select = (event: MouseEvent, url?: string) => {
-    // What is refused is shown as unread again: that says enough.
-    void inbox.markRead([id]).catch(() => undefined);
-    props.onSelect?.(notification);
-    if (url !== undefined) follow(event, url, notification, props.navigate);
-    dismiss();
-  };
   const dismissByKey = (event: KeyboardEvent) => {
     if (event.key !== "Escape") return;
     event.stopPropagation();
     dismiss();
   };
   const href = safeLink(actionUrl);
+  const own = slots.row?.(notification);
   // What people wrote may be of another direction than the page.
-  const content = props.renderNotification?.(notification) ?? (
+  const content = filled(
+    own,
     <>
       <span className="doorbell-subject" dir="auto">
         {title}
@@ -82,47 +70,36 @@ export const Toast = memo(function Toast({ inbox, notification, duration, former
           {body}
         </span>
       )}
-    </>
+    </>,
   );
   return (
     <div ref={toast} className="doorbell-toast" data-unread onKeyDown={dismissByKey}>
-      {href === undefined ? (
-        <button type="button" className="doorbell-open" onClick={select}>
-          {content}
-        </button>
-      ) : (
-        <a className="doorbell-open" href={href} onClick={(event) => select(event, href)}>
-          {content}
-        </a>
-      )}
+      {own === undefined && filled(slots.image?.(notification), <Picture notification={notification} />)}
+      <div className="doorbell-main">
+        {href === undefined ? (
+          <button
+            type="button"
+            className="doorbell-open"
+            onClick={(event) => deeds.choose(notification, event, href)}
+          >
+            {content}
+          </button>
+        ) : (
+          <a className="doorbell-open" href={href} onClick={(event) => deeds.choose(notification, event, href)}>
+            {content}
+          </a>
+        )}
+        <DeedsContext.Provider value={deeds}>
+          {filled(slots.actions?.(notification), <Actions notification={notification} />)}
+        </DeedsContext.Provider>
+      </div>
       <button
         type="button"
         className="doorbell-dismiss"
-        aria-label={`${props.dismissLabel}: ${title}`}
-        title={props.dismissLabel}
+        aria-label={`${dismissLabel}: ${title}`}
+        title={dismissLabel}
         onClick={dismiss}
       />
-      {actions.length > 0 && (
-        <div className="doorbell-toast-actions">
-          {actions.map(({ label, url, isPrimary }) => {
-            const link = safeLink(url);
-            return (
-              link !== undefined && (
-                <a
-                  key={label + url}
-                  className="doorbell-toast-action"
-                  data-primary={isPrimary || undefined}
-                  dir="auto"
-                  href={link}
-                  onClick={(event) => select(event, link)}
-                >
-                  {label}
-                </a>
-              )
-            );
-          })}
-        </div>
-      )}
     </div>
   );
 });

@@ -68,9 +68,10 @@ export function Toasts({ inbox, user, most = 3, duration = 7000, className, them
               duration={isHeld(shown) ? undefined : duration}
               former={former}
               tell={tell}
+              slots={props.slots}
               onSelect={props.onSelect}
+              onAction={props.onAction}
               navigate={props.navigate}
-              renderNotification={props.renderNotification}
             />
           ))}
         </Region>

@@ -32,7 +32,8 @@ export interface Deeds {
 
 interface Actor extends Choices {
   readonly inbox: InboxClient;
-  readonly undo: Undo;
+  /** Nothing where nothing is put away. */
+  readonly undo?: Undo;
   readonly close: () => void;
 }
 
@@ -73,6 +74,6 @@ function makeDeeds(actor: () => Actor): Deeds {
       const { markRead, markUnread } = actor().inbox;
       void (readAt ? markUnread : markRead)([id]).catch(ignore);
     },
-    putAway: (verb, { id }) => actor().undo.putAway(verb, id),
+    putAway: (verb, { id }) => actor().undo?.putAway(verb, id),
   };
 }

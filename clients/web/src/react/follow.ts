@@ -1,6 +1,7 @@
 // A link is followed by the browser, or by the page.
 
 import type { MouseEvent } from "react";
+import { pathOf } from "../link.js";
 import type { Notification } from "../notification.js";
 
 /** Follows a link of a notification in place of the browser: a router does. It is of the
@@ -21,8 +22,8 @@ export function follow(
   navigate: Navigate | undefined,
 ): void {
   if (!navigate || !isPlain(event) || event.defaultPrevented) return;
-  const { origin, pathname, search, hash } = new URL(href, location.href);
-  if (origin !== location.origin) return;
+  const path = pathOf(href);
+  if (path === undefined) return;
   event.preventDefault();
-  navigate(pathname + search + hash, notification);
+  navigate(path, notification);
 }
