@@ -94,7 +94,9 @@ test("what is archived goes at once, and undo brings it back with the focus", as
   await untilServed(["three", "one"]);
   await button("Undo").click();
   await untilTitles(["three", "two", "one"]);
-  expect(await page.evaluate(() => document.activeElement?.textContent)).toContain("two");
+  await until("the row has the focus", () =>
+    page.evaluate(() => document.activeElement?.matches(".doorbell-open") && document.activeElement.textContent?.includes("two")),
+  );
   await untilServed(["three", "two", "one"]);
   expect(await button("Undo").count()).toBe(0);
 });

@@ -80,13 +80,13 @@ export function Panel({ id, bell, inbox, snapshot, close, ...choices }: PanelPro
     panel.current.focus({ preventScroll: true });
     return letGo;
   }, []);
-  /** What is there again, and has the focus once it is. */
+  /** What comes back and has the focus once it is there, unless something else was done
+   * meanwhile. */
   const restored = useRef<string>(undefined);
   useLayoutEffect(() => {
-    const found = restored.current;
-    restored.current = undefined;
-    if (found === undefined || !panel.current) return;
-    focusRow(rowsOf(panel.current).find((row) => row.dataset["id"] === found));
+    if (restored.current === undefined || !panel.current) return;
+    const found = rowsOf(panel.current).find((row) => row.dataset["id"] === restored.current);
+    if (focusRow(found)) restored.current = undefined;
   });
 
   const toTop = () => {
@@ -102,6 +102,7 @@ export function Panel({ id, bell, inbox, snapshot, close, ...choices }: PanelPro
     restored.current = ids.at(-1);
   };
   const press = (event: KeyboardEvent<HTMLElement>) => {
+    restored.current = undefined;
     if (moveByKey(event, toEnd) || isTyping(event)) return;
     if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
       event.preventDefault();
@@ -124,6 +125,9 @@ export function Panel({ id, bell, inbox, snapshot, close, ...choices }: PanelPro
         {...(slots.header ? { "aria-label": labels.title } : { "aria-labelledby": headingId })}
         tabIndex={-1}
         onKeyDown={press}
+        onPointerDown={() => {
+          restored.current = undefined;
+        }}
         onScroll={news.onScroll}
       >
         <div className="doorbell-top">
