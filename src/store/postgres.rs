@@ -171,7 +171,20 @@ macro_rules! walk {
     };
 }
 
-const OF_IDS: &str = walk!("id = ANY($5)");
+/// Those of ids, each found by its id: `OFFSET 0` keeps the sequence out of that search,
+/// or the whole inbox is read in its order.
+const OF_IDS: &str = concat!(
+    "SELECT d.epoch, ",
+    head_columns!(),
+    ", ",
+    walk_columns!(),
+    " FROM doorbell AS d LEFT JOIN inboxes AS i \
+     ON i.organization_id = $1 AND i.user_id = $2 \
+     LEFT JOIN (SELECT * FROM (SELECT n.* FROM unnest($5::uuid[]) AS w (id) \
+     JOIN notifications AS n ON n.organization_id = $1 AND n.user_id = $2 AND n.id = w.id \
+     OFFSET 0) AS n WHERE n.sequence > $3 ORDER BY n.sequence LIMIT $4) AS n ON TRUE \
+     WHERE d.id = 1 ORDER BY n.sequence"
+);
 
 /// The statement that walks over a source.
 fn walked(source: Source) -> &'static str {

@@ -231,7 +231,12 @@ pub(super) fn oldest_text(which: Kept) -> &'static str {
             first!("n.archived_at IS NOT NULL AND n.removed_at IS NULL")
         )),
         Kept::Done => oldest!(concat!(
-            first!("n.archived_at IS NULL AND n.removed_at IS NULL AND n.read_at IS NOT NULL"),
+            // None is looked for where the head says that all are unread.
+            first!(
+                "n.archived_at IS NULL AND n.removed_at IS NULL AND n.read_at IS NOT NULL \
+                 AND n.sequence > (SELECT CASE WHEN h.row_count > h.unread_count THEN 0 END \
+                 FROM inboxes AS h WHERE h.organization_id = $1 AND h.user_id = $2)"
+            ),
             " UNION ALL ",
             first!("n.archived_at IS NOT NULL AND n.removed_at IS NULL")
         )),

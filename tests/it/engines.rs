@@ -8,7 +8,7 @@
 use std::{
     collections::HashSet,
     fs,
-    io::Read as _,
+    io::{Read as _, Seek as _, SeekFrom},
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::Path,
@@ -268,6 +268,15 @@ impl Postgres {
     /// Runs statements in a database, as an operator would.
     pub async fn execute(&self, database: &str, statements: &str) {
         execute(&self.url(database), statements).await;
+    }
+
+    /// What it has said after so many bytes.
+    pub fn log_after(&self, bytes: usize) -> String {
+        let mut log = fs::File::open(self.directory.path().join("log")).unwrap();
+        log.seek(SeekFrom::Start(bytes as u64)).unwrap();
+        let mut said = String::new();
+        log.read_to_string(&mut said).unwrap();
+        said
     }
 
     /// From now on it speaks TLS to who asks for it, with this certificate.

@@ -28,6 +28,7 @@ mod logs;
 mod operators;
 #[cfg(feature = "sabotage")]
 mod oracle;
+mod plans;
 mod postgres;
 mod process;
 mod programs;
