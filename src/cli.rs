@@ -1,17 +1,24 @@
 //! The command line: what each command takes and does.
 //!
-//! [`command`] parses it. Those commands that talk to a running service (send,
-//! unread, recent, read, watch) have their arguments and a `run` each; what comes
-//! from notifications is made harmless before a terminal sees it.
+//! [`command`] parses it. Those commands that talk to a running service have their
+//! arguments and what they do in a file each, all that select notifications in
+//! [`selection`]; what comes from notifications is made harmless before a terminal sees
+//! it.
 
 pub mod command;
+pub mod content;
 pub mod dev;
+pub mod erase;
 pub mod healthcheck;
 pub mod inbox;
+pub mod retract;
+pub mod selection;
 pub mod send;
 pub mod serve;
+pub mod shell;
 pub mod text;
 pub mod token;
+pub mod update;
 pub mod watch;
 
 use std::{io, path::PathBuf};

@@ -13,6 +13,7 @@ mod error;
 pub mod fold;
 pub mod json;
 mod token;
+mod verbs;
 mod watch;
 
 use std::{
@@ -32,47 +33,27 @@ pub use self::{
     error::{BoxError, Error},
     fold::Inbox,
     token::TokenSource,
+    verbs::{Edited, Selection, Verb},
     watch::{Event, Update, Watch},
 };
 pub use crate::proto::{
-    About, ChangedNotification, GetRecentRequest, GetRecentResponse, GetUnreadCountRequest,
-    GetUnreadCountResponse, Head, MarkReadRequest, MarkReadResponse, MarkSeenRequest,
-    MarkSeenResponse, Notification, SendInAppRequest, SendInAppResponse, Through,
+    About, Action, ChangedNotification, Content, EraseInboxRequest, EraseInboxResponse,
+    EraseOrganizationRequest, EraseOrganizationResponse, GetRecentRequest, GetRecentResponse,
+    GetUnreadCountRequest, GetUnreadCountResponse, Head, MarkSeenRequest, MarkSeenResponse,
+    Notification, ReadInboxRequest, RemovalCause, RetractInAppRequest, RetractInAppResponse,
+    SendInAppRequest, SendInAppResponse, Suppressed, Through, UpdateInAppRequest,
+    UpdateInAppResponse, View,
 };
 use crate::{
     clock::{Clock, SystemClock},
     config::MAX_RECENT_LIMIT,
-    proto::notification_service_client::NotificationServiceClient,
+    proto::{
+        notification_service_client::NotificationServiceClient,
+        operator_service_client::OperatorServiceClient,
+    },
     random::{Random, SystemRandom},
 };
 use token::Token;
-
-impl From<Vec<String>> for MarkReadRequest {
-    fn from(notification_ids: Vec<String>) -> Self {
-        Self {
-            notification_ids,
-            ..Self::default()
-        }
-    }
-}
-
-impl From<About> for MarkReadRequest {
-    fn from(about: About) -> Self {
-        Self {
-            about: Some(about),
-            ..Self::default()
-        }
-    }
-}
-
-impl From<Through> for MarkReadRequest {
-    fn from(through: Through) -> Self {
-        Self {
-            through: Some(through),
-            ..Self::default()
-        }
-    }
-}
 
 /// How a client behaves. The defaults suit a service and a terminal.
 #[derive(Clone)]
@@ -224,8 +205,8 @@ impl Client {
 
     /// Puts a notification into an inbox. Tried once.
     pub async fn send_in_app(&self, request: SendInAppRequest) -> Result<SendInAppResponse, Error> {
-        self.call(request, async |mut service, request| {
-            service.send_in_app(request).await
+        self.call(request, async |channel, request| {
+            Service::new(channel).send_in_app(request).await
         })
         .await
     }
@@ -261,39 +242,88 @@ impl Client {
         }
     }
 
-    /// Marks notifications of the caller's inbox as read: by their ids, [`About`]
-    /// a thing, or [`Through`] a position.
-    pub async fn mark_read(
+    /// Corrects a notification. Tried once.
+    pub async fn update_in_app(
         &self,
-        selection: impl Into<MarkReadRequest>,
-    ) -> Result<MarkReadResponse, Error> {
-        self.call(selection.into(), async |mut service, request| {
-            service.mark_read(request).await
+        request: UpdateInAppRequest,
+    ) -> Result<UpdateInAppResponse, Error> {
+        self.call(request, async |channel, request| {
+            Service::new(channel).update_in_app(request).await
+        })
+        .await
+    }
+
+    /// Takes notifications back. Tried once.
+    pub async fn retract_in_app(
+        &self,
+        request: RetractInAppRequest,
+    ) -> Result<RetractInAppResponse, Error> {
+        self.call(request, async |channel, request| {
+            Service::new(channel).retract_in_app(request).await
         })
         .await
     }
 
     /// Notes that the person has looked at all up to a sequence.
     pub async fn mark_seen(&self, request: MarkSeenRequest) -> Result<MarkSeenResponse, Error> {
-        self.call(request, async |mut service, request| {
-            service.mark_seen(request).await
+        self.call(request, async |channel, request| {
+            Service::new(channel).mark_seen(request).await
         })
         .await
     }
 
-    /// Reads the head of the caller's inbox: how many are unread.
-    pub async fn get_unread_count(&self) -> Result<GetUnreadCountResponse, Error> {
-        let request = GetUnreadCountRequest::default();
-        self.call(request, async |mut service, request| {
-            service.get_unread_count(request).await
+    /// Reads the head of the caller's inbox, and how many of each of `types` are unread.
+    pub async fn get_unread_count(
+        &self,
+        types: Vec<String>,
+    ) -> Result<GetUnreadCountResponse, Error> {
+        let request = GetUnreadCountRequest { types };
+        self.call(request, async |channel, request| {
+            Service::new(channel).get_unread_count(request).await
         })
         .await
     }
 
     /// Lists notifications of the caller's inbox.
     pub async fn get_recent(&self, request: GetRecentRequest) -> Result<GetRecentResponse, Error> {
-        self.call(request, async |mut service, request| {
-            service.get_recent(request).await
+        self.call(request, async |channel, request| {
+            Service::new(channel).get_recent(request).await
+        })
+        .await
+    }
+
+    /// Lists notifications of any inbox; for operators.
+    pub async fn read_inbox(&self, request: ReadInboxRequest) -> Result<GetRecentResponse, Error> {
+        let answer = self.call(request, async |channel, request| {
+            OperatorServiceClient::new(channel)
+                .read_inbox(request)
+                .await
+        });
+        Ok(answer.await?.page.unwrap_or_default())
+    }
+
+    /// Deletes all of one inbox for good; for operators. Tried once.
+    pub async fn erase_inbox(
+        &self,
+        request: EraseInboxRequest,
+    ) -> Result<EraseInboxResponse, Error> {
+        self.call(request, async |channel, request| {
+            OperatorServiceClient::new(channel)
+                .erase_inbox(request)
+                .await
+        })
+        .await
+    }
+
+    /// Deletes all of each inbox of an organization for good; for operators. Tried once.
+    pub async fn erase_organization(
+        &self,
+        request: EraseOrganizationRequest,
+    ) -> Result<EraseOrganizationResponse, Error> {
+        self.call(request, async |channel, request| {
+            OperatorServiceClient::new(channel)
+                .erase_organization(request)
+                .await
         })
         .await
     }
@@ -306,7 +336,7 @@ impl Client {
     async fn call<Q, A>(
         &self,
         request: Q,
-        make: impl AsyncFn(Service, Request<Q>) -> Result<Response<A>, Status>,
+        make: impl AsyncFn(Channel, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, Error>
     where
         Q: Clone,
@@ -328,11 +358,11 @@ impl Client {
         &self,
         token: &Token,
         request: Q,
-        make: &impl AsyncFn(Service, Request<Q>) -> Result<Response<A>, Status>,
+        make: &impl AsyncFn(Channel, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, Error> {
-        let (generation, service) = self.service();
+        let (generation, channel) = self.channel();
         let limit = self.options().call_timeout;
-        match tokio::time::timeout(limit, make(service, token.authorize(request))).await {
+        match tokio::time::timeout(limit, make(channel, token.authorize(request))).await {
             Ok(answer) => Ok(answer?.into_inner()),
             Err(_) => {
                 self.renew_connection(generation);
@@ -359,13 +389,14 @@ impl Client {
         Ok(token)
     }
 
-    fn service(&self) -> (u64, Service) {
+    /// The connection, and its generation.
+    fn channel(&self) -> (u64, Channel) {
         let mut connection = lock(&self.shared.connection);
         let channel = connection
             .channel
             .get_or_insert_with(|| self.shared.endpoint.connect_lazy())
             .clone();
-        (connection.generation, Service::new(channel))
+        (connection.generation, channel)
     }
 
     /// Has the next call make a new connection, unless that of `generation` was

@@ -5,9 +5,14 @@
 
 use std::{env, process::ExitCode, time::Duration};
 
-use doorbell::cli::{
-    command::{self, Command, Failure, Parsed},
-    healthcheck, inbox, send, serve, token, watch,
+use doorbell::{
+    cli::{
+        command::{self, Command, Failure, Parsed},
+        erase, healthcheck, inbox, retract,
+        selection::edit,
+        send, serve, shell, token, update, watch,
+    },
+    client::Verb,
 };
 
 #[global_allocator]
@@ -60,11 +65,20 @@ async fn execute(command: Command) -> Result<(), Failure> {
         Command::Migrate(args) => serve::migrate(args).await,
         Command::Token(args) => token::run(args),
         Command::Send(args) => Ok(send::run(args).await?),
+        Command::Update(args) => Ok(update::run(args).await?),
+        Command::Retract(args) => Ok(retract::run(args).await?),
         Command::Watch(args) => Ok(watch::run(args).await?),
-        Command::Unread(args) => Ok(inbox::unread(args).await?),
+        Command::Count(args) => Ok(inbox::count(args).await?),
         Command::Recent(args) => Ok(inbox::recent(args).await?),
-        Command::Read(args) => Ok(inbox::mark_read(args).await?),
+        Command::Read(args) => Ok(edit(Verb::Read, args).await?),
+        Command::Unread(args) => Ok(edit(Verb::Unread, args).await?),
+        Command::Archive(args) => Ok(edit(Verb::Archive, args).await?),
+        Command::Unarchive(args) => Ok(edit(Verb::Unarchive, args).await?),
+        Command::Remove(args) => Ok(edit(Verb::Remove, args).await?),
         Command::Seen(args) => Ok(inbox::mark_seen(args).await?),
+        Command::Erase(args) => Ok(erase::run(args).await?),
         Command::Healthcheck(args) => healthcheck::run(&args).await,
+        Command::Completions(args) => Ok(shell::completions(&args)?),
+        Command::Man(args) => Ok(shell::man(&args)?),
     }
 }

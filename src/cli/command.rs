@@ -12,7 +12,18 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::{healthcheck::HealthcheckArgs, token::TokenArgs};
+use super::{
+    erase::EraseArgs,
+    healthcheck::HealthcheckArgs,
+    inbox::{CountArgs, MarkSeenArgs, RecentArgs},
+    retract::RetractArgs,
+    selection::SelectionArgs,
+    send::SendArgs,
+    shell::{CompletionsArgs, ManArgs},
+    token::TokenArgs,
+    update::UpdateArgs,
+    watch::WatchArgs,
+};
 use crate::config::{self, Config, LogSettings, StoreSettings};
 
 /// In-app notifications over gRPC and gRPC-web: durable, ordered, resumable.
@@ -36,19 +47,39 @@ pub enum Command {
     /// Makes a token for given claims
     Token(TokenArgs),
     /// Sends a notification
-    Send(super::send::SendArgs),
+    Send(SendArgs),
+    /// Corrects a notification
+    Update(UpdateArgs),
+    /// Takes notifications back
+    Retract(RetractArgs),
     /// Shows an inbox live, and comes back after a cut
-    Watch(super::watch::WatchArgs),
+    Watch(WatchArgs),
     /// Prints the unread count of an inbox
-    Unread(super::inbox::UnreadArgs),
+    Count(CountArgs),
     /// Lists an inbox, newest first
-    Recent(super::inbox::RecentArgs),
+    Recent(RecentArgs),
     /// Marks notifications as read
-    Read(super::inbox::MarkReadArgs),
+    Read(SelectionArgs),
+    /// Marks notifications as unread again
+    Unread(SelectionArgs),
+    /// Puts notifications away into the archive
+    Archive(SelectionArgs),
+    /// Brings notifications back from the archive
+    Unarchive(SelectionArgs),
+    /// Removes notifications for good
+    Remove(SelectionArgs),
     /// Says that the caller has looked: at all there is, or up to a sequence
-    Seen(super::inbox::MarkSeenArgs),
+    Seen(MarkSeenArgs),
+    /// Deletes an inbox, or all of a tenant's, for good; for operators
+    Erase(EraseArgs),
     /// Asks a running service for its health: exit code 0 when it serves
     Healthcheck(HealthcheckArgs),
+    /// Prints the completions of a shell
+    #[command(hide = true)]
+    Completions(CompletionsArgs),
+    /// Writes the man pages
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 /// What `migrate` takes.

@@ -220,7 +220,7 @@ pub fn welcome(welcome: &Welcome) -> String {
             "How many are unread:".to_owned(),
             vec![
                 grpcurl("GetUnreadCount", "ALICE", ""),
-                own("unread", "ALICE", ""),
+                own("count", "ALICE", ""),
             ],
         ),
         (
@@ -427,7 +427,7 @@ mod tests {
              doorbell.v1.NotificationService/SendInApp",
             "target/release/doorbell send --token \"$SENDER\" --organization acme \
              --user alice --type greeting --title Hello",
-            "target/release/doorbell unread --token \"$ALICE\"",
+            "target/release/doorbell count --token \"$ALICE\"",
             "target/release/doorbell recent --token \"$ALICE\"",
             "target/release/doorbell read --token \"$ALICE\" \
              $(target/release/doorbell recent --token \"$ALICE\" --limit 1 --json \

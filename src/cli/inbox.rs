@@ -1,36 +1,53 @@
-//! `doorbell unread`, `recent`, `read` and `seen`: the caller's inbox in single calls.
+//! `doorbell count`, `recent` and `seen`: what is in an inbox, and that it was looked at.
 
 use std::io::Write;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{ConnectionArgs, Error, text, until_the_reader_left, write_json};
+use super::{ConnectionArgs, Error, selection::AboutArgs, text, until_the_reader_left, write_json};
 use crate::client::{
-    About, Client, GetRecentRequest, GetRecentResponse, MarkReadRequest, MarkSeenRequest, Through,
-    json,
+    Client, GetRecentRequest, GetRecentResponse, MarkSeenRequest, ReadInboxRequest, View, json,
 };
 
 /// Asks how many are unread.
 #[derive(Args, Clone)]
-pub struct UnreadArgs {
+pub struct CountArgs {
     /// How to reach the service
     #[command(flatten)]
     pub connection: ConnectionArgs,
+    /// Also count those of this type; may be given again
+    #[arg(long = "type", value_name = "TEXT")]
+    pub types: Vec<String>,
     /// Print the answer as one JSON object
     #[arg(long)]
     pub json: bool,
 }
 
-/// Prints the unread count.
-pub async fn unread(args: UnreadArgs) -> Result<(), Error> {
-    let answer = args.connection.client()?.get_unread_count().await?;
+/// Prints the unread count, and a line for each type that was asked for.
+pub async fn count(args: CountArgs) -> Result<(), Error> {
+    let answer = args
+        .connection
+        .client()?
+        .get_unread_count(args.types)
+        .await?;
     let head = answer.head.unwrap_or_default();
     let out = &mut std::io::stdout().lock();
     if args.json {
-        return Ok(write_json(out, &json!({"head": json::head(&head)}))?);
+        let types: Vec<Value> = answer
+            .types
+            .iter()
+            .map(|of| json!({"type": of.r#type, "unread_count": of.unread_count, "more": of.more}))
+            .collect();
+        let value = json!({"head": json::head(&head), "types": types});
+        return Ok(write_json(out, &value)?);
     }
     writeln!(out, "{}", text::unread(head.unread_count))?;
+    for of in &answer.types {
+        let more = if of.more { "more than " } else { "" };
+        let unread = text::unread(of.unread_count);
+        writeln!(out, "{}: {more}{unread}", text::line(&of.r#type))?;
+    }
     Ok(())
 }
 
@@ -50,6 +67,21 @@ pub struct RecentArgs {
     /// Leave out what has been read
     #[arg(long)]
     pub unread_only: bool,
+    /// What to list: the inbox, the archive, or both
+    #[arg(long, value_name = "VIEW", default_value = "inbox")]
+    pub view: ViewArg,
+    /// Only those of this type; may be given again
+    #[arg(long = "type", value_name = "TEXT")]
+    pub types: Vec<String>,
+    /// Only those about this thing
+    #[command(flatten)]
+    pub about: AboutArgs,
+    /// For operators: an inbox of this tenant
+    #[arg(long, value_name = "ID", requires = "user")]
+    pub organization: Option<String>,
+    /// For operators: the inbox of this person
+    #[arg(long, value_name = "ID", requires = "organization")]
+    pub user: Option<String>,
     /// Go on after a page: the token that it ended with
     #[arg(
         long,
@@ -63,6 +95,27 @@ pub struct RecentArgs {
     pub json: bool,
 }
 
+/// What to list.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum ViewArg {
+    /// What is neither archived nor removed
+    Inbox,
+    /// What is archived
+    Archived,
+    /// Both
+    All,
+}
+
+impl From<ViewArg> for View {
+    fn from(view: ViewArg) -> Self {
+        match view {
+            ViewArg::Inbox => Self::Inbox,
+            ViewArg::Archived => Self::Archived,
+            ViewArg::All => Self::All,
+        }
+    }
+}
+
 /// Prints a page, newest first.
 pub async fn recent(args: RecentArgs) -> Result<(), Error> {
     let request = GetRecentRequest {
@@ -72,9 +125,22 @@ pub async fn recent(args: RecentArgs) -> Result<(), Error> {
             .map(|since| std::time::SystemTime::from(since).into()),
         page_token: args.page_token,
         unread_only: args.unread_only,
-        ..GetRecentRequest::default()
+        view: View::from(args.view).into(),
+        types: args.types,
+        about: args.about.about(),
     };
-    let page = args.connection.client()?.get_recent(request).await?;
+    let client = args.connection.client()?;
+    let page = match (args.organization, args.user) {
+        (Some(organization_id), Some(user_id)) => {
+            let request = ReadInboxRequest {
+                organization_id,
+                user_id,
+                query: Some(request),
+            };
+            client.read_inbox(request).await?
+        }
+        _ => client.get_recent(request).await?,
+    };
     let head = page.head.unwrap_or_default();
     let out = &mut std::io::stdout().lock();
     let mut print = || -> Result<(), Error> {
@@ -105,86 +171,8 @@ pub async fn recent(args: RecentArgs) -> Result<(), Error> {
     until_the_reader_left(print())
 }
 
-/// Marks as read: those that are named, those about a thing, or all.
-#[derive(Args, Clone)]
-pub struct MarkReadArgs {
-    /// How to reach the service
-    #[command(flatten)]
-    pub connection: ConnectionArgs,
-    /// The notifications to mark
-    #[arg(value_name = "ID", required_unless_present_any = ["entity_id", "all"],
-          conflicts_with_all = ["entity_id", "all"])]
-    pub ids: Vec<String>,
-    /// Those about the thing of this kind and of --entity-id
-    #[arg(
-        long,
-        value_name = "TEXT",
-        requires = "entity_id",
-        conflicts_with = "all"
-    )]
-    pub entity_type: Option<String>,
-    /// Those about the thing of --entity-type and of this id
-    #[arg(
-        long,
-        value_name = "TEXT",
-        requires = "entity_type",
-        conflicts_with = "all"
-    )]
-    pub entity_id: Option<String>,
-    /// All that are there now
-    #[arg(long)]
-    pub all: bool,
-    /// With --all: only those of this type; may be given again
-    #[arg(long = "type", value_name = "TEXT", requires = "all")]
-    pub types: Vec<String>,
-    /// Print the answer as one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Marks, and prints how many were unread until now.
-pub async fn mark_read(args: MarkReadArgs) -> Result<(), Error> {
-    let client = args.connection.client()?;
-    let selection = match (args.entity_type, args.entity_id) {
-        (Some(entity_type), Some(entity_id)) => About {
-            entity_type,
-            entity_id,
-        }
-        .into(),
-        _ if args.all => {
-            let page = first_page(&client).await?;
-            Through {
-                revision: page.head.unwrap_or_default().revision,
-                epoch: page.epoch,
-                types: args.types,
-            }
-            .into()
-        }
-        _ => MarkReadRequest::from(args.ids),
-    };
-    let answer = client.mark_read(selection).await?;
-    let head = answer.head.unwrap_or_default();
-    let out = &mut std::io::stdout().lock();
-    if args.json {
-        let value = json!({
-            "changed_count": answer.changed_count,
-            "more": answer.more,
-            "head": json::head(&head),
-        });
-        return Ok(write_json(out, &value)?);
-    }
-    let changed = answer.changed_count;
-    let more = if answer.more { "; more are left" } else { "" };
-    writeln!(
-        out,
-        "{changed} marked{more}; {}",
-        text::unread(head.unread_count)
-    )?;
-    Ok(())
-}
-
 /// The head and the epoch, with the newest notification.
-async fn first_page(client: &Client) -> Result<GetRecentResponse, Error> {
+pub(super) async fn first_page(client: &Client) -> Result<GetRecentResponse, Error> {
     let request = GetRecentRequest {
         limit: 1,
         ..GetRecentRequest::default()

@@ -1,12 +1,18 @@
 //! `doorbell send`: puts one notification into an inbox.
 
-use std::io::Write;
+use std::{
+    io::Write,
+    time::{Duration, SystemTime},
+};
 
 use clap::Args;
-use serde_json::{Number, Value, json};
+use serde_json::json;
 
-use super::{ConnectionArgs, Error, text, write_json};
-use crate::client::{self, SendInAppRequest, SendInAppResponse};
+use super::{ConnectionArgs, Error, content::ContentArgs, text, write_json};
+use crate::{
+    client::{self, SendInAppRequest, SendInAppResponse, Suppressed},
+    clock::{Clock as _, SystemClock},
+};
 
 /// What to send, and to whom.
 #[derive(Args, Clone)]
@@ -26,21 +32,18 @@ pub struct SendArgs {
     /// The text to show first
     #[arg(long, value_name = "TEXT")]
     pub title: String,
-    /// More text
-    #[arg(long, value_name = "TEXT")]
-    pub body: Option<String>,
-    /// The kind of the thing it is about
-    #[arg(long, value_name = "TYPE")]
-    pub entity_type: Option<String>,
-    /// The id of the thing it is about
-    #[arg(long, value_name = "ID")]
-    pub entity_id: Option<String>,
-    /// Where a click leads: an absolute http(s) URL or a path
-    #[arg(long, value_name = "URL")]
-    pub action_url: Option<String>,
-    /// Anything else: a JSON object
-    #[arg(long, value_name = "JSON")]
-    pub data: Option<String>,
+    /// The rest of what it says
+    #[command(flatten)]
+    pub content: ContentArgs,
+    /// Takes the place of the unread notification of the same key
+    #[arg(long, value_name = "KEY")]
+    pub collapse_key: Option<String>,
+    /// When it is of no use any more: a time, such as 2026-12-24T18:00:00Z, or a while, such as 2h
+    #[arg(long, value_name = "WHEN", value_parser = expire_time)]
+    pub expire_time: Option<SystemTime>,
+    /// Do not ring: it is in the inbox and in its counts, and nothing more
+    #[arg(long)]
+    pub silent: bool,
     /// Makes a repeated send safe; a random one where none is given
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
@@ -57,7 +60,7 @@ pub async fn run(args: SendArgs) -> Result<(), Error> {
     let client = args.connection.client()?;
     let patience = args.patience.into();
     let as_json = args.json;
-    let request = request(args)?;
+    let request = request(args);
     let to = format!(
         "{} of {}",
         request.recipient_user_id, request.organization_id
@@ -66,54 +69,36 @@ pub async fn run(args: SendArgs) -> Result<(), Error> {
     print(&mut std::io::stdout().lock(), &response, &to, as_json)
 }
 
-fn request(args: SendArgs) -> Result<SendInAppRequest, Error> {
-    let data = args.data.map(|text| {
-        let value: Value = serde_json::from_str(&text)
-            .map_err(|error| Error::Usage(format!("--data is not JSON: {error}")))?;
-        if let Some(number) = inexact(&value) {
-            return Err(Error::Usage(format!(
-                "--data: {number} is beyond 2^53, and would come as another number: \
-                 send it as a string, \"{number}\""
-            )));
-        }
-        let object = value.as_object();
-        object
-            .map(client::json::to_struct)
-            .ok_or_else(|| Error::Usage("--data must be a JSON object, such as {\"n\": 1}".into()))
-    });
-    Ok(SendInAppRequest {
+fn request(args: SendArgs) -> SendInAppRequest {
+    SendInAppRequest {
+        actions: args.content.buttons(),
         organization_id: args.organization,
         recipient_user_id: args.user,
         r#type: args.kind,
         title: args.title,
-        body: args.body,
-        entity_type: args.entity_type,
-        entity_id: args.entity_id,
-        action_url: args.action_url,
-        data: data.transpose()?,
+        body: args.content.body,
+        entity_type: args.content.entity_type,
+        entity_id: args.content.entity_id,
+        action_url: args.content.action_url,
+        data: args.content.data,
         idempotency_key: args.idempotency_key,
-        ..SendInAppRequest::default()
-    })
+        image_url: args.content.image_url,
+        expire_time: args.expire_time.map(Into::into),
+        collapse_key: args.collapse_key,
+        silent: args.silent,
+    }
 }
 
-/// A whole number that `data`, whose numbers are doubles, may not hold as it is.
-fn inexact(value: &Value) -> Option<&Number> {
-    const MOST: u64 = 1 << 53;
-    match value {
-        Value::Number(number) => {
-            let is_exact = match (number.as_u64(), number.as_i64(), number.as_f64()) {
-                (Some(whole), ..) => whole <= MOST,
-                (_, Some(negative), _) => negative.unsigned_abs() <= MOST,
-                // Beyond it every double is a whole number.
-                (.., Some(double)) => double.abs() <= 9_007_199_254_740_992.0,
-                _ => false,
-            };
-            (!is_exact).then_some(number)
-        }
-        Value::Array(values) => values.iter().find_map(inexact),
-        Value::Object(fields) => fields.values().find_map(inexact),
-        _ => None,
-    }
+fn expire_time(text: &str) -> Result<SystemTime, String> {
+    let Ok(after) = humantime::parse_duration(text) else {
+        return humantime::parse_rfc3339(text).map_err(|_| {
+            "give a time, such as 2026-12-24T18:00:00Z, or a while, such as 2h".into()
+        });
+    };
+    let now = u64::try_from(SystemClock.now().as_micros()).unwrap_or_default();
+    let at = after.checked_add(Duration::from_micros(now));
+    let at = at.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(at));
+    at.ok_or_else(|| "that is too far away".into())
 }
 
 fn print(
@@ -123,14 +108,24 @@ fn print(
     as_json: bool,
 ) -> Result<(), Error> {
     let head = response.head.unwrap_or_default();
+    let suppressed = match response.suppressed() {
+        Suppressed::Unspecified => None,
+        Suppressed::Expired => Some("expired"),
+    };
     if as_json {
         let notification = response.notification.as_ref();
         let value = json!({
             "notification": notification.map(client::json::notification),
             "duplicate": response.duplicate,
+            "suppressed": suppressed,
             "head": client::json::head(&head),
         });
         return Ok(write_json(out, &value)?);
+    }
+    if suppressed.is_some() {
+        let to = text::line(to);
+        writeln!(out, "not sent to {to}: its time is over already")?;
+        return Ok(());
     }
     let id = response
         .notification
@@ -154,69 +149,19 @@ fn print(
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use serde_json::Value;
 
     use super::*;
 
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        args: SendArgs,
-    }
-
-    fn parse(more: &[&str]) -> SendArgs {
-        let needed = [
-            "send",
-            "--token",
-            "t",
-            "--organization",
-            "acme",
-            "--user",
-            "ann",
-            "--type",
-            "comment",
-            "--title",
-            "Hello",
-        ];
-        Command::try_parse_from(needed.iter().chain(more))
-            .unwrap()
-            .args
-    }
-
     #[test]
-    fn data_is_a_json_object() {
-        let sent = request(parse(&["--data", r#"{"n": [1, null]}"#])).unwrap();
-        let data = Value::Object(crate::proto::json::object(&sent.data.unwrap()));
-        assert_eq!(data, json!({"n": [1, null]}));
-        for bad in ["[1]", "1", "{"] {
-            let error = request(parse(&["--data", bad])).unwrap_err();
-            assert!(error.to_string().contains("--data"), "{error}");
-            assert_eq!(error.exit_code(), 2);
-        }
-        assert_eq!(request(parse(&[])).unwrap().data, None);
-    }
-
-    #[test]
-    fn whole_numbers_that_would_change_are_refused_with_the_way_out() {
-        for (text, is_taken) in [
-            ("9007199254740992", true),
-            ("9007199254740993", false),
-            ("-9007199254740992", true),
-            ("-9007199254740993", false),
-            ("18446744073709551615", false),
-            ("123456789012345678901234567890", false),
-            ("0.1", true),
-            ("1e-300", true),
-        ] {
-            let data = format!(r#"{{"deep": [{{"id": {text}}}]}}"#);
-            match request(parse(&["--data", &data])) {
-                Ok(_) => assert!(is_taken, "{text}"),
-                Err(error) => {
-                    assert!(!is_taken, "{text}");
-                    assert!(error.to_string().contains("as a string"), "{error}");
-                    assert_eq!(error.exit_code(), 2);
-                }
-            }
+    fn a_time_is_a_moment_or_a_while_from_now() {
+        let (now, later) = (expire_time("0s").unwrap(), expire_time("2h").unwrap());
+        let between = later.duration_since(now).unwrap();
+        assert!((7200..7260).contains(&between.as_secs()));
+        let then = expire_time("1970-01-01T00:00:07Z").unwrap();
+        assert_eq!(then, SystemTime::UNIX_EPOCH + Duration::from_secs(7));
+        for bad in ["tomorrow", "", "-1h", "2026-12-24"] {
+            assert!(expire_time(bad).unwrap_err().contains("2h"), "{bad}");
         }
     }
 
@@ -242,7 +187,7 @@ mod tests {
         let value: Value = serde_json::from_str(&shown(true)).unwrap();
         assert_eq!(
             value,
-            json!({"duplicate": true, "notification": null, "head": {
+            json!({"duplicate": true, "notification": null, "suppressed": null, "head": {
                 "revision": 7, "unread_count": 3, "unseen_count": 0, "seen_through": 0,
             }})
         );

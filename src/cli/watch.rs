@@ -5,13 +5,12 @@
 //!
 //! | field | what it is |
 //! | --- | --- |
-//! | `event` | `loaded`, `connected`, `notification`, `marked_read`, `caught_up`, `heartbeat`, `reset`, `unknown`, `reconnect`, `disconnected` |
+//! | `event` | `loaded`, `connected`, `notification`, `changed`, `seen`, `caught_up`, `heartbeat`, `reset`, `unknown`, `reconnect`, `disconnected` |
 //! | `position`, `epoch` | where to resume (`--after`, `--epoch`); null while the inbox has to be loaded |
-//! | `revision`, `unread_count` | the badge, and the revision that it belongs to |
-//! | `replayed` | the service repeats it: count, do not ring |
-//! | `notifications` | of `loaded`: the list, newest first |
-//! | `notification`, `ring` | of `notification`: the row, and whether it is new to this screen |
-//! | `notification_ids`, `read_at` | of `marked_read` |
+//! | `head` | `revision`, and of it `unread_count`, `unseen_count` (the badge) and `seen_through` |
+//! | `notifications` | of `loaded`: the list, newest first; of `changed`: the states, with `removal_cause` where one is removed |
+//! | `notification` | of `notification`: the row |
+//! | `ring` | of `notification` and `changed`: whether to ring for it |
 //! | `heartbeat_interval_seconds`, `token_expires_at` | of `connected` |
 //! | `after_seconds` | of `reconnect`: the pause before it comes back |
 //! | `error`, `reason`, `retry_in_seconds` | of `disconnected` |
@@ -19,6 +18,7 @@
 //! New fields and events may come; those there are stay.
 
 use std::{
+    collections::HashMap,
     future::Future,
     io::{self, IsTerminal as _, Write},
     time::Duration,
@@ -29,7 +29,8 @@ use serde_json::{Value, json};
 
 use super::{ConnectionArgs, Error, text, until_the_reader_left, write_json};
 use crate::client::{
-    self, ChangedNotification, Client, Event, Inbox, Notification, Position, Update, Watch,
+    self, ChangedNotification, Client, Event, Inbox, Notification, Position, RemovalCause, Update,
+    Verb, Watch,
 };
 
 /// What to watch, and how to show it.
@@ -74,6 +75,7 @@ pub async fn run(args: WatchArgs) -> Result<(), Error> {
             rings: !args.silent,
             state: "connecting".into(),
             unread_count: None,
+            titles: HashMap::new(),
         })
     };
     let reader = args.mark_read.then_some(client);
@@ -122,7 +124,7 @@ async fn follow(
                         view.leave(out)?;
                         return Ok(());
                     }
-                    marked = client.mark_read(ids) => marked,
+                    marked = client.edit(Verb::Read, ids) => marked,
                 };
                 // They stay unread, which the badge tells; an error that no
                 // waiting mends ends it.
@@ -218,9 +220,12 @@ fn as_json(update: &Update, inbox: &Inbox) -> Value {
                 "ring": ring,
             }),
         ),
-        Event::Changed { notifications } => {
+        Event::Changed {
+            notifications,
+            ring,
+        } => {
             let rows: Vec<Value> = notifications.iter().map(client::json::changed).collect();
-            ("changed", json!({ "notifications": rows }))
+            ("changed", json!({ "notifications": rows, "ring": ring }))
         }
         Event::Seen => ("seen", json!({})),
         Event::CaughtUp => ("caught_up", json!({})),
@@ -258,6 +263,8 @@ struct Human {
     state: String,
     /// As it was shown last.
     unread_count: Option<u32>,
+    /// Of the list as it was: what has left it is told by its title.
+    titles: HashMap<String, String>,
 }
 
 impl Human {
@@ -288,8 +295,12 @@ impl Human {
                     lines.push(text::notification(notification));
                 }
             }
-            Event::Changed { notifications } => {
-                lines.extend(notifications.iter().map(|row| changed(row, inbox)));
+            Event::Changed {
+                notifications,
+                ring: is_new,
+            } => {
+                ring = *is_new && self.rings && self.is_terminal;
+                lines.extend(notifications.iter().map(|row| changed(row, &self.titles)));
             }
             Event::Seen | Event::CaughtUp | Event::Heartbeat | Event::Unknown => {}
             Event::Reset => lines.push("- the service cannot resume here: loading anew".into()),
@@ -314,7 +325,12 @@ impl Human {
         if is_known && self.unread_count.replace(count) != Some(count) && !self.is_terminal {
             lines.push(format!("- {}", text::unread(count)));
         }
-        self.print(&lines, ring, out)
+        self.print(&lines, ring, out)?;
+        let rows = inbox.notifications().iter();
+        self.titles = rows
+            .map(|row| (row.id.clone(), row.title.clone()))
+            .collect();
+        Ok(())
     }
 
     fn print(&self, lines: &[String], ring: bool, out: &mut impl Write) -> io::Result<()> {
@@ -338,10 +354,20 @@ impl Human {
     }
 }
 
-/// What became of a notification, by its title where it is known.
-fn changed(row: &ChangedNotification, inbox: &Inbox) -> String {
+/// What became of a notification, by its title where it is known. One that the list did
+/// not have comes whole, as a new one does.
+fn changed(row: &ChangedNotification, titles: &HashMap<String, String>) -> String {
+    let title = titles.get(&row.id);
+    if let (None, Some(whole)) = (title, &row.notification) {
+        return text::notification(whole);
+    }
     let became = if row.removed_at.is_some() {
-        "removed"
+        match row.removal_cause() {
+            RemovalCause::Sender => "taken back",
+            RemovalCause::Expired => "expired",
+            RemovalCause::Replaced => "replaced by a later one",
+            RemovalCause::User | RemovalCause::Unspecified => "removed",
+        }
     } else if row.archived_at.is_some() {
         "archived"
     } else if row.read_at.is_some() {
@@ -349,9 +375,7 @@ fn changed(row: &ChangedNotification, inbox: &Inbox) -> String {
     } else {
         "unread"
     };
-    let held = inbox.notifications().iter().find(|held| held.id == row.id);
-    let title = held.map_or(&row.id, |held| &held.title);
-    format!("- {became}: {}", text::line(title))
+    format!("- {became}: {}", text::line(title.unwrap_or(&row.id)))
 }
 
 fn rounded(duration: Duration) -> String {
@@ -364,9 +388,10 @@ mod tests {
 
     use super::*;
     use crate::client::{
-        GetRecentResponse, Head, MarkReadResponse, Options, TokenSource,
+        GetRecentResponse, Head, Options, TokenSource,
         tests::{Ask, Server, connected, denied, notification as sent, page},
     };
+    use crate::proto::MarkReadResponse;
 
     const HEAD: Head = Head {
         revision: 5,
@@ -426,6 +451,7 @@ mod tests {
             rings: true,
             state: "connecting".into(),
             unread_count: None,
+            titles: HashMap::new(),
         }
     }
 
@@ -469,6 +495,7 @@ mod tests {
         };
         let changed = Event::Changed {
             notifications: vec![row("a"), row("z\x1b"), archived],
+            ring: false,
         };
         let changed = shown(&mut human, &update(changed));
         let expected = "- read: Ann\u{fffd}[2J wrote\n- read: z\u{fffd}\n- archived: b\n";

@@ -87,11 +87,19 @@ pub fn changed(changed: &ChangedNotification) -> Value {
         ("read_at", time(&changed.read_at)),
         ("archived_at", time(&changed.archived_at)),
         ("removed_at", time(&changed.removed_at)),
+        ("removal_cause", removal_cause(changed)),
         (
             "notification",
             changed.notification.as_ref().map(notification),
         ),
     ])
+}
+
+/// Its name in small letters, such as `expired`.
+fn removal_cause(changed: &ChangedNotification) -> Option<Value> {
+    let name = changed.removal_cause().as_str_name();
+    let name = name.strip_prefix("REMOVAL_CAUSE_")?.to_lowercase();
+    changed.removed_at.is_some().then(|| json!(name))
 }
 
 /// A head as a JSON object.

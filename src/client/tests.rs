@@ -23,8 +23,8 @@ use crate::{
     },
     proto::{
         self, CaughtUp, Changed, ChangedNotification, Connected, ErrorReason, Head, Heartbeat,
-        MarkSeenRequest, MarkSeenResponse, Reconnect, Reset, SubscribeRequest, SubscribeResponse,
-        subscribe_response::Event as Wire,
+        MarkReadRequest, MarkReadResponse, MarkSeenRequest, MarkSeenResponse, Reconnect, Reset,
+        SubscribeRequest, SubscribeResponse, subscribe_response::Event as Wire,
     },
     random::SeededRandom,
 };
@@ -901,9 +901,9 @@ async fn calls_show_a_fresh_token_once_where_one_was_refused() {
             .unwrap();
     };
     let calls = async {
-        let answer = client.get_unread_count().await.unwrap();
+        let answer = client.get_unread_count(Vec::new()).await.unwrap();
         assert_eq!(answer.head, Some(head(9, 4)));
-        let refused = client.mark_read(vec!["a".into(), "b".into()]).await;
+        let refused = client.edit(Verb::Read, vec!["a".into(), "b".into()]).await;
         assert!(refused.unwrap_err().has_reason(ErrorReason::TokenInvalid));
     };
     tokio::join!(service, calls);
@@ -954,7 +954,7 @@ async fn an_error_names_its_code_its_reason_and_its_cause() {
     let url = format!("http://{}", gone.local_addr().unwrap());
     drop(gone);
     let client = Client::new(&url, TokenSource::fixed("t"), options()).unwrap();
-    let error = client.get_unread_count().await.unwrap_err();
+    let error = client.get_unread_count(Vec::new()).await.unwrap_err();
     assert!(error.to_string().contains("refused"), "{error}");
     assert!(!error.is_terminal());
 }
@@ -978,7 +978,9 @@ async fn a_service_with_tls_is_trusted_by_its_ca_alone() {
 
     let other = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
     let other = other.self_signed(&rcgen::KeyPair::generate().unwrap());
-    let refused = client(other.unwrap().pem()).get_unread_count().await;
+    let refused = client(other.unwrap().pem())
+        .get_unread_count(Vec::new())
+        .await;
     assert_eq!(refused.unwrap_err().code(), Some(Code::Unavailable));
 
     let mut watching = Watching::start(client(certificate).watch());

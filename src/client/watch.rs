@@ -15,7 +15,7 @@ use futures_util::{FutureExt as _, Stream, StreamExt, future::BoxFuture};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tonic::{Code, Status, Streaming};
 
-use super::{Backoff, Client, Error, Inbox, fold::Then, json, token::Token};
+use super::{Backoff, Client, Error, Inbox, Service, fold::Then, json, token::Token};
 use crate::{
     clock::Timestamp,
     proto::{
@@ -64,6 +64,8 @@ pub enum Event {
     Changed {
         /// As they are now.
         notifications: Vec<ChangedNotification>,
+        /// One of them is to be heard: it took the place of another.
+        ring: bool,
     },
     /// The person has looked, on some screen.
     Seen,
@@ -193,11 +195,9 @@ impl Watch {
                 ..GetRecentRequest::default()
             };
             client
-                .call_with(
-                    &token,
-                    request,
-                    &async |mut service: super::Service, request| service.get_recent(request).await,
-                )
+                .call_with(&token, request, &async |channel, request| {
+                    Service::new(channel).get_recent(request).await
+                })
                 .await
                 .map_err(|error| Failure::Call(error, token))
         }
@@ -214,7 +214,8 @@ impl Watch {
         };
         async move {
             let token = token(&client, refused).await?;
-            let (generation, mut service) = client.service();
+            let (generation, channel) = client.channel();
+            let mut service = Service::new(channel);
             let limit = client.options().call_timeout;
             let opened = timeout(limit, async {
                 let response = service.subscribe(token.authorize(request)).await?;
@@ -496,6 +497,7 @@ fn event(event: Option<subscribe_response::Event>, ring: bool) -> Event {
         },
         Some(subscribe_response::Event::Changed(changed)) => Event::Changed {
             notifications: changed.notifications,
+            ring,
         },
         Some(subscribe_response::Event::Seen(_)) => Event::Seen,
         Some(subscribe_response::Event::CaughtUp(_)) => Event::CaughtUp,

@@ -8,7 +8,7 @@ use doorbell::{
     clock::{Clock as _, SystemClock, Timestamp},
     proto::{
         self, GetRecentRequest, MarkReadRequest, Notification, SendInAppRequest, SubscribeRequest,
-        SubscribeResponse, subscribe_response::Event,
+        SubscribeResponse, Through, subscribe_response::Event,
     },
 };
 use http::{HeaderMap, Request, StatusCode};
@@ -50,6 +50,17 @@ pub fn send(organization: &str, user: &str, title: &str) -> SendInAppRequest {
 pub fn mark(ids: impl IntoIterator<Item = String>) -> MarkReadRequest {
     MarkReadRequest {
         notification_ids: ids.into_iter().collect(),
+        ..MarkReadRequest::default()
+    }
+}
+
+pub fn mark_through(revision: u64, epoch: &str, types: &[&str]) -> MarkReadRequest {
+    MarkReadRequest {
+        through: Some(Through {
+            revision,
+            epoch: epoch.into(),
+            types: types.iter().map(|kind| (*kind).to_owned()).collect(),
+        }),
         ..MarkReadRequest::default()
     }
 }

@@ -37,7 +37,7 @@ fn clean(mut command: Command) -> Command {
     command
 }
 
-fn doorbell(words: &[&str]) -> Command {
+pub fn doorbell(words: &[&str]) -> Command {
     let mut command = clean(Command::new(DOORBELL));
     command.args(words);
     command
@@ -52,14 +52,14 @@ fn events(out: &str) -> Vec<Value> {
 }
 
 /// Runs what must go well, and answers what it wrote.
-fn done(mut command: Command) -> String {
+pub fn done(mut command: Command) -> String {
     let ended = run(&mut command);
     assert!(ended.code == Some(0) && ended.err.is_empty(), "{ended:?}");
     ended.out
 }
 
 /// Runs what must not go well: it says why in one line.
-fn failed(mut command: Command, code: i32) -> String {
+pub fn failed(mut command: Command, code: i32) -> String {
     let ended = run(&mut command);
     assert_eq!(ended.code, Some(code), "{ended:?}");
     assert!(ended.out.is_empty(), "{ended:?}");
@@ -92,7 +92,7 @@ fn request(title: &str) -> SendInAppRequest {
 }
 
 /// A command against `server`, with this token.
-fn against(server: &Server, token: &str, words: &[&str]) -> Command {
+pub fn against(server: &Server, token: &str, words: &[&str]) -> Command {
     let mut command = doorbell(words);
     command
         .env("DOORBELL_URL", server.url())
@@ -440,14 +440,14 @@ fn dev_says_what_to_paste_and_its_tokens_outlive_a_restart() {
     let sent = done(pasted(&welcome, own("send")));
     assert!(sent.contains("1 unread"), "{sent}");
     shown("Hello");
-    assert_eq!(done(pasted(&welcome, own("unread"))), "1 unread\n");
+    assert_eq!(done(pasted(&welcome, own("count"))), "1 unread\n");
     let recent = done(pasted(&welcome, own("recent")));
     assert!(
         recent.contains("Hello") && recent.contains("1 unread"),
         "{recent}"
     );
     let read = done(pasted(&welcome, own("read")));
-    assert_eq!(read, "1 marked; 0 unread\n");
+    assert_eq!(read, "1 marked as read; 0 unread\n");
     shown("- read: Hello");
     // Bob is of another organization.
     let mut lines = welcome
@@ -510,11 +510,11 @@ async fn token_signs_with_a_private_key() {
     };
     let good = done(mint("ed-a.private.pem"));
     assert_eq!(
-        done(against(&server, good.trim(), &["unread"])),
+        done(against(&server, good.trim(), &["count"])),
         "0 unread\n"
     );
     let other = done(mint("ed-b.private.pem"));
-    failed(against(&server, other.trim(), &["unread"]), 1);
+    failed(against(&server, other.trim(), &["count"]), 1);
     for file in ["ed-a.public.pem", "missing.pem"] {
         let problem = failed(mint(file), 2);
         assert!(problem.contains(file), "{problem}");
@@ -561,10 +561,7 @@ async fn token_mints_what_the_service_accepts() {
     );
     let (exp, iat) = (said["exp"].as_i64().unwrap(), said["iat"].as_i64().unwrap());
     assert_eq!(exp - iat, 2 * 3600);
-    assert_eq!(
-        done(against(&server, ann.trim(), &["unread"])),
-        "0 unread\n"
-    );
+    assert_eq!(done(against(&server, ann.trim(), &["count"])), "0 unread\n");
 
     let sender = done(token(&["--organization", "acme", "--role", "service"]));
     let send = [
@@ -804,7 +801,7 @@ fn certificates_are_read_anew_at_a_hangup_and_watch_trusts_a_file() {
         server.signal("HUP");
         wait("report", &|| reports() > before);
     }
-    assert_eq!(done(over_tls(&old_ca, &["unread"])), "0 unread\n");
+    assert_eq!(done(over_tls(&old_ca, &["count"])), "0 unread\n");
 
     let (new, new_key) = certificate();
     support::write(&directory, "cert", &new);
@@ -814,8 +811,8 @@ fn certificates_are_read_anew_at_a_hangup_and_watch_trusts_a_file() {
         server.log().contains("TLS certificate reloaded")
     });
     let new_ca = support::write(&directory, "new-ca", &new);
-    assert_eq!(done(over_tls(&new_ca, &["unread"])), "0 unread\n");
-    let problem = failed(over_tls(&old_ca, &["unread"]), 1);
+    assert_eq!(done(over_tls(&new_ca, &["count"])), "0 unread\n");
+    let problem = failed(over_tls(&old_ca, &["count"]), 1);
     assert!(problem.to_lowercase().contains("certificate"), "{problem}");
 
     // Who is connected stays so.

@@ -425,7 +425,7 @@ fn the_lines_that_dev_prints_can_be_pasted() {
     // These lines are of one shell: the first says what ID is.
     let marked = run(&mut welcome.paste(&welcome.step("Mark").join("\n"))).ok();
     assert!(marked.contains("\"changedCount\": 1"), "{marked}");
-    assert!(marked.ends_with("0 marked; 1 unread\n"), "{marked}");
+    assert!(marked.ends_with("0 marked as read; 1 unread\n"), "{marked}");
     assert!(grpcurl.messages(4)[3].get("changed").is_some());
 
     let seen = run(&mut welcome.paste(&welcome.step("looked").join("\n"))).ok();

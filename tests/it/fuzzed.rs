@@ -181,7 +181,10 @@ fn selection() -> impl Strategy<Value = MarkReadRequest> {
         })
         .boxed();
     prop_oneof![
-        4 => prop_oneof![some_ids, many_ids].prop_map(MarkReadRequest::from),
+        4 => prop_oneof![some_ids, many_ids].prop_map(|ids| MarkReadRequest {
+            notification_ids: ids,
+            ..MarkReadRequest::default()
+        }),
         4 => about.clone().prop_map(|about| MarkReadRequest {
             about: Some(about),
             ..MarkReadRequest::default()

@@ -21,7 +21,7 @@ use doorbell::{
     client,
     proto::{
         GetRecentRequest, GetUnreadCountRequest, MarkReadRequest, MarkSeenRequest, Notification,
-        SendInAppRequest, SubscribeRequest, SubscribeResponse, Through,
+        SendInAppRequest, SubscribeRequest, SubscribeResponse,
         notification_service_client::NotificationServiceClient, subscribe_response::Event,
     },
 };
@@ -35,6 +35,7 @@ use tonic::{Status, Streaming, transport::Endpoint};
 use uuid::Uuid;
 
 use crate::{
+    calls::mark_through,
     history::{Asked, Check, Head, History, Ledger, Row, Screen, Sent, Told, ToldEvent, ToldRow},
     process::PATIENCE,
     server::{Bearer, Client, sender_token, user_token},
@@ -382,13 +383,9 @@ impl World {
         if !random.random_ratio(1, 8) {
             return Ok(());
         }
-        let through = Through {
-            revision: head.revision,
-            epoch: page.epoch,
-            types: vec![],
-        };
+        let request = mark_through(head.revision, &page.epoch, &[]);
         let asked = Asked::Through(head.revision);
-        self.mark_once(at, client, through.into(), asked).await
+        self.mark_once(at, client, request, asked).await
     }
 
     /// Notes what is asked and what is answered.

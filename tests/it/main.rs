@@ -21,6 +21,7 @@ mod feeds;
 mod foreign;
 mod fuzzed;
 mod history;
+mod inbox_commands;
 mod isolation;
 mod keys;
 mod load;

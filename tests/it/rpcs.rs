@@ -6,7 +6,7 @@ use doorbell::proto::{
     About, Action, ArchiveRequest, Content, GetRecentRequest, GetRecentResponse,
     GetUnreadCountRequest, MarkReadRequest, MarkReadResponse, MarkSeenRequest, MarkUnreadRequest,
     RemovalCause, RemoveRequest, RetractInAppRequest, SendInAppRequest, SubscribeRequest,
-    SubscribeResponse, Suppressed, Through, UnarchiveRequest, UpdateInAppRequest, View,
+    SubscribeResponse, Suppressed, UnarchiveRequest, UpdateInAppRequest, View,
     subscribe_response::Event,
 };
 use prost::Message as _;
@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use crate::{
     calls::{
-        Inbox, after, assert_invalid, assert_refused, counts, epoch, head, in_seconds, mark, next,
-        refusal, rest, send, signed, until_caught_up,
+        Inbox, after, assert_invalid, assert_refused, counts, epoch, head, in_seconds, mark,
+        mark_through, next, refusal, rest, send, signed, until_caught_up,
     },
     history::{Head, Screen, Told},
     server::{Client, Server, Setup, sender_token},
@@ -1017,17 +1017,6 @@ fn mark_about(entity_type: &str, entity_id: &str) -> MarkReadRequest {
         about: Some(About {
             entity_type: entity_type.into(),
             entity_id: entity_id.into(),
-        }),
-        ..MarkReadRequest::default()
-    }
-}
-
-fn mark_through(revision: u64, epoch: &str, types: &[&str]) -> MarkReadRequest {
-    MarkReadRequest {
-        through: Some(Through {
-            revision,
-            epoch: epoch.into(),
-            types: types.iter().map(|kind| (*kind).to_owned()).collect(),
         }),
         ..MarkReadRequest::default()
     }

@@ -108,8 +108,8 @@ fn a_flag_of_yes_and_no_is_read(#[case] line: &str, #[case] expected: bool) {
      write it as browsers send it: https://a.example"
 )]
 #[case(
-    "doorbell sevre",
-    "unrecognized subcommand 'sevre'; tip: a similar subcommand exists: 'serve'"
+    "doorbell healthchek",
+    "unrecognized subcommand 'healthchek'; tip: a similar subcommand exists: 'healthcheck'"
 )]
 #[case(
     "doorbell token --organization acme --user ann --lifetime 0s",
