@@ -62,7 +62,7 @@ fn letters(count: usize) -> String {
 }
 
 /// Each field, how to make it of a size, and the largest size.
-const BOUNDED: [Case; 9] = [
+const BOUNDED: [Case; 14] = [
     (
         "organization_id",
         |r, n| r.organization_id = letters(n),
@@ -88,7 +88,36 @@ const BOUNDED: [Case; 9] = [
         |r, n| r.idempotency_key = Some(letters(n)),
         128,
     ),
+    (
+        "image_url",
+        |r, n| r.image_url = Some(format!("/{}", letters(n - 1))),
+        2048,
+    ),
+    (
+        "collapse_key",
+        |r, n| r.collapse_key = Some(letters(n)),
+        128,
+    ),
+    (
+        "actions[0].label",
+        |r, n| r.actions = vec![button(&letters(n), "/")],
+        128,
+    ),
+    (
+        "actions[0].url",
+        |r, n| r.actions = vec![button("Go", &format!("/{}", letters(n - 1)))],
+        2048,
+    ),
+    ("actions", |r, n| r.actions = vec![button("Go", "/"); n], 3),
 ];
+
+fn button(label: &str, url: &str) -> Action {
+    Action {
+        label: label.into(),
+        url: url.into(),
+        is_primary: false,
+    }
+}
 
 #[tokio::test]
 async fn every_field_of_a_send_is_bounded_at_n_and_n_plus_1() {
@@ -98,7 +127,7 @@ async fn every_field_of_a_send_is_bounded_at_n_and_n_plus_1() {
         let mut request = send("acme", "ann", "Hello");
         resize(&mut request, most);
         let sent = sender.send_in_app(request.clone()).await;
-        assert!(sent.is_ok(), "{field} of {most} bytes: {sent:?}");
+        assert!(sent.is_ok(), "{field} of {most}: {sent:?}");
         resize(&mut request, most + 1);
         assert_invalid(sender.send_in_app(request).await, &[field]);
     }
@@ -219,11 +248,20 @@ async fn all_that_is_wrong_with_a_send_is_named_at_once() {
     ] {
         let mut request = send("acme", "ann", "Hello");
         request.action_url = Some(url.into());
+        request.image_url = Some(url.into());
+        request.actions = vec![button("Go", url)];
         let answer = sender.send_in_app(request).await;
         if is_good {
             assert!(answer.is_ok(), "{url}: {answer:?}");
         } else {
-            assert_invalid(answer, &["action_url"]);
+            let mut fields = refusal(&answer.unwrap_err()).fields;
+            fields.sort();
+            fields.dedup();
+            assert_eq!(
+                fields,
+                ["action_url", "actions[0].url", "image_url"],
+                "{url}"
+            );
         }
     }
 }
@@ -645,6 +683,75 @@ async fn since_and_unread_only_choose_and_the_head_is_of_all() {
         } else {
             assert_invalid(answer, &["since"]);
         }
+    }
+}
+
+#[tokio::test]
+async fn types_are_twenty_at_most_in_each_question() {
+    let server = Setup::new().start();
+    let mut ann = server.user("acme", "ann").await;
+    let types = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
+    for (count, is_good) in [(20, true), (21, false)] {
+        let list = GetRecentRequest {
+            types: types(count),
+            ..GetRecentRequest::default()
+        };
+        let listed = ann.get_recent(list).await.map(|_| ());
+        let tally = GetUnreadCountRequest {
+            types: types(count),
+        };
+        let counted = ann.get_unread_count(tally).await.map(|_| ());
+        for answer in [listed, counted] {
+            if is_good {
+                answer.unwrap();
+            } else {
+                assert_invalid(answer, &["types"]);
+            }
+        }
+    }
+}
+
+/// The token of a page goes on with the question that it answered, and with no other.
+#[tokio::test]
+async fn a_page_token_is_of_one_question() {
+    let server = Setup::new().start();
+    let mut sender = server.sender().await;
+    let mut ann = server.user("acme", "ann").await;
+    for title in ["one", "two", "three"] {
+        let sent = sender.send_in_app(send("acme", "ann", title)).await;
+        sent.unwrap();
+    }
+    let question = GetRecentRequest {
+        limit: 1,
+        ..GetRecentRequest::default()
+    };
+    let page = ann.get_recent(question.clone()).await.unwrap().into_inner();
+    let next = GetRecentRequest {
+        page_token: page.next_page_token,
+        ..question
+    };
+    let mut larger = next.clone();
+    larger.limit = 2;
+    assert_eq!(
+        sequences(&ann.get_recent(larger).await.unwrap().into_inner()),
+        [2, 1]
+    );
+    let others: [fn(&mut GetRecentRequest); 5] = [
+        |question| question.unread_only = true,
+        |question| question.set_view(View::All),
+        |question| question.types = vec!["test".into()],
+        |question| {
+            question.about = Some(About {
+                entity_type: "post".into(),
+                entity_id: "7".into(),
+            });
+        },
+        |question| question.since = Some(prost_types::Timestamp::default()),
+    ];
+    for change in others {
+        let mut other = next.clone();
+        change(&mut other);
+        assert_invalid(ann.get_recent(other).await, &["page_token"]);
     }
 }
 
