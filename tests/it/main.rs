@@ -34,6 +34,7 @@ mod postgres;
 mod process;
 mod programs;
 mod proxies;
+mod races;
 mod rpcs;
 mod server;
 mod store;
