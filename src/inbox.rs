@@ -25,8 +25,9 @@ use crate::{
     clock::Clock,
     config::{FeedSettings, WriterSettings},
     hub,
-    model::{InboxKey, NewNotification},
+    model::{InboxKey, NewNotification, Notification},
     random::Random,
+    sabotage::{self, Sabotage},
     store::{
         self, Edited, Mutation, NotSent, PageLimit, Recent, RecentQuery, Sent, Snapshot, Store,
         TypeCounts,
@@ -154,7 +155,15 @@ impl Inboxes {
     pub async fn recent(&self, inbox: &InboxKey, mut query: RecentQuery) -> Result<Recent, Error> {
         query.limit.bytes = query.limit.bytes.min(self.feeds.page_bytes);
         let store = self.store.clone();
-        let read = |inbox| async move { store.recent(&inbox, query).await };
+        let now = self.clock.now();
+        let read = |inbox| async move {
+            let mut page = store.recent(&inbox, query).await?;
+            if sabotage::is(Sabotage::ExpireAtRead) {
+                let is_over = |row: &Notification| row.expire_time.is_some_and(|at| at <= now);
+                page.rows.retain(|row| !is_over(row));
+            }
+            Ok(page)
+        };
         self.read(inbox, read).await
     }
 

@@ -29,6 +29,29 @@ pub enum Sabotage {
     /// After a commit whose answer was lost, the batch is sent again under new
     /// ids, and nobody looks.
     RetryWithFreshIds,
+    /// A commit that was lost goes on later with what it had planned: a row that was
+    /// removed meanwhile is back.
+    CommitOldPlan,
+    /// What is to be marked up to a revision is taken as of when it is marked.
+    MarkWhatCameLater,
+    /// Removing all that is in the inbox takes the archive along.
+    RemoveTheArchive,
+    /// What has expired is left out of pages, before it is removed.
+    ExpireAtRead,
+    /// What a send replaces stays in the counts.
+    CountReplaced,
+    /// What a sender takes back stays in the counts.
+    CountRetracted,
+    /// A purge does not raise the floor.
+    PurgeSilently,
+    /// Of removals that share a revision a replay tells the last one alone.
+    DropRemovals,
+    /// What is brought back from the archive rings.
+    RingUnarchived,
+    /// A correction rings live, and not in a heal.
+    RingCorrectedLiveOnly,
+    /// What is above the head can be seen.
+    SeeAhead,
 }
 
 #[cfg(not(feature = "sabotage"))]

@@ -566,7 +566,13 @@ impl Feed {
             if next != Some(row.revision) {
                 position = row.revision;
             }
-            let is_new = !catch_up.repeats(&row);
+            let is_shared = next == Some(row.revision);
+            if row.state.removed.is_some() && is_shared && sabotage::is(Sabotage::DropRemovals) {
+                continue;
+            }
+            let is_new = !catch_up.repeats(&row)
+                && (row.ring_revision == row.sequence
+                    || !sabotage::is(Sabotage::RingCorrectedLiveOnly));
             let event = match row.state.removed {
                 Some(_) => Event::Removed(row),
                 None => Event::Notification(notification.clone()),

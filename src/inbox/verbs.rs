@@ -6,8 +6,9 @@
 
 use super::{Error, Inboxes};
 use crate::{
-    model::{Epoch, Head, InboxKey, Revision},
-    store::{Correction, Mutation, Snapshot, Updated, Verb, Which},
+    model::{Epoch, Head, InboxKey, Revision, View},
+    sabotage::{self, Sabotage},
+    store::{Correction, Edit, Mutation, Snapshot, Updated, Verb, Which},
 };
 
 /// What a verb did.
@@ -28,18 +29,19 @@ impl Inboxes {
     pub async fn edit(
         &self,
         inbox: &InboxKey,
-        verb: Verb,
+        mut verb: Verb,
         epoch: Option<Epoch>,
     ) -> Result<Done, Error> {
-        let through = match &verb.which {
+        let shown = match &verb.which {
             Which::Through { revision, .. } => Some(*revision),
             _ => None,
         };
+        let through = misread(&mut verb).or(shown);
         let mut changed = 0;
         let mut after = Revision::ZERO;
         loop {
             let selected = self.store.select(inbox, &verb, after).await?;
-            if let (Some(revision), Some(epoch)) = (through, &epoch) {
+            if let (Some(revision), Some(epoch)) = (shown, &epoch) {
                 refuse_unknown(revision, epoch, &selected.snapshot)?;
             }
             let mut head = selected.snapshot.head;
@@ -83,7 +85,9 @@ impl Inboxes {
         epoch: &Epoch,
     ) -> Result<Head, Error> {
         let snapshot = self.heads.read(inbox).await?;
-        refuse_unknown(through, epoch, &snapshot)?;
+        if !sabotage::is(Sabotage::SeeAhead) {
+            refuse_unknown(through, epoch, &snapshot)?;
+        }
         if through <= snapshot.head.seen_through {
             return Ok(snapshot.head);
         }
@@ -93,6 +97,22 @@ impl Inboxes {
         };
         Ok(self.writer.edit(mutation).await?.head)
     }
+}
+
+/// Nothing but a deliberate bug: what is asked is taken for more. The revision that is
+/// asked for then.
+fn misread(verb: &mut Verb) -> Option<Revision> {
+    let Which::Through { revision, .. } = &mut verb.which else {
+        return None;
+    };
+    if sabotage::is(Sabotage::RemoveTheArchive) && matches!(verb.edit, Edit::Remove(_)) {
+        verb.view = View::All;
+    }
+    if !sabotage::is(Sabotage::MarkWhatCameLater) {
+        return None;
+    }
+    *revision = Revision::new(i64::MAX.unsigned_abs());
+    Some(*revision)
 }
 
 /// A head only rises: what it reached once, it has reached for good.

@@ -22,6 +22,7 @@ use crate::{
         Change, Content, Head, Image, InboxEvent, InboxKey, NewNotification, Notification,
         RemovalCause, Revision, Row, RowState, View,
     },
+    sabotage::{self, Sabotage},
 };
 
 /// A SHA-256 of a content.
@@ -414,7 +415,9 @@ impl Planner {
                 state,
                 ..before
             };
-            stored.count(Some(&before), Some(&after));
+            if !sabotage::is(Sabotage::CountReplaced) {
+                stored.count(Some(&before), Some(&after));
+            }
             self.write(inbox, &before, after, None);
             change = Change::Changed(vec![
                 Image::State(after),
@@ -517,12 +520,18 @@ impl Planner {
             let is_meant = view.has(before.state) && !is_later;
             let state = edited(edit, before.state, now).filter(|_| is_meant);
             let Some(state) = state else { continue };
-            let after = Row {
+            let mut after = Row {
                 revision,
                 state,
                 ..before
             };
-            stored.count(Some(&before), Some(&after));
+            if edit == Edit::Unarchive && sabotage::is(Sabotage::RingUnarchived) {
+                after.ring_revision = revision;
+            }
+            let is_retraction = edit == Edit::Remove(RemovalCause::Sender);
+            if !(is_retraction && sabotage::is(Sabotage::CountRetracted)) {
+                stored.count(Some(&before), Some(&after));
+            }
             self.write(inbox, &before, after, None);
             let whole = self.whole(inbox, *id).filter(|_| edit.tells_all());
             changed.push(whole.map_or(Image::State(after), |whole| {
@@ -557,7 +566,9 @@ impl Planner {
             }
             rows.and_then(|rows| rows.remove(id));
             stored.count(Some(&row), None);
-            stored.floor = stored.floor.max(row.revision);
+            if !sabotage::is(Sabotage::PurgeSilently) {
+                stored.floor = stored.floor.max(row.revision);
+            }
             let place = (inbox.clone(), row.sequence);
             let written = self.plan.rows.get(&place).map(RowWrite::unread);
             let was_unread = written.map_or(row.state.is_unread(), |(was_unread, _)| was_unread);

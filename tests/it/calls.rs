@@ -10,6 +10,7 @@ use doorbell::{
         self, GetRecentRequest, MarkReadRequest, Notification, SendInAppRequest, SubscribeRequest,
         SubscribeResponse, Through, subscribe_response::Event,
     },
+    store::Edit,
 };
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -26,7 +27,7 @@ use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use crate::{
-    history::{Entry, Head, History},
+    history::{Change, Head, History},
     process::PATIENCE,
     server::{Client, SECRET, Server},
 };
@@ -110,7 +111,7 @@ impl Inbox {
     /// Notes a send that somebody else made.
     pub fn sent(&mut self, sent: Notification, head: Head) -> Notification {
         let id = Uuid::parse_str(&sent.id).unwrap();
-        self.history.add(Entry::Created(id), head).unwrap();
+        self.history.add(Change::sent(id), head).unwrap();
         self.ids.push(id);
         sent
     }
@@ -120,8 +121,9 @@ impl Inbox {
         let request = mark(ids.iter().map(Uuid::to_string));
         let answer = self.reader.mark_read(request).await.unwrap().into_inner();
         assert_eq!(answer.changed_count as usize, ids.len());
-        let (entry, head) = (Entry::Marked(ids.to_vec()), Head::from(answer.head));
-        self.history.add(entry, head).unwrap();
+        let head = Head::from(answer.head);
+        let change = Change::Edited(Edit::Read, ids.to_vec());
+        self.history.add(change, head).unwrap();
         head.revision
     }
 

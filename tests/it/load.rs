@@ -584,11 +584,7 @@ impl Reader {
                 let Some((rows, head)) = world.load(&mut client).await? else {
                     return Ok(None);
                 };
-                let rows = rows.iter().map(|row| {
-                    let id = Uuid::parse_str(&row.id).unwrap();
-                    (id, row.revision, row.read_at.is_some())
-                });
-                self.screen.load(rows, head);
+                self.screen.load(rows.iter().map(ToldRow::from), head);
                 Some(head.revision)
             }
         };

@@ -5,12 +5,12 @@ use doorbell::{
     sabotage::{self, Sabotage},
 };
 
-use crate::{cluster, durability, feeds, history::Check};
+use crate::{cluster, durability, feeds, history::Check, races};
 
-/// The bugs of a feed are found by the property of the feeds. One test: the bug
+/// The bugs of a feed, and of what is done to rows, are found by the property of the feeds. One test: the bug
 /// is chosen for the whole process.
 #[test]
-fn the_property_of_the_feeds_catches_each_bug_of_a_feed() {
+fn the_property_of_the_feeds_catches_each_bug_of_a_feed_or_a_verb() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     // Chance alone seldom meets these two: what it takes is made to happen.
     for bug in [Sabotage::JoinAfterRead, Sabotage::UnboundedReplay] {
@@ -25,10 +25,20 @@ fn the_property_of_the_feeds_catches_each_bug_of_a_feed() {
     for bug in [
         Sabotage::IgnoreLag,
         Sabotage::ConnectedAtHead,
-        Sabotage::HeartbeatAtHead,
+        // What is done to rows, and what is told of it.
+        Sabotage::MarkWhatCameLater,
+        Sabotage::RemoveTheArchive,
+        Sabotage::ExpireAtRead,
+        Sabotage::CountReplaced,
+        Sabotage::CountRetracted,
+        Sabotage::PurgeSilently,
+        Sabotage::DropRemovals,
+        Sabotage::RingUnarchived,
+        Sabotage::RingCorrectedLiveOnly,
+        Sabotage::SeeAhead,
     ] {
         sabotage::choose(Some(bug));
-        let found = feeds::explore(500, &FeedSettings::default(), None);
+        let found = feeds::explore(500, 0, &FeedSettings::default(), None);
         sabotage::choose(None);
         let found = found
             .err()
@@ -36,7 +46,18 @@ fn the_property_of_the_feeds_catches_each_bug_of_a_feed() {
         let first_line = found.lines().next().unwrap_or_default();
         println!("{bug:?}: {first_line}");
     }
-    feeds::explore(20, &FeedSettings::default(), None).expect("without a bug nothing is found");
+    sabotage::choose(Some(Sabotage::HeartbeatAtHead));
+    let found = runtime.block_on(feeds::finds_at_a_heartbeat_what_nobody_told());
+    sabotage::choose(None);
+    let found = found.expect_err("HeartbeatAtHead was not caught");
+    println!("HeartbeatAtHead: {found}");
+    // This one takes a COMMIT that is lost.
+    sabotage::choose(Some(Sabotage::CommitOldPlan));
+    let found = runtime.block_on(races::a_doubtful_read_brings_nothing_back());
+    sabotage::choose(None);
+    let found = found.expect_err("CommitOldPlan was not caught");
+    println!("CommitOldPlan: {found}");
+    feeds::explore(20, 0, &FeedSettings::default(), None).expect("without a bug nothing is found");
 }
 
 /// Those of a writer are found where processes are killed. The bug is chosen in

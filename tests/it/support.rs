@@ -1,8 +1,9 @@
 //! What several subjects need.
 
 use std::{
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
@@ -12,7 +13,7 @@ use async_trait::async_trait;
 use doorbell::{
     clock::{Clock, SystemClock, Timestamp},
     config::StoreSettings,
-    model::{Content, Epoch, InboxKey, Revision},
+    model::{Content, Epoch, InboxEvent, InboxKey, Revision},
     random::{Random, SeededRandom},
     store::{
         Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
@@ -118,6 +119,26 @@ pub struct SlowStore {
     pub random: SeededRandom,
     pub most: Duration,
     pub hold: Arc<Hold>,
+    pub events: Arc<Events>,
+}
+
+/// What was committed, by inbox, as the commit says it.
+#[derive(Default)]
+pub struct Events(Mutex<HashMap<InboxKey, Vec<InboxEvent>>>);
+
+impl Events {
+    pub fn of(&self, inbox: &InboxKey) -> Vec<InboxEvent> {
+        let events = self.0.lock().unwrap();
+        events.get(inbox).cloned().unwrap_or_default()
+    }
+
+    fn note(&self, committed: &Committed) {
+        let mut events = self.0.lock().unwrap();
+        for (inbox, run) in &committed.runs {
+            let of_inbox = events.entry(inbox.clone()).or_default();
+            of_inbox.extend(run.iter().cloned());
+        }
+    }
 }
 
 impl SlowStore {
@@ -141,7 +162,12 @@ impl SlowStore {
 #[async_trait]
 impl Store for SlowStore {
     async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
-        self.slowly(self.inner.commit(batch, now)).await
+        let commit = async {
+            let committed = self.inner.commit(batch, now).await?;
+            self.events.note(&committed);
+            Ok(committed)
+        };
+        self.slowly(commit).await
     }
 
     async fn heads(&self, inboxes: &[InboxKey]) -> Result<Vec<Snapshot>, Error> {

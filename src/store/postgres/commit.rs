@@ -235,9 +235,13 @@ impl<'b> Commit<'b> {
             }
         }
         link.begin().await?;
+        let mut old = None;
         if self.doubt.is_some() {
             if !link.claim(self.proof()).await? {
                 return self.settle(link).await;
+            }
+            if sabotage::is(Sabotage::CommitOldPlan) {
+                old = self.doubt.as_mut().and_then(|doubt| doubt.plan.take());
             }
             // A transaction that was lost ended without its COMMIT.
             self.doubt.take_if(|doubt| !doubt.is_sent);
@@ -250,7 +254,7 @@ impl<'b> Commit<'b> {
                 if let Some(doubt) = doubt {
                     doubt.plan = None;
                 }
-                match self.write(link).await {
+                match self.write(link, old).await {
                     Ok(plan) => plan,
                     Err(error) => return Err(self.refuse(error)),
                 }
@@ -274,9 +278,15 @@ impl<'b> Commit<'b> {
     }
 
     /// All of a transaction but its end.
-    async fn write(&self, link: &mut impl Link) -> Result<Plan, Error> {
-        let before = link.load(&self.batch).await?;
-        let plan = plan::plan(&self.batch, before, self.now);
+    async fn write(&self, link: &mut impl Link, old: Option<Plan>) -> Result<Plan, Error> {
+        let plan = match old {
+            // Nothing but a deliberate bug.
+            Some(plan) => plan,
+            None => {
+                let before = link.load(&self.batch).await?;
+                plan::plan(&self.batch, before, self.now)
+            }
+        };
         if !plan.heads.is_empty() {
             link.write(&plan, self.proof()).await?;
         }
@@ -328,7 +338,7 @@ impl Postgres {
         if sabotage::is(Sabotage::AckBeforeCommit) || sabotage::is(Sabotage::PublishBeforeCommit) {
             let mut link = Writing::on(self).await?;
             link.begin().await?;
-            let plan = Commit::new(batch, now).write(&mut link).await?;
+            let plan = Commit::new(batch, now).write(&mut link, None).await?;
             link.commit_later();
             return Ok(plan.committed);
         }
