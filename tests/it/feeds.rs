@@ -103,7 +103,7 @@ enum Step {
     /// A sender says it better.
     Correct {
         inbox: usize,
-        pick: prop::sample::Index,
+        pick: usize,
         ring: bool,
     },
     /// Looks at what is there, or was a while ago.
@@ -128,8 +128,14 @@ enum Step {
     Cut {
         stream: usize,
     },
+    /// Takes all there is.
+    CatchUp {
+        stream: usize,
+    },
     /// The clock jumps by so many seconds.
     Jump(i64),
+    /// All writes are answered.
+    Settle,
     Wait,
 }
 
@@ -137,7 +143,7 @@ enum Step {
 #[derive(Clone, Debug)]
 enum Meant {
     /// These, and one of a neighbour.
-    Picks(Vec<prop::sample::Index>),
+    Picks(Vec<usize>),
     /// All about a thing.
     About(u8),
     /// All that is there, or was a while ago; or of one type of two.
@@ -186,7 +192,7 @@ fn case() -> impl Strategy<Value = Case> {
         1 => Just(Edit::Remove(RemovalCause::Sender)),
     ];
     let meant = prop_oneof![
-        4 => prop::collection::vec(any::<prop::sample::Index>(), 1..8).prop_map(Meant::Picks),
+        4 => prop::collection::vec(any::<usize>(), 1..8).prop_map(Meant::Picks),
         1 => (0..2u8).prop_map(Meant::About),
         2 => (0..6u64, any::<bool>()).prop_map(|(back, typed)| Meant::Through { back, typed }),
         1 => (0..2u8).prop_map(Meant::Collapse),
@@ -196,7 +202,7 @@ fn case() -> impl Strategy<Value = Case> {
         prop_oneof![4 => 1..4usize, 1 => 20..40usize],
         facts,
     );
-    let pick = any::<prop::sample::Index>();
+    let pick = any::<usize>();
     let step = prop_oneof![
         8 => send.prop_map(|(inbox, count, facts)| Step::Send { inbox, count, facts }),
         1 => (inbox.clone(), any::<u8>())
@@ -212,7 +218,8 @@ fn case() -> impl Strategy<Value = Case> {
         10 => (stream.clone(), 1..30usize).prop_map(|(stream, most)| Step::Read { stream, most }),
         2 => stream.prop_map(|stream| Step::Cut { stream }),
         1 => (-3600..3600i64).prop_map(Step::Jump),
-        2 => Just(Step::Wait),
+        6 => Just(Step::Wait),
+        1 => Just(Step::Settle),
     ];
     (
         any::<u64>(),
@@ -312,6 +319,8 @@ impl Run {
                 self.streams[stream].screen.cut();
             }
             Step::Jump(seconds) => self.clock.0.store(seconds * 1_000_000, Ordering::SeqCst),
+            Step::CatchUp { stream } => self.catch_up(stream).await?,
+            Step::Settle => self.settle().await?,
             Step::Wait => tokio::time::sleep(Duration::from_millis(3)).await,
         }
         Ok(())
@@ -369,7 +378,7 @@ impl Run {
             let is_taken_back = edit == Edit::Remove(RemovalCause::Sender);
             let which = match meant {
                 Meant::Picks(picks) if !known.is_empty() => {
-                    let picked = picks.iter().map(|pick| *pick.get(&known));
+                    let picked = picks.iter().map(|pick| known[pick % known.len()]);
                     Which::Ids(picked.chain(neighbour).collect())
                 }
                 Meant::About(thing) => Which::About(About {
@@ -402,12 +411,12 @@ impl Run {
         });
     }
 
-    fn correct(&mut self, at: usize, pick: prop::sample::Index, ring: bool) {
+    fn correct(&mut self, at: usize, pick: usize, ring: bool) {
         let known = self.written[at].lock().unwrap().ids.clone();
         if known.is_empty() {
             return;
         }
-        let id = *pick.get(&known);
+        let id = known[pick % known.len()];
         let (inbox, written) = (self.inbox.clone(), self.written.clone());
         let title = format!("corrected {}", self.writes.len());
         self.writes.spawn(async move {
@@ -530,6 +539,24 @@ impl Run {
         Ok(head.revision.get())
     }
 
+    async fn settle(&mut self) -> Result<(), String> {
+        while let Some(write) = self.writes.join_next().await {
+            write.map_err(|error| error.to_string())??;
+        }
+        Ok(())
+    }
+
+    /// Reads a stream up to the head of its inbox.
+    async fn catch_up(&mut self, at: usize) -> Result<(), String> {
+        let head = self.store.head(&key(self.streams[at].inbox)).await;
+        let head = head.map_err(|error| error.to_string())?.head.revision.get();
+        while self.streams[at].screen.position < Some(head) || !self.streams[at].screen.live {
+            let read = timeout(Duration::from_secs(2), self.read(at)).await;
+            read.map_err(|_| format!("stream {at} stays below {head}"))??;
+        }
+        Ok(())
+    }
+
     /// Takes a message; tells whether there was one.
     async fn read(&mut self, at: usize) -> Result<bool, String> {
         let stream = &mut self.streams[at];
@@ -567,9 +594,7 @@ impl Run {
             self.send(self.streams[at].inbox, None, Facts::default());
             self.connect(at, Start::Resume).await?;
         }
-        while let Some(write) = self.writes.join_next().await {
-            write.map_err(|error| error.to_string())??;
-        }
+        self.settle().await?;
         let mut histories = Vec::new();
         for (at, written) in self.written.iter().enumerate() {
             let history = History::of_events(&self.events.of(&key(at)))?;
@@ -693,6 +718,83 @@ async fn run(case: Case, settings: FeedSettings, postgres: Option<&str>) -> Resu
     run.writes.shutdown().await;
     run.inbox.close().await;
     result
+}
+
+/// One inbox in which each verb meets what it must not touch, and two streams of it, one
+/// of which is away at times and one of which lags.
+pub async fn follows_every_verb() -> Result<(), String> {
+    let inbox = 0;
+    let (live, away) = (0, INBOXES);
+    let plain = Facts {
+        kind: KINDS[0].into(),
+        ..Facts::default()
+    };
+    let send = |facts: &Facts| Step::Send {
+        inbox,
+        count: 1,
+        facts: facts.clone(),
+    };
+    let collapsing = Facts {
+        collapse_key: Some("0".into()),
+        ..plain.clone()
+    };
+    let expiring = Facts {
+        expires: true,
+        ..plain.clone()
+    };
+    let edit = |edit, meant| Step::Edit { inbox, edit, meant };
+    let picks = |pick| Meant::Picks(vec![pick]);
+    let shown = |back| Meant::Through { back, typed: false };
+    let (by_user, by_sender) = (RemovalCause::User, RemovalCause::Sender);
+    let connect = |stream, start| Step::Connect { stream, start };
+    let catch_up = |stream| Step::CatchUp { stream };
+    let mut steps = vec![connect(live, Start::Head), catch_up(live)];
+    // Brought back, it does not ring.
+    steps.extend((0..3).map(|_| send(&plain)));
+    steps.push(edit(Edit::Archive, picks(0)));
+    steps.push(edit(Edit::Unarchive, picks(0)));
+    steps.extend([connect(away, Start::Load), catch_up(away)]);
+    steps.push(Step::Cut { stream: away });
+    // All of the inbox goes, in one change; what is archived stays.
+    steps.push(edit(Edit::Archive, picks(0)));
+    steps.push(edit(Edit::Remove(by_user), shown(0)));
+    steps.extend([connect(away, Start::Resume), catch_up(away)]);
+    // What was not shown is not marked.
+    steps.extend((0..2).map(|_| send(&plain)));
+    steps.push(edit(Edit::Read, shown(1)));
+    steps.extend((0..2).map(|_| send(&collapsing)));
+    steps.push(edit(Edit::Remove(by_sender), Meant::Collapse(0)));
+    // A correction that rings, in a heal.
+    steps.push(catch_up(live));
+    let (pick, ring) = (4, true);
+    steps.push(Step::Correct { inbox, pick, ring });
+    steps.extend((0..6).map(|_| send(&plain)));
+    steps.extend([catch_up(live), Step::LookAhead { inbox }]);
+    // Who was away when what was removed is purged loads anew.
+    steps.extend([catch_up(away), Step::Cut { stream: away }]);
+    steps.push(edit(Edit::Remove(by_user), picks(3)));
+    steps.extend([Step::Settle, Step::Sweep]);
+    steps.extend([connect(away, Start::Resume), catch_up(away)]);
+    // What is over is there until it is removed.
+    steps.push(send(&expiring));
+    steps.extend((0..8).map(|_| Step::Wait));
+    steps.extend([connect(away, Start::Load), catch_up(away)]);
+    let settled = |step| [step, Step::Settle];
+    let case = Case {
+        seed: 1,
+        heartbeat: Duration::from_secs(3600),
+        replay_limit: 5000,
+        replay_page: 12,
+        purges: true,
+        steps: steps.into_iter().flat_map(settled).collect(),
+    };
+    run(case, FeedSettings::default(), None).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_verb_is_told_as_it_was_done() {
+    let followed = follows_every_verb().await;
+    followed.unwrap_or_else(|problem| panic!("{problem}"));
 }
 
 /// The inboxes of a store, at a quiet pace.

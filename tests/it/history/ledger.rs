@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Change, Check, Head, History,
-    model::{Inbox, ModelRow},
+    model::{Inbox, ModelRow, Rows},
 };
 
 /// A row of a store at rest.
@@ -388,7 +388,7 @@ impl Ledger {
             let marked = history.marked_at(revision);
             ensure!(
                 marked.is_some_and(|ids| {
-                    ids.len() == count as usize && mark.may_be(revision, ids, &rows)
+                    ids.len() == count as usize && mark.may_be(revision, ids, rows)
                 }),
                 "{mark:?} was answered, and revision {revision} marked {marked:?}"
             );
@@ -410,7 +410,7 @@ impl Ledger {
                 && !answered.contains(revision)
             {
                 let may_be =
-                    |mark: &Mark, (revision, ids): Marked<'_>| mark.may_be(revision, ids, &rows);
+                    |mark: &Mark, (revision, ids): Marked<'_>| mark.may_be(revision, ids, rows);
                 let marked = (*revision, ids.as_slice());
                 ensure!(
                     assign(
@@ -441,8 +441,6 @@ impl Mark {
     }
 }
 
-/// Each row by the revisions of its changes.
-type Rows = HashMap<Uuid, BTreeMap<u64, ModelRow>>;
 /// A revision, and what was marked at it.
 type Marked<'a> = (u64, &'a [Uuid]);
 

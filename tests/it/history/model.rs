@@ -1,6 +1,9 @@
 //! An inbox as it must be: what each change makes of its rows and of the counts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::OnceLock,
+};
 
 use doorbell::{
     model::{self, Image, InboxEvent, RemovalCause},
@@ -292,11 +295,17 @@ impl Inbox {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub(super) entries: BTreeMap<u64, (Change, Head)>,
+    /// What they made of the rows, once it was asked for.
+    rows: OnceLock<Result<Rows, String>>,
 }
+
+/// Each row by the revisions of its changes.
+pub type Rows = HashMap<Uuid, BTreeMap<u64, ModelRow>>;
 
 impl History {
     /// Notes a change. Two that were given one revision are a fault.
     pub fn add(&mut self, change: Change, head: Head) -> Check {
+        self.rows = OnceLock::new();
         let entry = (change, head);
         match self.entries.insert(head.revision, entry.clone()) {
             Some(former) if former != entry => Err(format!(
@@ -362,8 +371,13 @@ impl History {
     }
 
     /// Each row by the revisions of its changes.
-    pub fn rows(&self) -> Result<HashMap<Uuid, BTreeMap<u64, ModelRow>>, String> {
-        let mut rows: HashMap<Uuid, BTreeMap<u64, ModelRow>> = HashMap::new();
+    pub fn rows(&self) -> Result<&Rows, String> {
+        let rows = self.rows.get_or_init(|| self.made()).as_ref();
+        rows.map_err(String::clone)
+    }
+
+    fn made(&self) -> Result<Rows, String> {
+        let mut rows = Rows::new();
         let mut inbox = Inbox::default();
         for (revision, (change, _)) in &self.entries {
             inbox.apply(change)?;

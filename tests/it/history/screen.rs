@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::{Check, Head, History, Told, ToldEvent, ToldRow, model::ModelRow};
+use super::{
+    Check, Head, History, Told, ToldEvent, ToldRow,
+    model::{ModelRow, Rows},
+};
 
 /// A client's state, and what was found wrong with what made it. The checks that
 /// need the whole history are made at the end ([`Screen::check`]), since a stream
@@ -147,9 +150,6 @@ impl Fold {
         Ok(())
     }
 }
-
-/// Each row by the revisions of its changes.
-type Rows = HashMap<Uuid, BTreeMap<u64, ModelRow>>;
 
 impl Screen {
     /// A client that loaded the whole inbox at `revision`.
@@ -348,13 +348,13 @@ impl Screen {
         history.check_heads(&self.heads)?;
         let rows = history.rows()?;
         for fold in &self.folds {
-            fold.check(history, &rows)?;
+            fold.check(history, rows)?;
         }
-        self.check_bells(&rows)?;
+        self.check_bells(rows)?;
         if let Some(fold) = self.folds.last()
             && self.position == Some(history.head().revision)
         {
-            for (id, changes) in &rows {
+            for (id, changes) in rows {
                 let (_, last) = changes.last_key_value().expect("it was made");
                 let copy = fold.copy(id);
                 let is_unknown = copy.is_none()
