@@ -1,26 +1,16 @@
 // What follows a choice, where the list stands, and what the page puts into it.
 
-import type { Browser, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { findings, openBrowser, Pages, until } from "./service.js";
+import type { Page } from "playwright-core";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { findings, until } from "./service.js";
+import { setUp } from "./stage.js";
 
-let browser: Browser;
-let pages: Pages;
+const stage = setUp();
 let page: Page;
 
-beforeAll(async () => {
-  pages = await Pages.start();
-  browser = await openBrowser();
-});
-
-afterAll(async () => {
-  await browser?.close();
-  pages?.stop();
-});
-
 beforeEach(async () => {
-  page = await (await browser.newContext({ locale: "en-GB" })).newPage();
-  await page.goto(`${pages.url()}scripted.html`);
+  page = await (await stage.browser.newContext({ locale: "en-GB" })).newPage();
+  await page.goto(`${stage.pages.url()}scripted.html`);
   await page.locator(".doorbell-bell").waitFor();
   await page.evaluate(() => window.scripted.list("two", "one"));
 });

@@ -1,8 +1,11 @@
 // What a page may add to an inbox, over one that is made up: title, sound, desktop.
 
-import type { Browser, BrowserContext, CDPSession, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { openBrowser, Pages, until } from "./service.js";
+import type { BrowserContext, CDPSession, Page } from "playwright-core";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { until } from "./service.js";
+import { setUp } from "./stage.js";
+
+const stage = setUp();
 
 /** A desktop notification, as the page made it. */
 interface Note {
@@ -25,24 +28,12 @@ declare global {
   }
 }
 
-let browser: Browser;
-let pages: Pages;
 let context: BrowserContext;
 let page: Page;
 let devtools: CDPSession;
 
-beforeAll(async () => {
-  pages = await Pages.start();
-  browser = await openBrowser();
-});
-
-afterAll(async () => {
-  await browser?.close();
-  pages?.stop();
-});
-
 beforeEach(async () => {
-  context = await browser.newContext({ locale: "en-GB" });
+  context = await stage.browser.newContext({ locale: "en-GB" });
   page = await context.newPage();
   await page.addInitScript(() => {
     window.notes = [];
@@ -78,7 +69,7 @@ beforeEach(async () => {
     }
     Object.assign(window, { Notification: Shown });
   });
-  await page.goto(`${pages.url()}scripted.html`);
+  await page.goto(`${stage.pages.url()}scripted.html`);
   devtools = await context.newCDPSession(page);
   await until("the page is there", () => quietly(() => window.scripted !== undefined));
 });

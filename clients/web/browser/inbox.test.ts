@@ -1,40 +1,29 @@
-import type { Browser, BrowserContext, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import type { BrowserContext, Page } from "playwright-core";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import {
   Doorbell,
   findings,
   Holding,
-  openBrowser,
   openTab,
-  Pages,
   show,
   until,
   untilBell,
   untilStatus,
   untilUnread,
 } from "./service.js";
+import { setUp } from "./stage.js";
+
+const stage = setUp();
 
 const NONE = "Notifications";
 const unseen = (count: number) => `Notifications, ${count} new`;
 
-let browser: Browser;
-let pages: Pages;
 let doorbell: Doorbell;
 let context: BrowserContext;
 
-beforeAll(async () => {
-  pages = await Pages.start();
-  browser = await openBrowser();
-});
-
-afterAll(async () => {
-  await browser?.close();
-  pages?.stop();
-});
-
 beforeEach(async () => {
   doorbell = await Doorbell.start();
-  context = await browser.newContext({ locale: "en-GB" });
+  context = await stage.browser.newContext({ locale: "en-GB" });
 });
 
 afterEach(async () => {
@@ -44,7 +33,7 @@ afterEach(async () => {
 
 async function tab(user: "ALICE" | "BOB" = "ALICE", options = {}): Promise<Page> {
   const given = { baseUrl: doorbell.url, token: doorbell.token(user), ...options };
-  return await openTab(context, pages.url(), given);
+  return await openTab(context, stage.pages.url(), given);
 }
 
 const streams = () => doorbell.metric("doorbell_streams_open");
@@ -201,7 +190,7 @@ test("a token that ends is renewed before, and the stream goes on", async () => 
   await page.addInitScript((baseUrl) => {
     window.options = { baseUrl };
   }, doorbell.url);
-  await page.goto(pages.url());
+  await page.goto(stage.pages.url());
   await untilStatus(page, "live");
   // A stream that breaks and comes back would say so.
   await page.evaluate(() => {
@@ -220,12 +209,12 @@ test("a token that ends is renewed before, and the stream goes on", async () => 
 
 test("a page of a foreign origin is refused", async () => {
   const given = { baseUrl: doorbell.url, token: doorbell.token("ALICE") };
-  const page = await openTab(context, pages.url("foreign.localhost"), given);
+  const page = await openTab(context, stage.pages.url("foreign.localhost"), given);
   const refused = page.waitForEvent("console", (message) => message.text().includes("CORS"));
   await refused;
   const said = page.waitForEvent("console", (message) => message.text().startsWith("Doorbell:"));
   await untilStatus(page, "reconnecting");
-  expect((await said).text()).toContain(`add ${new URL(pages.url("foreign.localhost")).origin}`);
+  expect((await said).text()).toContain(`add ${new URL(stage.pages.url("foreign.localhost")).origin}`);
   expect(await page.evaluate(() => window.inbox.getSnapshot().isLoaded)).toBe(false);
   await untilProblem(page, "cors");
 });
@@ -235,7 +224,7 @@ test("a service that is down and a policy that forbids it are told apart", async
   await untilStatus(page, "live");
   await doorbell.kill();
   await untilProblem(page, "unreachable");
-  await context.route(pages.url(), async (route) => {
+  await context.route(stage.pages.url(), async (route) => {
     const response = await route.fetch();
     const policy = { "content-security-policy": "connect-src 'self'" };
     await route.fulfill({ response, headers: { ...response.headers(), ...policy } });
@@ -395,7 +384,7 @@ const LOOKS = [
 
 for (const { name, ...look } of LOOKS) {
   test(`the live page works and is readable, ${name}`, async () => {
-    const seen = await browser.newContext({ ...look, locale: "en-GB" });
+    const seen = await stage.browser.newContext({ ...look, locale: "en-GB" });
     const page = await seen.newPage();
     const problems: string[] = [];
     page.on("console", (message) => {
@@ -438,11 +427,11 @@ for (const { name, ...look } of LOOKS) {
   });
 
   test(`the bell is readable, ${name}`, async () => {
-    const seen = await browser.newContext({ ...look, locale: "en-GB" });
+    const seen = await stage.browser.newContext({ ...look, locale: "en-GB" });
     await doorbell.send("alice", "Your report is ready");
     await doorbell.send("alice", "Bob commented on a plan with quite a long name, which takes two lines");
     const given = { baseUrl: doorbell.url, token: doorbell.token("ALICE") };
-    const page = await openTab(seen, pages.url(), given);
+    const page = await openTab(seen, stage.pages.url(), given);
     await untilBell(page, unseen(2));
     await page.locator(".doorbell-bell").click();
     await page.getByRole("button", { name: "Mark as read: Your report is ready" }).click();

@@ -1,29 +1,27 @@
 // All of it by the keys alone, and without a fault in each state.
 
-import type { Browser, BrowserContext, Page } from "playwright-core";
+import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { Doorbell, findings, openBrowser, openTab, Pages, until, untilUnread } from "./service.js";
+import { Doorbell, findings, openTab, until, untilUnread } from "./service.js";
+import { setUp } from "./stage.js";
 
-let browser: Browser;
-let pages: Pages;
+const stage = setUp();
 let doorbell: Doorbell;
 let context: BrowserContext;
 let page: Page;
 
 beforeAll(async () => {
-  [pages, browser, doorbell] = await Promise.all([Pages.start(), openBrowser(), Doorbell.start()]);
+  doorbell = await Doorbell.start();
   for (const title of ["one", "two", "three", "four"]) await doorbell.send("alice", title);
 });
 
 afterAll(async () => {
-  await browser?.close();
-  pages?.stop();
   await doorbell?.stop();
 });
 
 beforeEach(async () => {
-  context = await browser.newContext({ locale: "en-GB", colorScheme: "dark" });
-  page = await openTab(context, pages.url(), { baseUrl: doorbell.url, token: doorbell.token("ALICE") });
+  context = await stage.browser.newContext({ locale: "en-GB", colorScheme: "dark" });
+  page = await openTab(context, stage.pages.url(), { baseUrl: doorbell.url, token: doorbell.token("ALICE") });
   await untilUnread(page, 4);
   await page.evaluate(() => window.choose({ tabs: true, undoDuration: 60_000 }));
 });

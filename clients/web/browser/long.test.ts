@@ -1,28 +1,19 @@
 // A list of thousands: what of it is rendered, by counts, and that all of it can be reached.
 
-import type { Browser, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { openBrowser, Pages, until } from "./service.js";
+import type { Page } from "playwright-core";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { until } from "./service.js";
+import { setUp } from "./stage.js";
+
+const stage = setUp();
 
 const MANY = 5000;
 
-let browser: Browser;
-let pages: Pages;
 let page: Page;
 
-beforeAll(async () => {
-  pages = await Pages.start();
-  browser = await openBrowser();
-});
-
-afterAll(async () => {
-  await browser?.close();
-  pages?.stop();
-});
-
 beforeEach(async () => {
-  page = await browser.newPage({ locale: "en-GB" });
-  await page.goto(`${pages.url()}scripted.html`);
+  page = await stage.browser.newPage({ locale: "en-GB" });
+  await page.goto(`${stage.pages.url()}scripted.html`);
   await page.locator(".doorbell-bell").waitFor();
   await page.evaluate((count) => {
     // A row's image is asked for whenever the row is rendered, and at no other time.
@@ -106,9 +97,9 @@ test("a page that renders again with the same renders no row", async () => {
 
 test("time goes on for those that say another, and renders no row", async () => {
   await page.close();
-  page = await browser.newPage({ locale: "en-GB" });
+  page = await stage.browser.newPage({ locale: "en-GB" });
   await page.clock.install();
-  await page.goto(`${pages.url()}scripted.html`);
+  await page.goto(`${stage.pages.url()}scripted.html`);
   await page.locator(".doorbell-bell").waitFor();
   await page.evaluate(() => {
     window.render({ slots: { image: ({ title }) => void window.rendered.push(title) } });

@@ -1,21 +1,11 @@
 // Where the bell may stand: its list is in the window and readable in every one.
 
-import type { Browser, BrowserContextOptions, Page } from "playwright-core";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { findings, openBrowser, Pages } from "./service.js";
+import type { BrowserContextOptions, Page } from "playwright-core";
+import { expect, test } from "vitest";
+import { findings } from "./service.js";
+import { setUp } from "./stage.js";
 
-let browser: Browser;
-let pages: Pages;
-
-beforeAll(async () => {
-  pages = await Pages.start();
-  browser = await openBrowser();
-});
-
-afterAll(async () => {
-  await browser?.close();
-  pages?.stop();
-});
+const stage = setUp();
 
 const LONG = "Bob commented on a plan with quite a long name, which takes two lines or three";
 const HEBREW = "דנה הגיבה על התוכנית שלך (v2)";
@@ -27,9 +17,9 @@ async function opened(
   css: string,
   dir: "ltr" | "rtl" = "ltr",
 ): Promise<Page> {
-  const page = await browser.newPage({ locale: "en-GB", ...options });
+  const page = await stage.browser.newPage({ locale: "en-GB", ...options });
   page.setDefaultTimeout(5_000);
-  await page.goto(`${pages.url()}scripted.html`);
+  await page.goto(`${stage.pages.url()}scripted.html`);
   await page.evaluate(
     ([direction = "", ...titles]) => {
       document.documentElement.dir = direction;

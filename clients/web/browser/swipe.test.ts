@@ -1,31 +1,21 @@
 // A finger on the list: rows are swept aside, and the list is scrolled.
 
-import type { Browser, BrowserContext, CDPSession, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { openBrowser, Pages, until } from "./service.js";
+import type { BrowserContext, CDPSession, Page } from "playwright-core";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { until } from "./service.js";
+import { setUp } from "./stage.js";
 
-let browser: Browser;
-let pages: Pages;
+const stage = setUp();
 let context: BrowserContext;
 let page: Page;
 let touch: CDPSession;
 
-beforeAll(async () => {
-  pages = await Pages.start();
-  browser = await openBrowser();
-});
-
-afterAll(async () => {
-  await browser?.close();
-  pages?.stop();
-});
-
 beforeEach(async () => {
   const viewport = { width: 360, height: 640 };
-  context = await browser.newContext({ locale: "en-GB", hasTouch: true, isMobile: true, viewport });
+  context = await stage.browser.newContext({ locale: "en-GB", hasTouch: true, isMobile: true, viewport });
   page = await context.newPage();
   touch = await context.newCDPSession(page);
-  await page.goto(`${pages.url()}scripted.html`);
+  await page.goto(`${stage.pages.url()}scripted.html`);
   await page.locator(".doorbell-bell").waitFor();
   await page.evaluate(() => window.scripted.fill(30));
 });

@@ -1,26 +1,16 @@
 // Toasts by themselves and beside the bell, over an inbox that is made up.
 
-import type { Browser, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { findings, openBrowser, Pages, show, until } from "./service.js";
+import type { Page } from "playwright-core";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { findings, show, until } from "./service.js";
+import { setUp } from "./stage.js";
 
-let browser: Browser;
-let pages: Pages;
+const stage = setUp();
 let page: Page;
 
-beforeAll(async () => {
-  pages = await Pages.start();
-  browser = await openBrowser();
-});
-
-afterAll(async () => {
-  await browser?.close();
-  pages?.stop();
-});
-
 beforeEach(async () => {
-  page = await browser.newPage({ locale: "en-GB" });
-  await page.goto(`${pages.url()}scripted.html`);
+  page = await stage.browser.newPage({ locale: "en-GB" });
+  await page.goto(`${stage.pages.url()}scripted.html`);
   await page.evaluate(() => window.render(undefined, { duration: 60_000 }));
   // The toasts themselves, and who says it; the bell is gone.
   await untilHearers(2);

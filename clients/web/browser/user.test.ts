@@ -1,29 +1,27 @@
 // Somebody else signs in while the page stays.
 
-import type { Browser, Page } from "playwright-core";
+import type { Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { Doorbell, openBrowser, openTab, Pages, untilUnread } from "./service.js";
+import { Doorbell, openTab, untilUnread } from "./service.js";
+import { setUp } from "./stage.js";
 
-let browser: Browser;
+const stage = setUp();
 let doorbell: Doorbell;
-let pages: Pages;
 let page: Page;
 
 beforeAll(async () => {
-  [doorbell, pages, browser] = await Promise.all([Doorbell.start(), Pages.start(), openBrowser()]);
+  doorbell = await Doorbell.start();
   for (let count = 1; count <= 5; count += 1) await doorbell.send("alice", `Alice's ${count}`);
   await doorbell.send("bob", "Bob's own");
 });
 
 afterAll(async () => {
-  await browser?.close();
-  pages?.stop();
   await doorbell?.stop();
 });
 
 beforeEach(async () => {
-  const context = await browser.newContext({ locale: "en-GB" });
-  page = await openTab(context, pages.url(), { baseUrl: doorbell.url });
+  const context = await stage.browser.newContext({ locale: "en-GB" });
+  page = await openTab(context, stage.pages.url(), { baseUrl: doorbell.url });
   await become("alice");
   await untilUnread(page, 5);
   await page.locator(".doorbell-bell").click();

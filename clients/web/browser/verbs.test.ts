@@ -1,31 +1,21 @@
 // What a person does in the list, against the real service.
 
-import type { Browser, BrowserContext, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { Doorbell, findings, openBrowser, openTab, Pages, until, untilUnread } from "./service.js";
+import type { BrowserContext, Page } from "playwright-core";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { Doorbell, findings, openTab, until, untilUnread } from "./service.js";
+import { setUp } from "./stage.js";
 
-let browser: Browser;
-let pages: Pages;
+const stage = setUp();
 let doorbell: Doorbell;
 let context: BrowserContext;
 let page: Page;
-
-beforeAll(async () => {
-  pages = await Pages.start();
-  browser = await openBrowser();
-});
-
-afterAll(async () => {
-  await browser?.close();
-  pages?.stop();
-});
 
 beforeEach(async () => {
   doorbell = await Doorbell.start();
   await doorbell.send("alice", "one", "report");
   await doorbell.send("alice", "two", "comment");
   await doorbell.send("alice", "three", "comment");
-  context = await browser.newContext({ locale: "en-GB" });
+  context = await stage.browser.newContext({ locale: "en-GB" });
   page = await tab();
   await untilUnread(page, 3);
 });
@@ -36,7 +26,7 @@ afterEach(async () => {
 });
 
 async function tab(): Promise<Page> {
-  return await openTab(context, pages.url(), { baseUrl: doorbell.url, token: doorbell.token("ALICE") });
+  return await openTab(context, stage.pages.url(), { baseUrl: doorbell.url, token: doorbell.token("ALICE") });
 }
 
 const open = (of = page) => of.locator(".doorbell-bell").click();
