@@ -2,7 +2,7 @@
 
 import { createClient } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
-import { useMemo, useRef, useState, type FormEvent } from "react";
+import { useMemo, useRef, useState, type ComponentProps, type FormEvent } from "react";
 import { NotificationService, Suppressed } from "../src/gen/doorbell/v1/notifications_pb.js";
 import type { Cast, Person } from "./cast.js";
 import { Fields } from "./fields.js";
@@ -18,6 +18,15 @@ interface Sent {
 type Selection = ReturnType<Fields["selection"]> | { readonly notificationIds: string[] };
 
 const MOST_SENT = 5;
+
+function Field({ label, ...input }: ComponentProps<"input"> & { readonly label: string }) {
+  return (
+    <label>
+      {label}
+      <input {...input} />
+    </label>
+  );
+}
 
 export function Sender({ cast: { sender, people } }: { readonly cast: Cast }) {
   const client = useMemo(
@@ -107,43 +116,19 @@ export function Sender({ cast: { sender, people } }: { readonly cast: Cast }) {
       <details>
         <summary>Every field</summary>
         <div className="fields">
-          <label>
-            Type
-            <input name="type" defaultValue="message" list="types" required />
-          </label>
+          <Field label="Type" name="type" defaultValue="message" list="types" required />
           <datalist id="types">
             <option value="message" />
             <option value="invoice" />
             <option value="comment" />
           </datalist>
-          <label>
-            Entity type
-            <input name="entityType" placeholder="invoice" />
-          </label>
-          <label>
-            Entity id
-            <input name="entityId" placeholder="7" />
-          </label>
-          <label>
-            Action URL
-            <input name="actionUrl" placeholder="/invoices/7" />
-          </label>
-          <label>
-            Image URL
-            <input name="imageUrl" placeholder="/faces/bob.png" />
-          </label>
-          <label>
-            Collapse key
-            <input name="collapseKey" placeholder="likes of a post" />
-          </label>
-          <label>
-            Expires in, seconds
-            <input name="expiresIn" type="number" min={0} placeholder="never" />
-          </label>
-          <label>
-            Idempotency key
-            <input name="idempotencyKey" placeholder="another one each time" />
-          </label>
+          <Field label="Entity type" name="entityType" placeholder="invoice" />
+          <Field label="Entity id" name="entityId" placeholder="7" />
+          <Field label="Action URL" name="actionUrl" placeholder="/invoices/7" />
+          <Field label="Image URL" name="imageUrl" placeholder="/faces/bob.png" />
+          <Field label="Collapse key" name="collapseKey" placeholder="likes of a post" />
+          <Field label="Expires in, seconds" name="expiresIn" type="number" min={0} placeholder="never" />
+          <Field label="Idempotency key" name="idempotencyKey" placeholder="another one each time" />
           <label className="wide">
             Actions, one a line: label and URL
             <textarea name="actions" rows={3} placeholder={"Pay /invoices/7/pay\nLater /invoices"} />

@@ -1,10 +1,10 @@
 // A notification in the list.
 
 import { memo } from "react";
-import { safeLink } from "../link.js";
 import type { Notification } from "../notification.js";
 import { Actions } from "./Actions.js";
-import { useBell, useDeeds } from "./bell.js";
+import { useBell } from "./bell.js";
+import { Opener } from "./Opener.js";
 import { Picture } from "./Picture.js";
 import { filled } from "./slots.js";
 import { Time } from "./Time.js";
@@ -18,11 +18,9 @@ interface ItemProps {
 /** Rendered again only when its notification changes, or what the page chose. */
 export const Item = memo(function Item({ notification }: ItemProps) {
   const { labels, slots } = useBell();
-  const { choose } = useDeeds();
   const { id, title, body, readAt, archivedAt } = notification;
   const { text, isLong, isWhole, toggle } = useClamp<HTMLSpanElement>();
   const isUnread = !readAt && !archivedAt;
-  const href = safeLink(notification.actionUrl);
   const own = slots.row?.(notification);
   // What people wrote may be of another direction than the page.
   const content = (
@@ -48,24 +46,9 @@ export const Item = memo(function Item({ notification }: ItemProps) {
       <div className="doorbell-row">
         {own === undefined && filled(slots.image?.(notification), <Picture notification={notification} />)}
         <div className="doorbell-main">
-          {href === undefined ? (
-            <button
-              type="button"
-              className="doorbell-open"
-              onClick={(event) => choose(notification, event, href)}
-            >
-              {content}
-            </button>
-          ) : (
-            <a
-              className="doorbell-open"
-              href={href}
-              draggable={false}
-              onClick={(event) => choose(notification, event, href)}
-            >
-              {content}
-            </a>
-          )}
+          <Opener notification={notification} draggable={false}>
+            {content}
+          </Opener>
           {own === undefined && (
             <div className="doorbell-foot">
               <Time of={notification.createdAt} />

@@ -2,11 +2,11 @@
 
 import { memo, useEffect, useLayoutEffect, useRef, type Dispatch, type KeyboardEvent, type RefObject } from "react";
 import type { InboxClient } from "../client.js";
-import { safeLink } from "../link.js";
 import type { Notification } from "../notification.js";
 import { Actions } from "./Actions.js";
 import { DeedsContext } from "./bell.js";
 import { useDeedsOf, type Choices } from "./deeds.js";
+import { Opener } from "./Opener.js";
 import { Picture } from "./Picture.js";
 import type { Happening } from "./shown.js";
 import { filled, type Slots } from "./slots.js";
@@ -30,7 +30,7 @@ interface ToastProps extends ToastChoices {
 
 /** One of them. */
 export const Toast = memo(function Toast({ inbox, notification, duration, former, tell, ...props }: ToastProps) {
-  const { id, title, body, actionUrl } = notification;
+  const { id, title, body } = notification;
   const { dismissLabel, slots = {}, ...choices } = props;
   const toast = useRef<HTMLDivElement>(null);
   const dismiss = () => tell({ kind: "gone", ids: [id] });
@@ -56,7 +56,6 @@ export const Toast = memo(function Toast({ inbox, notification, duration, former
     event.stopPropagation();
     dismiss();
   };
-  const href = safeLink(actionUrl);
   const own = slots.row?.(notification);
   // What people wrote may be of another direction than the page.
   const content = filled(
@@ -76,20 +75,8 @@ export const Toast = memo(function Toast({ inbox, notification, duration, former
     <div ref={toast} className="doorbell-toast" data-unread onKeyDown={dismissByKey}>
       {own === undefined && filled(slots.image?.(notification), <Picture notification={notification} />)}
       <div className="doorbell-main">
-        {href === undefined ? (
-          <button
-            type="button"
-            className="doorbell-open"
-            onClick={(event) => deeds.choose(notification, event, href)}
-          >
-            {content}
-          </button>
-        ) : (
-          <a className="doorbell-open" href={href} onClick={(event) => deeds.choose(notification, event, href)}>
-            {content}
-          </a>
-        )}
         <DeedsContext.Provider value={deeds}>
+          <Opener notification={notification}>{content}</Opener>
           {filled(slots.actions?.(notification), <Actions notification={notification} />)}
         </DeedsContext.Provider>
       </div>
