@@ -17,21 +17,19 @@ use doorbell::{
         Inboxes,
         feed::{Event, Feed, Resume},
     },
-    model::{Content, Epoch, InboxKey, NewNotification, Revision},
+    model::{Content, NewNotification, Revision},
     random::SeededRandom,
-    store::{
-        Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
-        Snapshot, Store, TypeCounts, Verb,
-    },
+    store::{Committed, Mutation, sqlite::Sqlite},
 };
 use tokio::sync::Semaphore;
-use uuid::Uuid;
 
-use crate::support::{self, ann};
+use crate::{
+    hooked::{Call, Hook, Hooked},
+    support::{self, ann},
+};
 
-/// A store that counts its reads, and answers pages when it is let.
-struct CountedStore {
-    inner: Arc<dyn Store>,
+/// Counts reads, and lets pages of changes through when it is told.
+struct Counts {
     heads: AtomicUsize,
     pages: AtomicUsize,
     /// The writes and the bytes of content of each batch.
@@ -40,83 +38,35 @@ struct CountedStore {
 }
 
 #[async_trait]
-impl Store for CountedStore {
-    async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
+impl Hook for Counts {
+    async fn before(&self, call: Call) {
+        match call {
+            Call::Heads => {
+                self.heads.fetch_add(1, Ordering::SeqCst);
+            }
+            Call::Changes | Call::CountChanges | Call::Recent => {
+                self.pages.fetch_add(1, Ordering::SeqCst);
+            }
+            _ => {}
+        }
+        if call == Call::Changes {
+            drop(self.gate.acquire().await.unwrap());
+        }
+    }
+
+    fn committed(&self, batch: &[Mutation], _: &Committed) {
         let bytes = batch.iter().map(|mutation| match mutation {
             Mutation::Send(new) => new.content.len_bytes(),
             _ => 0,
         });
-        self.batches
-            .lock()
-            .unwrap()
-            .push((batch.len(), bytes.sum()));
-        self.inner.commit(batch, now).await
-    }
-
-    async fn heads(&self, inboxes: &[InboxKey]) -> Result<Vec<Snapshot>, Error> {
-        self.heads.fetch_add(1, Ordering::SeqCst);
-        self.inner.heads(inboxes).await
-    }
-
-    async fn changes(
-        &self,
-        inbox: &InboxKey,
-        cursor: Cursor,
-        limit: PageLimit,
-    ) -> Result<Changes, Error> {
-        self.pages.fetch_add(1, Ordering::SeqCst);
-        let _let = self.gate.acquire().await.unwrap();
-        self.inner.changes(inbox, cursor, limit).await
-    }
-
-    async fn count_changes(
-        &self,
-        inbox: &InboxKey,
-        position: Revision,
-        at_most: usize,
-    ) -> Result<usize, Error> {
-        self.pages.fetch_add(1, Ordering::SeqCst);
-        self.inner.count_changes(inbox, position, at_most).await
-    }
-
-    async fn count_types(&self, inbox: &InboxKey, types: &[String]) -> Result<TypeCounts, Error> {
-        self.inner.count_types(inbox, types).await
-    }
-
-    async fn select(
-        &self,
-        inbox: &InboxKey,
-        verb: &Verb,
-        after: Revision,
-    ) -> Result<Selected, Error> {
-        self.inner.select(inbox, verb, after).await
-    }
-
-    async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error> {
-        self.pages.fetch_add(1, Ordering::SeqCst);
-        self.inner.recent(inbox, query).await
-    }
-
-    async fn database_id(&self) -> Result<Uuid, Error> {
-        self.inner.database_id().await
-    }
-
-    async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
-        self.inner.renew_epoch(epoch).await
-    }
-
-    async fn check(&self, by_writing: bool) -> Result<(), Error> {
-        self.inner.check(by_writing).await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
+        let counted = (batch.len(), bytes.sum());
+        self.batches.lock().unwrap().push(counted);
     }
 }
 
 struct Harness {
     inbox: Arc<Inboxes>,
-    store: Arc<CountedStore>,
+    store: Arc<Hooked<Sqlite, Counts>>,
     _directory: tempfile::TempDir,
 }
 
@@ -127,13 +77,13 @@ impl Harness {
 
     async fn with(writer: &WriterSettings) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = Arc::new(CountedStore {
-            inner: Arc::new(support::sqlite(&directory).await),
+        let counts = Counts {
             heads: AtomicUsize::new(0),
             pages: AtomicUsize::new(0),
             batches: Mutex::default(),
             gate: Semaphore::new(0),
-        });
+        };
+        let store = Hooked::new(Arc::new(support::sqlite(&directory).await), counts);
         let settings = FeedSettings {
             heartbeat_interval: Duration::from_secs(3600).into(),
             max_streams_per_user: 1000,
@@ -192,9 +142,9 @@ async fn a_stream_that_comes_back_at_the_head_reads_the_head_and_nothing_else() 
             (1, Event::Connected { .. })
         ));
         assert!(matches!(next(&mut feed).await, (1, Event::CaughtUp)));
-        assert_eq!(harness.store.heads.load(Ordering::SeqCst), number);
+        assert_eq!(harness.store.hook.heads.load(Ordering::SeqCst), number);
     }
-    assert_eq!(harness.store.pages.load(Ordering::SeqCst), 0);
+    assert_eq!(harness.store.hook.pages.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
@@ -207,8 +157,8 @@ async fn a_live_event_reads_nothing() {
         harness.send().await;
         assert!(matches!(next(&mut feed).await, (at, Event::Live(_)) if at == position));
     }
-    assert_eq!(harness.store.heads.load(Ordering::SeqCst), 1);
-    assert_eq!(harness.store.pages.load(Ordering::SeqCst), 0);
+    assert_eq!(harness.store.hook.heads.load(Ordering::SeqCst), 1);
+    assert_eq!(harness.store.hook.pages.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
@@ -247,12 +197,12 @@ async fn streams_that_lag_together_share_a_read() {
     for _ in 0..2 {
         tokio::spawn(async {}).await.unwrap();
     }
-    harness.store.gate.add_permits(STREAMS);
+    harness.store.hook.gate.add_permits(STREAMS);
     for healed in healing {
         let positions = healed.await.unwrap();
         assert_eq!(positions, (1..=10).chain([10]).collect::<Vec<u64>>());
     }
-    assert_eq!(harness.store.pages.load(Ordering::SeqCst), 1);
+    assert_eq!(harness.store.hook.pages.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -275,7 +225,7 @@ async fn a_batch_is_bounded_in_rows_and_in_bytes() {
         for send in sends {
             send.await.unwrap();
         }
-        let batches = harness.store.batches.lock().unwrap().clone();
+        let batches = harness.store.hook.batches.lock().unwrap().clone();
         assert_eq!(
             batches.iter().map(|(writes, _)| writes).sum::<usize>(),
             SENDS

@@ -47,7 +47,8 @@ use uuid::Uuid;
 use crate::{
     engines::{self, Postgres},
     history::{Answers, Ask, Facts, Head, History, Screen, Told, ToldEvent, ToldRow},
-    support::{self, Events, Hold, SlowStore, WildClock},
+    hooked::Hooked,
+    support::{self, Events, Hold, Slow, WildClock},
 };
 
 const INBOXES: usize = 3;
@@ -648,13 +649,13 @@ async fn run(case: Case, settings: FeedSettings, postgres: Option<&str>) -> Resu
         }
     };
     let events = Arc::<Events>::default();
-    let store = SlowStore {
-        inner: inner.clone(),
+    let slow = Slow {
         random: SeededRandom::new(case.seed),
         most: Duration::from_millis(3),
         hold: Arc::default(),
         events: events.clone(),
     };
+    let store = Hooked::new(inner.clone(), slow);
     let clock = Arc::new(WildClock(AtomicI64::new(0)));
     let settings = FeedSettings {
         heartbeat_interval: case.heartbeat.into(),
@@ -664,7 +665,7 @@ async fn run(case: Case, settings: FeedSettings, postgres: Option<&str>) -> Resu
         ..settings
     };
     let inbox = Inboxes::new(
-        Arc::new(store),
+        store,
         Bus::local(&settings),
         clock.clone(),
         Arc::new(SeededRandom::new(case.seed)),
@@ -867,18 +868,18 @@ pub async fn misses_nothing_beside_a_read() -> Result<(), String> {
     for replays in [false, true] {
         let directory = tempfile::tempdir().unwrap();
         let hold = Arc::<Hold>::default();
-        let store = SlowStore {
-            inner: Arc::new(support::sqlite(&directory).await),
+        let slow = Slow {
             random: SeededRandom::new(1),
             most: Duration::ZERO,
             hold: hold.clone(),
             events: Arc::default(),
         };
+        let store = Hooked::new(Arc::new(support::sqlite(&directory).await), slow);
         let settings = FeedSettings {
             heartbeat_interval: Duration::from_secs(3600).into(),
             ..FeedSettings::default()
         };
-        let inbox = inbox(Arc::new(store), settings);
+        let inbox = inbox(store, settings);
         send(&inbox, "before").await;
         let resume = Resume {
             after_revision: replays.then_some(Revision::ZERO),

@@ -21,6 +21,7 @@ mod feeds;
 mod foreign;
 mod fuzzed;
 mod history;
+mod hooked;
 mod inbox_commands;
 mod isolation;
 mod keys;

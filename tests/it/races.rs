@@ -15,16 +15,12 @@ use doorbell::{
         Done, Inboxes,
         feed::{Event, Resume},
     },
-    model::{
-        Content, Epoch, Field, Head, InboxKey, NewNotification, OrganizationId, RemovalCause,
-        Revision, Row, UserId, View,
-    },
+    model::{Content, Field, Head, NewNotification, RemovalCause, Revision, Row, View},
     operators::Operators,
     random::SeededRandom,
     store::{
-        Changes, Committed, Correction, Cursor, Database, Edit, Error, Mutation, Named, PageLimit,
-        Recent, RecentQuery, Selected, Snapshot, Store, Sweeping, TypeCounts, Verb, Which,
-        sweeping::{Due, DueRow, Kept, Oldest},
+        Correction, Database, Edit, Mutation, Named, PageLimit, Recent, RecentQuery, Store, Verb,
+        Which,
     },
     sweeper::Sweeper,
 };
@@ -39,176 +35,38 @@ use uuid::Uuid;
 use crate::{
     engines::{self, Break, Proxy},
     history::Check,
+    hooked::{Call, Hook, Hooked},
     process::PATIENCE,
     support::{self, ann},
 };
 
-/// A read of a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Read {
-    Select,
-    Changes,
-    Due,
-    Oldest,
-}
-
-/// A store that holds back the answer of one read.
+/// Holds back the answer of one call.
+#[derive(Default)]
 struct Gate {
-    inner: Arc<dyn Database>,
-    armed: Mutex<Option<Read>>,
+    armed: Mutex<Option<Call>>,
     reached: Notify,
     go: Notify,
 }
 
 impl Gate {
-    fn new(inner: Arc<dyn Database>) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            armed: Mutex::default(),
-            reached: Notify::new(),
-            go: Notify::new(),
-        })
-    }
-
-    fn arm(&self, read: Read) {
-        *self.armed.lock().unwrap() = Some(read);
+    fn arm(&self, call: Call) {
+        *self.armed.lock().unwrap() = Some(call);
     }
 
     async fn reached(&self) {
         let reached = timeout(PATIENCE, self.reached.notified()).await;
         reached.expect("what is to be held back is read");
     }
+}
 
-    async fn pass<T>(&self, read: Read, answer: T) -> T {
-        let is_armed = self.armed.lock().unwrap().take_if(|armed| *armed == read);
+#[async_trait]
+impl Hook for Gate {
+    async fn after(&self, call: Call) {
+        let is_armed = self.armed.lock().unwrap().take_if(|armed| *armed == call);
         if is_armed.is_some() {
             self.reached.notify_one();
             self.go.notified().await;
         }
-        answer
-    }
-}
-
-#[async_trait]
-impl Store for Gate {
-    async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
-        self.inner.commit(batch, now).await
-    }
-
-    async fn heads(&self, inboxes: &[InboxKey]) -> Result<Vec<Snapshot>, Error> {
-        self.inner.heads(inboxes).await
-    }
-
-    async fn changes(
-        &self,
-        inbox: &InboxKey,
-        cursor: Cursor,
-        limit: PageLimit,
-    ) -> Result<Changes, Error> {
-        let page = self.inner.changes(inbox, cursor, limit).await;
-        self.pass(Read::Changes, page).await
-    }
-
-    async fn count_changes(
-        &self,
-        inbox: &InboxKey,
-        position: Revision,
-        at_most: usize,
-    ) -> Result<usize, Error> {
-        self.inner.count_changes(inbox, position, at_most).await
-    }
-
-    async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error> {
-        self.inner.recent(inbox, query).await
-    }
-
-    async fn count_types(&self, inbox: &InboxKey, types: &[String]) -> Result<TypeCounts, Error> {
-        self.inner.count_types(inbox, types).await
-    }
-
-    async fn select(
-        &self,
-        inbox: &InboxKey,
-        verb: &Verb,
-        after: Revision,
-    ) -> Result<Selected, Error> {
-        let selected = self.inner.select(inbox, verb, after).await;
-        self.pass(Read::Select, selected).await
-    }
-
-    fn lanes(&self) -> usize {
-        self.inner.lanes()
-    }
-
-    async fn database_id(&self) -> Result<Uuid, Error> {
-        self.inner.database_id().await
-    }
-
-    async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
-        self.inner.renew_epoch(epoch).await
-    }
-
-    async fn check(&self, by_writing: bool) -> Result<(), Error> {
-        self.inner.check(by_writing).await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
-}
-
-#[async_trait]
-impl Sweeping for Gate {
-    async fn lease(
-        &self,
-        holder: Uuid,
-        now: Timestamp,
-        within: Duration,
-    ) -> Result<Option<Timestamp>, Error> {
-        self.inner.lease(holder, now, within).await
-    }
-
-    async fn due(
-        &self,
-        what: Due,
-        until: Timestamp,
-        but: &[InboxKey],
-        at_most: usize,
-    ) -> Result<Vec<DueRow>, Error> {
-        let due = self.inner.due(what, until, but, at_most).await;
-        self.pass(Read::Due, due).await
-    }
-
-    async fn aged(
-        &self,
-        until: Timestamp,
-        but: &[InboxKey],
-        at_most: usize,
-    ) -> Result<Vec<InboxKey>, Error> {
-        self.inner.aged(until, but, at_most).await
-    }
-
-    async fn oldest(&self, inbox: &InboxKey, which: Kept, at_most: usize) -> Result<Oldest, Error> {
-        let oldest = self.inner.oldest(inbox, which, at_most).await;
-        self.pass(Read::Oldest, oldest).await
-    }
-
-    async fn looked_at(
-        &self,
-        inbox: &InboxKey,
-        oldest_at: Timestamp,
-        row_count: u32,
-    ) -> Result<(), Error> {
-        self.inner.looked_at(inbox, oldest_at, row_count).await
-    }
-
-    async fn inboxes(
-        &self,
-        organization: &OrganizationId,
-        after: Option<&UserId>,
-        at_most: usize,
-    ) -> Result<Vec<InboxKey>, Error> {
-        self.inner.inboxes(organization, after, at_most).await
     }
 }
 
@@ -229,7 +87,7 @@ fn inboxes(store: Arc<dyn Store>, seed: u64) -> Arc<Inboxes> {
 
 /// Two who work on ann's inbox: what the first reads can be held back.
 struct Race {
-    gate: Arc<Gate>,
+    gate: Arc<Hooked<dyn Database, Gate>>,
     first: Arc<Inboxes>,
     second: Arc<Inboxes>,
     _directory: Option<TempDir>,
@@ -238,7 +96,10 @@ struct Race {
 impl Race {
     async fn on_sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let gate = Gate::new(Arc::new(support::sqlite(&directory).await));
+        let gate = Hooked::new(
+            Arc::new(support::sqlite(&directory).await) as _,
+            Gate::default(),
+        );
         let first = inboxes(gate.clone(), 1);
         Self {
             gate,
@@ -250,7 +111,10 @@ impl Race {
 
     async fn on_postgres() -> Self {
         let url = engines::Postgres::shared().create_database().await;
-        let gate = Gate::new(Arc::new(support::postgres(&url).await));
+        let gate = Hooked::new(
+            Arc::new(support::postgres(&url).await) as _,
+            Gate::default(),
+        );
         Self {
             first: inboxes(gate.clone(), 1),
             gate,
@@ -284,16 +148,16 @@ impl Race {
             Which::Through { .. } => Some(self.first.head(&ann()).await.unwrap().epoch),
             _ => None,
         };
-        self.gate.arm(Read::Select);
+        self.gate.hook.arm(Call::Select);
         let first = self.first.clone();
         let begun = tokio::spawn(async move { first.edit(&ann(), verb, epoch).await.unwrap() });
-        self.gate.reached().await;
+        self.gate.hook.reached().await;
         begun
     }
 
     /// What was held back goes on; how many rows it changed.
     async fn goes_on(&self, begun: JoinHandle<Done>) -> u32 {
-        self.gate.go.notify_one();
+        self.gate.hook.go.notify_one();
         timeout(PATIENCE, begun).await.unwrap().unwrap().changed
     }
 
@@ -463,12 +327,12 @@ async fn what_changes_when_it_is_due_expires_once(race: Race) {
     );
     sleep(Duration::from_millis(80)).await;
     let mut sweeper = race.sweeper(Duration::from_secs(3600));
-    race.gate.arm(Read::Due);
+    race.gate.hook.arm(Call::Due);
     let sweeping = tokio::spawn(async move {
         assert!(sweeper.look().await.unwrap());
         sweeper
     });
-    race.gate.reached().await;
+    race.gate.hook.reached().await;
     race.does(Edit::Read, &[read]).await;
     let correction = Correction {
         inbox: ann(),
@@ -478,7 +342,7 @@ async fn what_changes_when_it_is_due_expires_once(race: Race) {
         ring: false,
     };
     assert!(race.second.update(correction).await.unwrap().changed);
-    race.gate.go.notify_one();
+    race.gate.hook.go.notify_one();
     let mut sweeper = timeout(PATIENCE, sweeping).await.unwrap().unwrap();
     assert_eq!(race.unread().await, (4, vec![better]), "nothing expired");
     assert!(sweeper.look().await.unwrap());
@@ -499,7 +363,7 @@ async fn a_replay_that_a_purge_overtakes_is_reset(race: Race) {
     };
     let mut feed = race.first.subscribe(&ann(), resume, never).await.unwrap();
     feed.next().await.unwrap().unwrap();
-    race.gate.arm(Read::Changes);
+    race.gate.hook.arm(Call::Changes);
     let replaying = tokio::spawn(async move {
         let mut told = Vec::new();
         while let Some(message) = feed.next().await {
@@ -512,9 +376,9 @@ async fn a_replay_that_a_purge_overtakes_is_reset(race: Race) {
         }
         told
     });
-    race.gate.reached().await;
+    race.gate.hook.reached().await;
     assert!(race.sweeper(Duration::ZERO).look().await.unwrap());
-    race.gate.go.notify_one();
+    race.gate.hook.go.notify_one();
     let told = timeout(PATIENCE, replaying).await.unwrap().unwrap();
     let [kept, end] = &told[..] else {
         panic!("{told:?}");
@@ -529,11 +393,11 @@ async fn an_erasure_takes_what_there_was(race: Race) {
         race.send(title).await;
     }
     let operators = Operators::new(race.gate.clone(), race.first.clone());
-    race.gate.arm(Read::Oldest);
+    race.gate.hook.arm(Call::Oldest);
     let erasing = tokio::spawn(async move { operators.erase_inbox(&ann()).await.unwrap() });
-    race.gate.reached().await;
+    race.gate.hook.reached().await;
     let new = race.send("new").await;
-    race.gate.go.notify_one();
+    race.gate.hook.go.notify_one();
     let (erased, head) = timeout(PATIENCE, erasing).await.unwrap().unwrap();
     assert_eq!((erased.rows, erased.more), (2, false));
     assert_eq!((head.revision.get(), head.unread_count), (4, 1));

@@ -13,16 +13,14 @@ use async_trait::async_trait;
 use doorbell::{
     clock::{Clock, SystemClock, Timestamp},
     config::StoreSettings,
-    model::{Content, Epoch, InboxEvent, InboxKey, Revision},
+    model::{Content, InboxEvent, InboxKey, Revision},
     random::{Random, SeededRandom},
-    store::{
-        Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
-        Sharing, Snapshot, Store, TypeCounts, Verb, postgres::Postgres, sqlite::Sqlite,
-    },
+    store::{Committed, Mutation, Sharing, postgres::Postgres, sqlite::Sqlite},
 };
 use tempfile::TempDir;
 use tokio::sync::Notify;
-use uuid::Uuid;
+
+use crate::hooked::{Call, Hook};
 
 /// The system's clock, off by as much as the test says, and jumping about.
 #[derive(Debug, Default)]
@@ -112,10 +110,9 @@ impl Hold {
     }
 }
 
-/// A store that takes its time before and after each call, as chance has it: the
-/// windows in which things can happen between two steps become wide.
-pub struct SlowStore {
-    pub inner: Arc<dyn Store>,
+/// Takes its time before and after each call, as chance has it: the windows in which
+/// things can happen between two steps become wide.
+pub struct Slow {
     pub random: SeededRandom,
     pub most: Duration,
     pub hold: Arc<Hold>,
@@ -141,7 +138,7 @@ impl Events {
     }
 }
 
-impl SlowStore {
+impl Slow {
     async fn pause(&self) {
         let random: &dyn Random = &self.random;
         let mut coin = [0];
@@ -151,91 +148,28 @@ impl SlowStore {
         }
     }
 
-    async fn slowly<T>(&self, call: impl Future<Output = T>) -> T {
-        self.pause().await;
-        let answer = call.await;
-        self.pause().await;
-        answer
+    fn holds(&self, call: Call, is_before: bool) -> bool {
+        call == Call::Heads && self.hold.is_before.load(Ordering::SeqCst) == is_before
     }
 }
 
 #[async_trait]
-impl Store for SlowStore {
-    async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
-        let commit = async {
-            let committed = self.inner.commit(batch, now).await?;
-            self.events.note(&committed);
-            Ok(committed)
-        };
-        self.slowly(commit).await
-    }
-
-    async fn heads(&self, inboxes: &[InboxKey]) -> Result<Vec<Snapshot>, Error> {
-        let hold = &self.hold;
-        let is_before = hold.is_before.load(Ordering::SeqCst);
-        if is_before {
-            hold.wait().await;
+impl Hook for Slow {
+    async fn before(&self, call: Call) {
+        if self.holds(call, true) {
+            self.hold.wait().await;
         }
-        let heads = self.slowly(self.inner.heads(inboxes)).await;
-        if !is_before {
-            hold.wait().await;
+        self.pause().await;
+    }
+
+    async fn after(&self, call: Call) {
+        self.pause().await;
+        if self.holds(call, false) {
+            self.hold.wait().await;
         }
-        heads
     }
 
-    async fn changes(
-        &self,
-        inbox: &InboxKey,
-        cursor: Cursor,
-        limit: PageLimit,
-    ) -> Result<Changes, Error> {
-        self.slowly(self.inner.changes(inbox, cursor, limit)).await
-    }
-
-    async fn count_changes(
-        &self,
-        inbox: &InboxKey,
-        position: Revision,
-        at_most: usize,
-    ) -> Result<usize, Error> {
-        self.slowly(self.inner.count_changes(inbox, position, at_most))
-            .await
-    }
-
-    async fn recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error> {
-        self.slowly(self.inner.recent(inbox, query)).await
-    }
-
-    async fn count_types(&self, inbox: &InboxKey, types: &[String]) -> Result<TypeCounts, Error> {
-        self.slowly(self.inner.count_types(inbox, types)).await
-    }
-
-    async fn select(
-        &self,
-        inbox: &InboxKey,
-        verb: &Verb,
-        after: Revision,
-    ) -> Result<Selected, Error> {
-        self.slowly(self.inner.select(inbox, verb, after)).await
-    }
-
-    fn lanes(&self) -> usize {
-        self.inner.lanes()
-    }
-
-    async fn database_id(&self) -> Result<Uuid, Error> {
-        self.inner.database_id().await
-    }
-
-    async fn renew_epoch(&self, epoch: &Epoch) -> Result<(), Error> {
-        self.inner.renew_epoch(epoch).await
-    }
-
-    async fn check(&self, by_writing: bool) -> Result<(), Error> {
-        self.inner.check(by_writing).await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
+    fn committed(&self, _: &[Mutation], committed: &Committed) {
+        self.events.note(committed);
     }
 }
