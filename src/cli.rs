@@ -88,6 +88,17 @@ impl ConnectionArgs {
     }
 }
 
+/// Whose inbox it is about.
+#[derive(Args, Clone, Debug)]
+pub struct RecipientArgs {
+    /// The tenant
+    #[arg(long, value_name = "ID")]
+    pub organization: String,
+    /// The person
+    #[arg(long, value_name = "ID")]
+    pub user: String,
+}
+
 fn usage(flag: &str, value: &dyn std::fmt::Display, error: &dyn std::fmt::Display) -> Error {
     Error::Usage(format!("{flag} {value}: {error}"))
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args;
 use serde_json::json;
 
-use super::{ConnectionArgs, Error, selection::AboutArgs, text, write_json};
+use super::{ConnectionArgs, Error, RecipientArgs, selection::AboutArgs, text, write_json};
 use crate::client::{self, RetractInAppRequest};
 
 /// Which notifications: those that are named, that of a key, those about a thing, or
@@ -15,12 +15,9 @@ pub struct RetractArgs {
     /// How to reach the service
     #[command(flatten)]
     pub connection: ConnectionArgs,
-    /// The tenant
-    #[arg(long, value_name = "ID")]
-    pub organization: String,
-    /// The person
-    #[arg(long, value_name = "ID")]
-    pub user: String,
+    /// Whose inbox
+    #[command(flatten)]
+    pub recipient: RecipientArgs,
     /// The notifications
     #[arg(value_name = "ID",
           required_unless_present_any = ["idempotency_key", "entity_id", "collapse_key"],
@@ -45,8 +42,8 @@ pub struct RetractArgs {
 pub async fn run(args: RetractArgs) -> Result<(), Error> {
     let client = args.connection.client()?;
     let request = RetractInAppRequest {
-        organization_id: args.organization,
-        recipient_user_id: args.user,
+        organization_id: args.recipient.organization,
+        recipient_user_id: args.recipient.user,
         notification_ids: args.ids,
         idempotency_key: args.idempotency_key,
         about: args.about.about(),

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::{ConnectionArgs, Error, content::ContentArgs, text, write_json};
+use super::{ConnectionArgs, Error, RecipientArgs, content::ContentArgs, text, write_json};
 use crate::{
     client::{self, SendInAppRequest, SendInAppResponse, Suppressed},
     clock::{Clock as _, SystemClock},
@@ -20,12 +20,9 @@ pub struct SendArgs {
     /// How to reach the service
     #[command(flatten)]
     pub connection: ConnectionArgs,
-    /// The tenant
-    #[arg(long, value_name = "ID")]
-    pub organization: String,
-    /// The person
-    #[arg(long, value_name = "ID")]
-    pub user: String,
+    /// Whose inbox
+    #[command(flatten)]
+    pub recipient: RecipientArgs,
     /// What kind of notification it is, in your words
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: String,
@@ -72,8 +69,8 @@ pub async fn run(args: SendArgs) -> Result<(), Error> {
 fn request(args: SendArgs) -> SendInAppRequest {
     SendInAppRequest {
         actions: args.content.buttons(),
-        organization_id: args.organization,
-        recipient_user_id: args.user,
+        organization_id: args.recipient.organization,
+        recipient_user_id: args.recipient.user,
         r#type: args.kind,
         title: args.title,
         body: args.content.body,

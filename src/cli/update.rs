@@ -6,7 +6,7 @@ use clap::Args;
 use prost_types::FieldMask;
 use serde_json::json;
 
-use super::{ConnectionArgs, Error, content::ContentArgs, text, write_json};
+use super::{ConnectionArgs, Error, RecipientArgs, content::ContentArgs, text, write_json};
 use crate::client::{self, Content, UpdateInAppRequest, UpdateInAppResponse};
 
 /// Which notification, and what it says from now on.
@@ -15,12 +15,9 @@ pub struct UpdateArgs {
     /// How to reach the service
     #[command(flatten)]
     pub connection: ConnectionArgs,
-    /// The tenant
-    #[arg(long, value_name = "ID")]
-    pub organization: String,
-    /// The person
-    #[arg(long, value_name = "ID")]
-    pub user: String,
+    /// Whose inbox
+    #[command(flatten)]
+    pub recipient: RecipientArgs,
     /// The notification; or --idempotency-key
     #[arg(
         value_name = "ID",
@@ -120,8 +117,8 @@ fn request(args: UpdateArgs) -> Result<UpdateInAppRequest, Error> {
         return Err(Error::Usage(problem.into()));
     }
     Ok(UpdateInAppRequest {
-        organization_id: args.organization,
-        recipient_user_id: args.user,
+        organization_id: args.recipient.organization,
+        recipient_user_id: args.recipient.user,
         notification_id: args.id,
         idempotency_key: args.idempotency_key,
         content: Some(Content {
