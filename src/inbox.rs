@@ -155,10 +155,10 @@ impl Inboxes {
     pub async fn recent(&self, inbox: &InboxKey, mut query: RecentQuery) -> Result<Recent, Error> {
         query.limit.bytes = query.limit.bytes.min(self.feeds.page_bytes);
         let store = self.store.clone();
-        let now = self.clock.now();
+        let expire_at = sabotage::is(Sabotage::ExpireAtRead).then(|| self.clock.now());
         let read = |inbox| async move {
             let mut page = store.recent(&inbox, query).await?;
-            if sabotage::is(Sabotage::ExpireAtRead) {
+            if let Some(now) = expire_at {
                 let is_over = |row: &Notification| row.expire_time.is_some_and(|at| at <= now);
                 page.rows.retain(|row| !is_over(row));
             }

@@ -31,8 +31,8 @@ pub fn router() -> Router {
 }
 
 /// The page's own script and style, each known by its hash, calls to where it came
-/// from, and the pictures of notifications from where their senders say, beside its own sign; nothing
-/// else (<https://www.w3.org/TR/CSP3/>).
+/// from, its own sign, and the pictures of notifications from where their senders say;
+/// nothing else (<https://www.w3.org/TR/CSP3/>).
 fn policy() -> String {
     let hash = |element: &str| {
         let (open, close) = (format!("<{element}"), format!("</{element}>"));

@@ -250,6 +250,16 @@ pub enum Which {
     },
 }
 
+impl Which {
+    /// The revision that it goes up to, where it names one.
+    pub fn through(&self) -> Option<Revision> {
+        match self {
+            Self::Through { revision, .. } => Some(*revision),
+            _ => None,
+        }
+    }
+}
+
 /// A verb times a selection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verb {

@@ -29,14 +29,11 @@ impl Inboxes {
     pub async fn edit(
         &self,
         inbox: &InboxKey,
-        mut verb: Verb,
+        verb: Verb,
         epoch: Option<Epoch>,
     ) -> Result<Done, Error> {
-        let shown = match &verb.which {
-            Which::Through { revision, .. } => Some(*revision),
-            _ => None,
-        };
-        let through = misread(&mut verb).or(shown);
+        let shown = verb.which.through();
+        let verb = misread(verb);
         let mut changed = 0;
         let mut after = Revision::ZERO;
         loop {
@@ -51,7 +48,7 @@ impl Inboxes {
                     ids: selected.ids,
                     edit: verb.edit,
                     view: verb.view,
-                    through,
+                    through: verb.which.through(),
                 };
                 let edited = self.writer.edit(mutation).await?;
                 changed += edited.changed;
@@ -99,20 +96,17 @@ impl Inboxes {
     }
 }
 
-/// Nothing but a deliberate bug: what is asked is taken for more. The revision that is
-/// asked for then.
-fn misread(verb: &mut Verb) -> Option<Revision> {
-    let Which::Through { revision, .. } = &mut verb.which else {
-        return None;
-    };
-    if sabotage::is(Sabotage::RemoveTheArchive) && matches!(verb.edit, Edit::Remove(_)) {
-        verb.view = View::All;
+/// As it is; a deliberate bug takes it for more than what was asked.
+fn misread(mut verb: Verb) -> Verb {
+    if let Which::Through { revision, .. } = &mut verb.which {
+        if sabotage::is(Sabotage::MarkWhatCameLater) {
+            *revision = Revision::new(i64::MAX.unsigned_abs());
+        }
+        if sabotage::is(Sabotage::RemoveTheArchive) && matches!(verb.edit, Edit::Remove(_)) {
+            verb.view = View::All;
+        }
     }
-    if !sabotage::is(Sabotage::MarkWhatCameLater) {
-        return None;
-    }
-    *revision = Revision::new(i64::MAX.unsigned_abs());
-    Some(*revision)
+    verb
 }
 
 /// A head only rises: what it reached once, it has reached for good.

@@ -7,30 +7,39 @@ use doorbell::{
 
 use crate::{cluster, durability, feeds, history::Check, races};
 
-/// The bugs of a feed, and of what is done to rows, are found by the property of the feeds. One test: the bug
-/// is chosen for the whole process.
+/// Has this process the bug while it looks: it must be found.
+#[expect(
+    clippy::print_stdout,
+    reason = "what it was caught by, for who reads on"
+)]
+fn caught(bug: Sabotage, look: impl FnOnce() -> Check) {
+    sabotage::choose(Some(bug));
+    let found = look();
+    sabotage::choose(None);
+    let found = found
+        .err()
+        .unwrap_or_else(|| panic!("{bug:?} was not caught"));
+    println!("{bug:?}: {}", found.lines().next().unwrap_or_default());
+}
+
+/// The bugs of a feed, and of what is done to rows. One test: the bug is chosen for the
+/// whole process.
 #[test]
 fn the_property_of_the_feeds_catches_each_bug_of_a_feed_or_a_verb() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    // Chance alone seldom meets these two: what it takes is made to happen.
+    // Chance alone seldom meets these: what it takes is made to happen.
     for bug in [Sabotage::JoinAfterRead, Sabotage::UnboundedReplay] {
-        sabotage::choose(Some(bug));
-        let found = runtime.block_on(feeds::misses_nothing_beside_a_read());
-        sabotage::choose(None);
-        let found = found
-            .err()
-            .unwrap_or_else(|| panic!("{bug:?} was not caught"));
-        println!("{bug:?}: {found}");
+        caught(bug, || {
+            runtime.block_on(feeds::misses_nothing_beside_a_read())
+        });
     }
+    caught(Sabotage::HeartbeatAtHead, || {
+        runtime.block_on(feeds::finds_at_a_heartbeat_what_nobody_told())
+    });
     for bug in [Sabotage::IgnoreLag, Sabotage::ConnectedAtHead] {
-        sabotage::choose(Some(bug));
-        let found = feeds::explore(500, 0, &FeedSettings::default(), None);
-        sabotage::choose(None);
-        let found = found
-            .err()
-            .unwrap_or_else(|| panic!("{bug:?} was not caught"));
-        let first_line = found.lines().next().unwrap_or_default();
-        println!("{bug:?}: {first_line}");
+        caught(bug, || {
+            feeds::explore(500, 0, &FeedSettings::default(), None)
+        });
     }
     // What is done to rows, and what is told of it.
     for bug in [
@@ -45,26 +54,12 @@ fn the_property_of_the_feeds_catches_each_bug_of_a_feed_or_a_verb() {
         Sabotage::RingCorrectedLiveOnly,
         Sabotage::SeeAhead,
     ] {
-        sabotage::choose(Some(bug));
-        let found = runtime.block_on(feeds::follows_every_verb());
-        sabotage::choose(None);
-        let found = found
-            .err()
-            .unwrap_or_else(|| panic!("{bug:?} was not caught"));
-        let first_line = found.lines().next().unwrap_or_default();
-        println!("{bug:?}: {first_line}");
+        caught(bug, || runtime.block_on(feeds::follows_every_verb()));
     }
-    sabotage::choose(Some(Sabotage::HeartbeatAtHead));
-    let found = runtime.block_on(feeds::finds_at_a_heartbeat_what_nobody_told());
-    sabotage::choose(None);
-    let found = found.expect_err("HeartbeatAtHead was not caught");
-    println!("HeartbeatAtHead: {found}");
     // This one takes a COMMIT that is lost.
-    sabotage::choose(Some(Sabotage::CommitOldPlan));
-    let found = runtime.block_on(races::a_doubtful_read_brings_nothing_back());
-    sabotage::choose(None);
-    let found = found.expect_err("CommitOldPlan was not caught");
-    println!("CommitOldPlan: {found}");
+    caught(Sabotage::CommitOldPlan, || {
+        runtime.block_on(races::a_doubtful_read_brings_nothing_back())
+    });
     feeds::explore(20, 0, &FeedSettings::default(), None).expect("without a bug nothing is found");
 }
 
