@@ -1,15 +1,15 @@
 // Notifications of the desktop, for what rings while nobody looks at the page.
 
 import type { InboxClient } from "./client.js";
-import { pathOf, safeLink } from "./link.js";
+import { pathOf, safeLink, type Navigate } from "./link.js";
 import type { Notification as Row } from "./notification.js";
 
 /** What desktop notifications may be given. */
 export interface DesktopOptions {
   /** The address of a picture for each of them: the page's own sign. */
   readonly icon?: string | undefined;
-  /** Follows a link of the page's own origin in place of the browser: a router does. */
-  readonly navigate?: ((url: string, notification: Row) => void) | undefined;
+  /** Follows links of the page's own origin in place of the browser. */
+  readonly navigate?: Navigate | undefined;
   /** What is said of more than three at once; "5 new notifications". */
   readonly summary?: ((count: number) => string) | undefined;
 }

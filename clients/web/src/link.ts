@@ -1,5 +1,11 @@
 // Where a notification leads.
 
+import type { Notification } from "./notification.js";
+
+/** Follows a link of a notification in place of the browser: a router does. It is of the
+ * page's own origin, and given without that. */
+export type Navigate = (url: string, notification: Notification) => void;
+
 /** Any origin that no link has. */
 const NOWHERE = "https://nowhere.invalid";
 

@@ -51,6 +51,11 @@ export function titleBadge(
   return end;
 }
 
+/** A count as a badge shows it. */
+export function badge(count: number): string {
+  return count > 99 ? "99+" : String(count);
+}
+
 function badged(title: string, unseen: number): string {
-  return unseen === 0 ? title : `(${unseen > 99 ? "99+" : unseen}) ${title}`;
+  return unseen === 0 ? title : `(${badge(unseen)}) ${title}`;
 }

@@ -3,8 +3,9 @@
 
 import { useLayoutEffect, useMemo, useRef, type MouseEvent } from "react";
 import type { InboxClient } from "../client.js";
+import type { Navigate } from "../link.js";
 import type { Action, Notification } from "../notification.js";
-import { follow, isPlain, type Navigate } from "./follow.js";
+import { follow, isPlain } from "./follow.js";
 import type { PutAway, Undo } from "./undo.js";
 
 /** What a page hears of a choice, and does about it. */

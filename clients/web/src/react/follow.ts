@@ -1,12 +1,8 @@
 // A link is followed by the browser, or by the page.
 
 import type { MouseEvent } from "react";
-import { pathOf } from "../link.js";
+import { pathOf, type Navigate } from "../link.js";
 import type { Notification } from "../notification.js";
-
-/** Follows a link of a notification in place of the browser: a router does. It is of the
- * page's own origin, and given without that. */
-export type Navigate = (url: string, notification: Notification) => void;
 
 /** Whether a click asks for no other tab, window or download. */
 export function isPlain(event: MouseEvent): boolean {

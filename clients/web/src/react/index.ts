@@ -3,7 +3,7 @@
 // render on a server: what is here runs in browsers.
 
 export type { Choices } from "./deeds.js";
-export type { Navigate } from "./follow.js";
+export type { Navigate } from "../link.js";
 export { Inbox, type InboxProps } from "./Inbox.js";
 export { ENGLISH, type Labels } from "./labels.js";
 export type { PanelChoices } from "./Panel.js";

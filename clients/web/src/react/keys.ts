@@ -2,24 +2,30 @@
 
 import type { KeyboardEvent } from "react";
 
-/** Moves the focus from row to row; answers whether the key was one for that. `all` shows
+/** Where a key leads from the row at an index; nothing where it is no key for that. */
+const NEXT: Readonly<Record<string, (rows: readonly HTMLElement[], at: number, height: number) => number>> = {
+  ArrowDown: (_, at) => at + 1,
+  ArrowUp: (_, at) => at - 1,
+  Home: () => 0,
+  PageDown: (rows, at, height) => pageFrom(rows, at, 1, height),
+  PageUp: (rows, at, height) => pageFrom(rows, at, -1, height),
+};
+
+/** Moves the focus from row to row; answers whether the key was one for that. `toEnd` shows
  * every row that is loaded, and then goes to the last. */
 export function moveByKey(event: KeyboardEvent<HTMLElement>, toEnd: () => void): boolean {
   if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey || isTyping(event)) return false;
+  const next = NEXT[event.key];
+  if (!next && event.key !== "End") return false;
+  event.preventDefault();
+  if (!next) {
+    toEnd();
+    return true;
+  }
   const panel = event.currentTarget;
   const rows = rowsOf(panel);
   const at = rows.findIndex((row) => row.contains(event.target as Node));
-  const next = {
-    ArrowDown: at + 1,
-    ArrowUp: at - 1,
-    Home: 0,
-    PageDown: pageFrom(rows, at, 1, panel.clientHeight),
-    PageUp: pageFrom(rows, at, -1, panel.clientHeight),
-  }[event.key];
-  if (next === undefined && event.key !== "End") return false;
-  event.preventDefault();
-  if (next === undefined) toEnd();
-  else focusRow(rows[Math.max(0, Math.min(rows.length - 1, next))]);
+  focusRow(rows[Math.max(0, Math.min(rows.length - 1, next(rows, at, panel.clientHeight)))]);
   return true;
 }
 

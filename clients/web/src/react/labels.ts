@@ -2,6 +2,7 @@
 
 import type { Notification } from "../notification.js";
 import type { Problem } from "../snapshot.js";
+import { badge } from "../title.js";
 import type { PutAway } from "./undo.js";
 
 /** Every text of the component. */
@@ -64,7 +65,7 @@ const PUT_AWAY = { archive: "archived", unarchive: "moved to the inbox", remove:
 export const ENGLISH: Labels = {
   title: "Notifications",
   bell: (unseen) => (unseen === 0 ? "Notifications" : `Notifications, ${unseen} new`),
-  badge: (count) => (count > 99 ? "99+" : String(count)),
+  badge,
   unreadCount: (unread) => `${unread} unread`,
   news: (count) => `${count} new`,
   tabAll: "All",
