@@ -26,6 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .compile_fds(descriptors.clone())?;
     tonic_prost_build::configure()
         .build_client(false)
+        // So that a stand-in of a test has the calls that it is about.
+        .generate_default_stubs(true)
         .out_dir(server)
         .codec_path("crate::grpc::encoded::Codec")
         .extern_path(".doorbell.v1", "crate::proto")

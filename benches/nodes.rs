@@ -62,22 +62,32 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn writes(postgres: &Postgres) -> Result<(), Failure> {
-    let (mut to_single, mut to_bare) = (Vec::new(), Vec::new());
+    let (mut to_single, mut to_bare, mut many_to_bare) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let (grouped, batch) = grouped(postgres).await?;
         let single = single(postgres).await?;
-        let bare = bare(postgres, batch).await?;
+        let bare_of_sends = bare(postgres, batch, new).await?;
         println!(
             "  sends a second: {grouped:.0} in groups of {batch} on average, {single:.0} one a \
-             transaction, {bare:.0} rows by a bare insert of as many"
+             transaction, {bare_of_sends:.0} rows by a bare insert of as many"
         );
         to_single.push(grouped / single);
-        to_bare.push(grouped / bare);
+        to_bare.push(grouped / bare_of_sends);
+        let url = postgres.create_database().await;
+        let (many, batch) = common::to_many(store(&url).await?, ROUND, new).await?;
+        let bare = bare(postgres, batch, |number| common::keyed(new, number)).await?;
+        println!(
+            "  to many: {many:.0} rows a second in groups of {batch}, {bare:.0} by a bare insert \
+             of as many"
+        );
+        many_to_bare.push(many / bare);
     }
     let what = "durable sends on Postgres, 64 at once, to one transaction a send (pgbench)";
     report(what, median(&mut to_single), 4.0, "x", true);
     let what = "durable sends on Postgres, 64 at once, to a bare batch insert";
     report(what, median(&mut to_bare), 0.7, "x", true);
+    let what = "rows of SendToMany on Postgres, to a bare batch insert";
+    report(what, median(&mut many_to_bare), 0.6, "x", true);
     Ok(())
 }
 
@@ -163,7 +173,7 @@ async fn single(postgres: &Postgres) -> Result<f64, Failure> {
 /// Rows a second by one prepared `unnest` insert of `batch` rows a transaction, on
 /// as many connections: the same table and indexes, the same syncs, and nothing
 /// else.
-async fn bare(postgres: &Postgres, batch: usize) -> Result<f64, Failure> {
+async fn bare(postgres: &Postgres, batch: usize, new: common::New) -> Result<f64, Failure> {
     let url = postgres.create_database().await;
     store(&url).await?;
     let began = Instant::now();
@@ -175,7 +185,7 @@ async fn bare(postgres: &Postgres, batch: usize) -> Result<f64, Failure> {
         tasks.push(tokio::spawn(async move {
             while began.elapsed() < ROUND {
                 let first = inserted.fetch_add(batch, Ordering::Relaxed);
-                insert(&mut connection, first, batch).await?;
+                insert(&mut connection, first, batch, new).await?;
             }
             Ok::<_, Failure>(())
         }));
@@ -187,12 +197,17 @@ async fn bare(postgres: &Postgres, batch: usize) -> Result<f64, Failure> {
     Ok(inserted.load(Ordering::Relaxed) as f64 / took)
 }
 
-async fn insert(connection: &mut PgConnection, first: usize, batch: usize) -> Result<(), Failure> {
+async fn insert(
+    connection: &mut PgConnection,
+    first: usize,
+    batch: usize,
+    new: common::New,
+) -> Result<(), Failure> {
     const INSERT: &str = "INSERT INTO notifications (organization_id, user_id, sequence, id, \
-         revision, type, title, body, entity_type, entity_id, action_url, sender, created_at) \
-         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::uuid[], $5::bigint[], \
+         revision, type, title, body, entity_type, entity_id, action_url, sender, created_at, \
+         idempotency_key, fingerprint) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::uuid[], $5::bigint[], \
          $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], \
-         $13::bigint[])";
+         $13::bigint[], $14::text[], $15::bytea[])";
     let rows: Vec<NewNotification> = (first..first + batch).map(new).collect::<Result<_, _>>()?;
     macro_rules! column {
         ($row:ident => $value:expr) => {
@@ -217,6 +232,8 @@ async fn insert(connection: &mut PgConnection, first: usize, batch: usize) -> Re
         .bind(column!(row => row.content.action_url.as_deref()))
         .bind(column!(row => &*row.sender))
         .bind(vec![now; batch])
+        .bind(column!(row => row.idempotency_key.as_deref()))
+        .bind(column!(row => row.idempotency_key.as_ref().map(|_| row.content.fingerprint().to_vec())))
         .execute(connection)
         .await?;
     Ok(())

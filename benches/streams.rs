@@ -256,7 +256,7 @@ async fn send_for_ever(address: SocketAddr) -> Result<(), Failure> {
 /// A server whose streams say one thing and then nothing: what is left when all
 /// that Doorbell does is taken away.
 mod bare {
-    use std::{net::SocketAddr, pin::Pin, process::Child, sync::Arc};
+    use std::{net::SocketAddr, process::Child, sync::Arc};
 
     use doorbell::{
         config::ServerSettings,
@@ -267,8 +267,8 @@ mod bare {
         proto::{self, subscribe_response::Event},
         server::{self, Shutdown},
     };
-    use futures_util::{Stream, StreamExt as _, stream};
-    use tonic::{Request, Response, Status, service::Routes};
+    use futures_util::{StreamExt as _, stream};
+    use tonic::{Request, Response, Status, codegen::BoxStream, service::Routes};
 
     use super::{Command, Failure, common};
 
@@ -317,96 +317,12 @@ mod bare {
 
     struct Bare;
 
-    fn nothing<T>() -> Result<Response<T>, Status> {
-        Err(Status::unimplemented("only streams"))
-    }
-
     #[tonic::async_trait]
     impl NotificationService for Bare {
-        async fn send_in_app(
-            &self,
-            _: Request<proto::SendInAppRequest>,
-        ) -> Result<Response<proto::SendInAppResponse>, Status> {
-            nothing()
-        }
-
-        async fn mark_read(
-            &self,
-            _: Request<proto::MarkReadRequest>,
-        ) -> Result<Response<proto::MarkReadResponse>, Status> {
-            nothing()
-        }
-
-        async fn update_in_app(
-            &self,
-            _: Request<proto::UpdateInAppRequest>,
-        ) -> Result<Response<proto::UpdateInAppResponse>, Status> {
-            nothing()
-        }
-
-        async fn retract_in_app(
-            &self,
-            _: Request<proto::RetractInAppRequest>,
-        ) -> Result<Response<proto::RetractInAppResponse>, Status> {
-            nothing()
-        }
-
-        async fn mark_unread(
-            &self,
-            _: Request<proto::MarkUnreadRequest>,
-        ) -> Result<Response<proto::MarkUnreadResponse>, Status> {
-            nothing()
-        }
-
-        async fn archive(
-            &self,
-            _: Request<proto::ArchiveRequest>,
-        ) -> Result<Response<proto::ArchiveResponse>, Status> {
-            nothing()
-        }
-
-        async fn unarchive(
-            &self,
-            _: Request<proto::UnarchiveRequest>,
-        ) -> Result<Response<proto::UnarchiveResponse>, Status> {
-            nothing()
-        }
-
-        async fn remove(
-            &self,
-            _: Request<proto::RemoveRequest>,
-        ) -> Result<Response<proto::RemoveResponse>, Status> {
-            nothing()
-        }
-
-        async fn mark_seen(
-            &self,
-            _: Request<proto::MarkSeenRequest>,
-        ) -> Result<Response<proto::MarkSeenResponse>, Status> {
-            nothing()
-        }
-
-        async fn get_unread_count(
-            &self,
-            _: Request<proto::GetUnreadCountRequest>,
-        ) -> Result<Response<proto::GetUnreadCountResponse>, Status> {
-            nothing()
-        }
-
-        async fn get_recent(
-            &self,
-            _: Request<proto::GetRecentRequest>,
-        ) -> Result<Response<proto::GetRecentResponse>, Status> {
-            nothing()
-        }
-
-        type SubscribeStream =
-            Pin<Box<dyn Stream<Item = Result<encoded::SubscribeResponse, Status>> + Send>>;
-
         async fn subscribe(
             &self,
             _: Request<proto::SubscribeRequest>,
-        ) -> Result<Response<Self::SubscribeStream>, Status> {
+        ) -> Result<Response<BoxStream<encoded::SubscribeResponse>>, Status> {
             let first = encoded::SubscribeResponse::new(&proto::SubscribeResponse {
                 event: Some(Event::Connected(proto::Connected::default())),
                 ..proto::SubscribeResponse::default()

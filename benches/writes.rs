@@ -41,22 +41,33 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn run() -> Result<(), Failure> {
-    let (mut to_single, mut to_bare) = (Vec::new(), Vec::new());
+    let (mut to_single, mut to_bare, mut many_to_bare) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let (grouped, batch) = grouped().await?;
         let single = single().await?;
-        let bare = bare(batch).await?;
+        let bare_of_sends = bare(batch, new).await?;
         println!(
             "  sends a second: {grouped:.0} in groups of {batch} on average, {single:.0} one a \
-             transaction, {bare:.0} rows by a bare insert of as many"
+             transaction, {bare_of_sends:.0} rows by a bare insert of as many"
         );
         to_single.push(grouped / single);
-        to_bare.push(grouped / bare);
+        to_bare.push(grouped / bare_of_sends);
+        let directory = tempfile::tempdir()?;
+        let store = common::open(&directory, 1).await?;
+        let (many, batch) = common::to_many(store, ROUND, new).await?;
+        let bare = bare(batch, |number| common::keyed(new, number)).await?;
+        println!(
+            "  to many: {many:.0} rows a second in groups of {batch}, {bare:.0} by a bare insert \
+             of as many"
+        );
+        many_to_bare.push(many / bare);
     }
     let what = "durable sends, 64 at once, to one transaction a send";
     report(what, median(&mut to_single), 4.0, "x", true);
     let what = "durable sends, 64 at once, to a bare batch insert";
     report(what, median(&mut to_bare), 0.7, "x", true);
+    let what = "rows of SendToMany, to a bare batch insert";
+    report(what, median(&mut many_to_bare), 0.6, "x", true);
     Ok(())
 }
 
@@ -91,7 +102,7 @@ async fn single() -> Result<f64, Failure> {
 
 /// Rows a second by one prepared statement of `batch` rows a transaction: the
 /// same table and indexes, the same syncs, and nothing else.
-async fn bare(batch: usize) -> Result<f64, Failure> {
+async fn bare(batch: usize, new: common::New) -> Result<f64, Failure> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("doorbell.db");
     common::open(&directory, 1).await?.close().await;
@@ -101,10 +112,11 @@ async fn bare(batch: usize) -> Result<f64, Failure> {
         .synchronous(SqliteSynchronous::Full)
         .pragma("cache_size", "-16384");
     let mut connection = SqliteConnection::connect_with(&options).await?;
-    let row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let statement: Arc<str> = format!(
         "INSERT INTO notifications (organization_id, user_id, sequence, id, revision, type, \
-         title, body, entity_type, entity_id, action_url, data, sender, created_at) VALUES {}",
+         title, body, entity_type, entity_id, action_url, data, sender, created_at, \
+         idempotency_key, fingerprint) VALUES {}",
         vec![row; batch].join(", ")
     )
     .into();
@@ -114,6 +126,7 @@ async fn bare(batch: usize) -> Result<f64, Failure> {
         let mut query = sqlx::query(AssertSqlSafe(statement.clone()));
         for _ in 0..batch {
             let new = new(inserted)?;
+            let key = new.idempotency_key.as_deref();
             let sequence = i64::try_from(inserted / USERS + 1)?;
             query = query
                 .bind(new.inbox.organization_id.as_str())
@@ -129,7 +142,9 @@ async fn bare(batch: usize) -> Result<f64, Failure> {
                 .bind(new.content.action_url.as_deref())
                 .bind(None::<&str>)
                 .bind(&*new.sender)
-                .bind(SystemClock.now().as_micros());
+                .bind(SystemClock.now().as_micros())
+                .bind(key.map(ToOwned::to_owned))
+                .bind(key.map(|_| new.content.fingerprint().to_vec()));
             inserted += 1;
         }
         // One statement is one transaction.

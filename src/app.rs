@@ -27,7 +27,7 @@ use crate::{
     grpc::{
         Service, call_limit,
         call_log::{self, CallLog},
-        cors, operators, protocol,
+        convert, cors, operators, protocol,
         server::{
             notification_service_server::{self, NotificationServiceServer},
             operator_service_server::{self, OperatorServiceServer},
@@ -339,7 +339,7 @@ fn router(
 ) -> Result<Router, Error> {
     // tonic refuses a longer message before it reads or unpacks it; `convert` refuses what
     // is above the limit in words.
-    let most = config.content.max_request_bytes.saturating_mul(2);
+    let most = convert::most_bytes_of_many(&config.content).saturating_mul(2);
     let service = NotificationServiceServer::new(service)
         .max_decoding_message_size(most)
         .accept_compressed(CompressionEncoding::Gzip);

@@ -14,6 +14,7 @@ pub mod inbox;
 pub mod retract;
 pub mod selection;
 pub mod send;
+pub mod send_to_many;
 pub mod serve;
 pub mod shell;
 pub mod text;
@@ -112,6 +113,9 @@ pub enum Error {
     /// The service, or the way to it.
     #[error("{}", text::line(&.0.to_string()))]
     Client(#[from] client::Error),
+    /// It was done in part.
+    #[error("{0}")]
+    Incomplete(String),
     /// The output could not be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -122,7 +126,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Client(client::Error::Options(_)) => 2,
-            Self::Client(_) | Self::Output(_) => 1,
+            Self::Client(_) | Self::Incomplete(_) | Self::Output(_) => 1,
         }
     }
 }

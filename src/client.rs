@@ -17,7 +17,7 @@ mod verbs;
 mod watch;
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -41,8 +41,8 @@ pub use crate::proto::{
     EraseOrganizationRequest, EraseOrganizationResponse, GetRecentRequest, GetRecentResponse,
     GetUnreadCountRequest, GetUnreadCountResponse, Head, MarkSeenRequest, MarkSeenResponse,
     Notification, ReadInboxRequest, RemovalCause, RetractInAppRequest, RetractInAppResponse,
-    SendInAppRequest, SendInAppResponse, Suppressed, Through, UpdateInAppRequest,
-    UpdateInAppResponse, View,
+    SendError, SendInAppRequest, SendInAppResponse, SendResult, SendToManyRequest,
+    SendToManyResponse, Suppressed, Through, UpdateInAppRequest, UpdateInAppResponse, View,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -233,13 +233,71 @@ impl Client {
                 Err(error) => error,
             };
             let pause = error.retry_delay().unwrap_or_default() + backoff.next(self.options());
-            // A token that was refused was asked for anew already.
-            let is_final = error.is_terminal() || error.code() == Some(Code::Unauthenticated);
-            if is_final || started.elapsed() + pause >= patience {
+            if !error.may_pass() || started.elapsed() + pause >= patience {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Sends one content to many. Tried once.
+    pub async fn send_to_many(
+        &self,
+        request: SendToManyRequest,
+    ) -> Result<SendToManyResponse, Error> {
+        self.call(request, async |channel, request| {
+            Service::new(channel).send_to_many(request).await
+        })
+        .await
+    }
+
+    /// Sends one content to many, and tries again for as long as `patience` with those
+    /// whose errors may pass; what became of each, in the order of the request.
+    pub async fn send_to_many_patiently(
+        &self,
+        mut request: SendToManyRequest,
+        patience: Duration,
+    ) -> Result<Vec<SendResult>, Error> {
+        let started = Instant::now();
+        let mut backoff = Backoff::default();
+        let all = mem::take(&mut request.recipient_user_ids);
+        let mut results: Vec<Option<SendResult>> = vec![None; all.len()];
+        loop {
+            let open = results.iter().map(|result| match result {
+                Some(SendResult { error, .. }) => error.as_ref().is_some_and(|error| error.passing),
+                None => true,
+            });
+            let open: Vec<usize> = open
+                .enumerate()
+                .filter_map(|(at, is)| is.then_some(at))
+                .collect();
+            if open.is_empty() {
+                break;
+            }
+            request.recipient_user_ids = open.iter().map(|at| all[*at].clone()).collect();
+            let answer = self.send_to_many(request.clone()).await;
+            let mut pause = backoff.next(self.options());
+            let error = match answer {
+                Ok(answer) => {
+                    for (at, result) in open.into_iter().zip(answer.results) {
+                        results[at] = Some(result);
+                    }
+                    None
+                }
+                Err(error) => {
+                    pause += error.retry_delay().unwrap_or_default();
+                    Some(error)
+                }
+            };
+            let is_over = started.elapsed() + pause >= patience;
+            match error {
+                Some(error) if !error.may_pass() || is_over => return Err(error),
+                None if is_over => break,
+                _ => {}
+            }
+            tokio::time::sleep(pause).await;
+        }
+        Ok(results.into_iter().flatten().collect())
     }
 
     /// Corrects a notification. Tried once.

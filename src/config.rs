@@ -30,6 +30,10 @@ pub const MAX_ENTITY_BYTES: usize = 128;
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 128;
 /// The most bytes of `action_url`.
 pub const MAX_ACTION_URL_BYTES: usize = 2048;
+/// The most recipients of one `SendToMany`.
+pub const MAX_RECIPIENTS: usize = 1000;
+/// The most bytes of a whole request for many.
+pub const MAX_REQUEST_FOR_MANY_BYTES: usize = 256 * 1024;
 /// The most actions of a notification.
 pub const MAX_ACTIONS: usize = 3;
 /// The most bytes of an action's label.

@@ -13,11 +13,11 @@ pub mod operators;
 pub mod protocol;
 pub mod status;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::{Stream, stream};
+use futures_util::stream;
 use tokio::{sync::Semaphore, time::timeout};
-use tonic::{Code, Request, Response, Status, metadata::MetadataValue};
+use tonic::{Code, Request, Response, Status, codegen::BoxStream, metadata::MetadataValue};
 
 use crate::{
     auth::{Caller, Right, Scope},
@@ -34,10 +34,11 @@ use crate::{
         GetUnreadCountRequest, GetUnreadCountResponse, MarkReadRequest, MarkReadResponse,
         MarkSeenRequest, MarkSeenResponse, MarkUnreadRequest, MarkUnreadResponse, RemoveRequest,
         RemoveResponse, RetractInAppRequest, RetractInAppResponse, SendInAppRequest,
-        SendInAppResponse, SubscribeRequest, Suppressed, TypeCount, UnarchiveRequest,
-        UnarchiveResponse, UpdateInAppRequest, UpdateInAppResponse,
+        SendInAppResponse, SendResult, SendToManyRequest, SendToManyResponse, SubscribeRequest,
+        Suppressed, TypeCount, UnarchiveRequest, UnarchiveResponse, UpdateInAppRequest,
+        UpdateInAppResponse,
     },
-    store::{Edit, NotSent, Recent, TypeCounts, selection::MOST_WALKED},
+    store::{Edit, NotSent, Recent, Sent, TypeCounts, selection::MOST_WALKED},
     wire,
 };
 use server::notification_service_server::NotificationService;
@@ -134,6 +135,29 @@ fn covers(scope: &Scope, organization: &OrganizationId) -> Result<(), Status> {
     ))
 }
 
+/// What became of one of many.
+fn send_result(recipient_user_id: String, sent: &Result<Sent, Error>) -> SendResult {
+    let mut result = SendResult {
+        recipient_user_id,
+        ..SendResult::default()
+    };
+    match sent {
+        Ok(sent) => {
+            result.notification_id = sent.notification.row.id.to_string();
+            result.duplicate = sent.duplicate;
+        }
+        Err(Error::NotSent(NotSent::Expired(_))) => {
+            result.suppressed = Suppressed::Expired.into();
+        }
+        Err(error) => result.error = Some(status::of_one(error)),
+    }
+    result
+}
+
+fn count<T>(items: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}
+
 /// A page as it is answered: as much of it as a message may hold.
 fn recent_response(
     request: &GetRecentRequest,
@@ -180,8 +204,6 @@ macro_rules! answer {
     }};
 }
 
-type Messages = Pin<Box<dyn Stream<Item = Result<encoded::SubscribeResponse, Status>> + Send>>;
-
 #[tonic::async_trait]
 impl NotificationService for Service {
     async fn send_in_app(
@@ -208,6 +230,39 @@ impl NotificationService for Service {
             notification: sent.map(|sent| wire::notification(&sent.notification)),
             head: Some(wire::head(&head)),
             suppressed: suppressed.into(),
+        }))
+    }
+
+    async fn send_to_many(
+        &self,
+        request: Request<SendToManyRequest>,
+    ) -> Result<Response<SendToManyResponse>, Status> {
+        let caller = caller(&request)?;
+        let scope = sender(&caller)?;
+        let request = request.into_inner();
+        let users = request.recipient_user_ids.clone();
+        let new_id = || self.inboxes.new_id();
+        let new = convert::send_to_many(request, &self.limits, new_id, &caller.subject)?;
+        if let Some(new) = new.first() {
+            covers(scope, &new.inbox.organization_id)?;
+        }
+        let sent = self.inboxes.send_to_many(new).await;
+        let results = users.into_iter().zip(&sent);
+        let results: Vec<_> = results
+            .map(|(user, sent)| send_result(user, sent))
+            .collect();
+        let errors = || results.iter().filter_map(|result| result.error.as_ref());
+        if let Some(Err(first)) = sent.first()
+            && errors().filter(|error| error.passing).count() == results.len()
+        {
+            return Err(status::of(first));
+        }
+        let is_sent =
+            |sent: &&Result<Sent, Error>| matches!(sent, Ok(Sent { duplicate, .. }) if !duplicate);
+        Ok(Response::new(SendToManyResponse {
+            sent_count: count(sent.iter().filter(is_sent)),
+            error_count: count(errors()),
+            results,
         }))
     }
 
@@ -347,12 +402,10 @@ impl NotificationService for Service {
         Ok(Response::new(page))
     }
 
-    type SubscribeStream = Messages;
-
     async fn subscribe(
         &self,
         request: Request<SubscribeRequest>,
-    ) -> Result<Response<Messages>, Status> {
+    ) -> Result<Response<BoxStream<encoded::SubscribeResponse>>, Status> {
         let expires_at = caller(&request)?.expires_at;
         let inbox = reader(&request)?;
         convert::check_size(request.get_ref(), &self.limits)?;
@@ -375,7 +428,8 @@ impl NotificationService for Service {
             };
             Some((item, (feed, clock)))
         });
-        let mut response = Response::new(Box::pin(messages) as Messages);
+        let messages: BoxStream<_> = Box::pin(messages);
+        let mut response = Response::new(messages);
         // Proxies would gather a stream until it ends, or keep it.
         for (name, value) in [
             ("x-accel-buffering", "no"),

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt as _, stream};
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -39,6 +40,10 @@ use readers::Readers;
 use shared_read::SharedReads;
 pub use verbs::Done;
 use writer::Writer;
+
+/// Of one call to many, so many sends wait at a time: enough for full batches on each
+/// lane, and a small part of their queues.
+const SENT_AT_ONCE: usize = 256;
 
 /// Why a use case failed.
 #[derive(Debug, thiserror::Error)]
@@ -134,8 +139,20 @@ impl Inboxes {
         self.writer.send(new).await
     }
 
-    /// Changes what is there where no caller waits for it, see
-    /// [`Writer::edit_in_bulk`]. Cancel safe.
+    /// Sends one of many, see [`Writer::send_in_bulk`]; what became of each, in their
+    /// order. At most [`SENT_AT_ONCE`] of them wait at a time.
+    ///
+    /// Cancel safe: what is queued is committed, the rest is not sent.
+    pub async fn send_to_many(&self, new: Vec<NewNotification>) -> Vec<Result<Sent, Error>> {
+        stream::iter(new)
+            .map(|new| self.writer.send_in_bulk(new))
+            .buffered(SENT_AT_ONCE)
+            .collect()
+            .await
+    }
+
+    /// Changes what is there where it is one of many, see [`Writer::edit_in_bulk`].
+    /// Cancel safe.
     pub async fn edit_in_bulk(&self, mutation: Mutation) -> Result<Edited, Error> {
         self.writer.edit_in_bulk(mutation).await
     }

@@ -27,4 +27,9 @@ impl ErrorReason {
     pub fn text(self) -> &'static str {
         self.as_str_name().trim_start_matches("ERROR_REASON_")
     }
+
+    /// The reason of this text.
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::from_str_name(&format!("ERROR_REASON_{text}"))
+    }
 }

@@ -347,23 +347,64 @@ pub fn new_notification(inbox: InboxKey) -> NewNotification {
     NewNotification::new(inbox, id, Arc::new(content), "backend".into())
 }
 
+/// Makes a notification of this number.
+pub type New = fn(usize) -> Result<NewNotification, Failure>;
+
+fn inboxes(store: Arc<dyn Store>) -> Arc<Inboxes> {
+    Inboxes::new(
+        store,
+        Bus::local(&FeedSettings::default()),
+        Arc::new(SystemClock),
+        Arc::new(SystemRandom),
+        FeedSettings::default(),
+        &WriterSettings::default(),
+    )
+}
+
+/// As [`new_notification`], with a key of its own.
+pub fn keyed(new: New, number: usize) -> Result<NewNotification, Failure> {
+    Ok(NewNotification {
+        idempotency_key: Some(format!("key-{number}")),
+        ..new(number)?
+    })
+}
+
+/// Rows a second at `Inboxes::send_to_many` on `store` by one caller, a thousand a call,
+/// and how many a transaction took on average.
+pub async fn to_many(
+    store: impl Store,
+    round: Duration,
+    new: New,
+) -> Result<(f64, usize), Failure> {
+    let counting = Arc::new(Counting::new(store));
+    let inbox = inboxes(counting.clone());
+    let began = Instant::now();
+    let mut sent = 0;
+    while began.elapsed() < round {
+        let many: Result<Vec<_>, _> = (sent..sent + 1000)
+            .map(|number| keyed(new, number))
+            .collect();
+        for one in inbox.send_to_many(many?).await {
+            one?;
+            sent += 1;
+        }
+    }
+    let took = began.elapsed().as_secs_f64();
+    inbox.close().await;
+    let commits = counting.commits.load(Ordering::Relaxed).max(1);
+    Ok((sent as f64 / took, sent / commits))
+}
+
 /// Sends a second at `Inboxes::send` on `store` by so many callers, and how many a
 /// transaction took on average.
 pub async fn grouped(
     store: impl Store,
     callers: usize,
     round: Duration,
-    new: fn(usize) -> Result<NewNotification, Failure>,
+    new: New,
 ) -> Result<(f64, usize), Failure> {
     let counting = Arc::new(Counting::new(store));
-    let inbox = Inboxes::new(
-        counting.clone(),
-        Bus::local(&FeedSettings::default()),
-        Arc::new(SystemClock),
-        Arc::new(SystemRandom),
-        FeedSettings::default(),
-        &WriterSettings::default(),
-    );
+    let inbox = inboxes(counting.clone());
     let began = Instant::now();
     let sent = Arc::new(AtomicUsize::new(0));
     let callers: Vec<_> = (0..callers)

@@ -1,17 +1,19 @@
-//! `doorbell send`: puts one notification into an inbox.
+//! `doorbell send`: puts one notification into an inbox, or into many.
 
 use std::{
     io::Write,
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
 use clap::Args;
 use serde_json::json;
 
-use super::{ConnectionArgs, Error, RecipientArgs, content::ContentArgs, text, write_json};
+use super::{ConnectionArgs, Error, content::ContentArgs, send_to_many, text, write_json};
 use crate::{
-    client::{self, SendInAppRequest, SendInAppResponse, Suppressed},
+    client::{self, Content, SendInAppRequest, SendInAppResponse, SendToManyRequest, Suppressed},
     clock::{Clock as _, SystemClock},
+    random::{Random, SystemRandom},
 };
 
 /// What to send, and to whom.
@@ -20,9 +22,20 @@ pub struct SendArgs {
     /// How to reach the service
     #[command(flatten)]
     pub connection: ConnectionArgs,
-    /// Whose inbox
-    #[command(flatten)]
-    pub recipient: RecipientArgs,
+    /// The tenant
+    #[arg(long, value_name = "ID")]
+    pub organization: String,
+    /// The person; or --to-many
+    #[arg(
+        long,
+        value_name = "ID",
+        required_unless_present = "to_many",
+        conflicts_with = "to_many"
+    )]
+    pub user: Option<String>,
+    /// A file with people, one a line, or - for what is piped in: each gets it
+    #[arg(long, value_name = "FILE")]
+    pub to_many: Option<PathBuf>,
     /// What kind of notification it is, in your words
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: String,
@@ -57,6 +70,11 @@ pub async fn run(args: SendArgs) -> Result<(), Error> {
     let client = args.connection.client()?;
     let patience = args.patience.into();
     let as_json = args.json;
+    if let Some(file) = &args.to_many {
+        let users = send_to_many::read_users(file)?;
+        let request = request_for_many(args);
+        return send_to_many::run(&client, request, &users, patience, as_json).await;
+    }
     let request = request(args);
     let to = format!(
         "{} of {}",
@@ -69,8 +87,8 @@ pub async fn run(args: SendArgs) -> Result<(), Error> {
 fn request(args: SendArgs) -> SendInAppRequest {
     SendInAppRequest {
         actions: args.content.buttons(),
-        organization_id: args.recipient.organization,
-        recipient_user_id: args.recipient.user,
+        organization_id: args.organization,
+        recipient_user_id: args.user.unwrap_or_default(),
         r#type: args.kind,
         title: args.title,
         body: args.content.body,
@@ -83,6 +101,40 @@ fn request(args: SendArgs) -> SendInAppRequest {
         expire_time: args.expire_time.map(Into::into),
         collapse_key: args.collapse_key,
         silent: args.silent,
+    }
+}
+
+fn request_for_many(args: SendArgs) -> SendToManyRequest {
+    let random_key = || {
+        let random: &dyn Random = &SystemRandom;
+        random.uuid_v7(SystemClock.now()).to_string()
+    };
+    SendToManyRequest {
+        organization_id: args.organization,
+        recipient_user_ids: Vec::new(),
+        content: Some(Content {
+            actions: args.content.buttons(),
+            r#type: args.kind,
+            title: args.title,
+            body: args.content.body,
+            entity_type: args.content.entity_type,
+            entity_id: args.content.entity_id,
+            action_url: args.content.action_url,
+            data: args.content.data,
+            image_url: args.content.image_url,
+        }),
+        idempotency_key: args.idempotency_key.unwrap_or_else(random_key),
+        expire_time: args.expire_time.map(Into::into),
+        collapse_key: args.collapse_key,
+        silent: args.silent,
+    }
+}
+
+/// Why there is no notification, as JSON has it.
+pub(super) fn suppressed(why: Suppressed) -> Option<&'static str> {
+    match why {
+        Suppressed::Unspecified => None,
+        Suppressed::Expired => Some("expired"),
     }
 }
 
@@ -105,10 +157,7 @@ fn print(
     as_json: bool,
 ) -> Result<(), Error> {
     let head = response.head.unwrap_or_default();
-    let suppressed = match response.suppressed() {
-        Suppressed::Unspecified => None,
-        Suppressed::Expired => Some("expired"),
-    };
+    let suppressed = suppressed(response.suppressed());
     if as_json {
         let notification = response.notification.as_ref();
         let value = json!({

@@ -84,6 +84,11 @@ impl Error {
         }
     }
 
+    /// Whether waiting may mend it by itself. A refused token was asked for anew already.
+    pub(super) fn may_pass(&self) -> bool {
+        !self.is_terminal() && self.code() != Some(Code::Unauthenticated)
+    }
+
     /// How long the service asks to wait, five minutes at most.
     pub fn retry_delay(&self) -> Option<Duration> {
         match self {

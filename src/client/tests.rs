@@ -3,14 +3,17 @@
 
 use std::{net::SocketAddr, sync::atomic::AtomicU32, sync::atomic::Ordering::Relaxed};
 
-use futures_util::{FutureExt as _, stream::BoxStream};
+use futures_util::FutureExt as _;
 use tokio::{
     net::TcpListener,
     runtime::Runtime,
     sync::{mpsc, oneshot},
 };
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
-use tonic::transport::{Identity, ServerTlsConfig};
+use tonic::{
+    codegen::BoxStream,
+    transport::{Identity, ServerTlsConfig},
+};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::*;
@@ -22,9 +25,9 @@ use crate::{
         status,
     },
     proto::{
-        self, CaughtUp, Changed, ChangedNotification, Connected, ErrorReason, Head, Heartbeat,
-        MarkReadRequest, MarkReadResponse, MarkSeenRequest, MarkSeenResponse, Reconnect, Reset,
-        SubscribeRequest, SubscribeResponse, subscribe_response::Event as Wire,
+        CaughtUp, Changed, ChangedNotification, Connected, ErrorReason, Head, Heartbeat,
+        MarkReadRequest, MarkReadResponse, Reconnect, Reset, SubscribeRequest, SubscribeResponse,
+        subscribe_response::Event as Wire,
     },
     random::SeededRandom,
 };
@@ -90,55 +93,6 @@ impl NotificationService for Mock {
         self.ask(request, Ask::MarkRead).await.map(Response::new)
     }
 
-    async fn update_in_app(
-        &self,
-        _: Request<proto::UpdateInAppRequest>,
-    ) -> Result<Response<proto::UpdateInAppResponse>, Status> {
-        Err(Status::unimplemented("no test makes this call"))
-    }
-
-    async fn retract_in_app(
-        &self,
-        _: Request<proto::RetractInAppRequest>,
-    ) -> Result<Response<proto::RetractInAppResponse>, Status> {
-        Err(Status::unimplemented("no test makes this call"))
-    }
-
-    async fn mark_unread(
-        &self,
-        _: Request<proto::MarkUnreadRequest>,
-    ) -> Result<Response<proto::MarkUnreadResponse>, Status> {
-        Err(Status::unimplemented("no test makes this call"))
-    }
-
-    async fn archive(
-        &self,
-        _: Request<proto::ArchiveRequest>,
-    ) -> Result<Response<proto::ArchiveResponse>, Status> {
-        Err(Status::unimplemented("no test makes this call"))
-    }
-
-    async fn unarchive(
-        &self,
-        _: Request<proto::UnarchiveRequest>,
-    ) -> Result<Response<proto::UnarchiveResponse>, Status> {
-        Err(Status::unimplemented("no test makes this call"))
-    }
-
-    async fn remove(
-        &self,
-        _: Request<proto::RemoveRequest>,
-    ) -> Result<Response<proto::RemoveResponse>, Status> {
-        Err(Status::unimplemented("no test makes this call"))
-    }
-
-    async fn mark_seen(
-        &self,
-        _: Request<MarkSeenRequest>,
-    ) -> Result<Response<MarkSeenResponse>, Status> {
-        Err(Status::unimplemented("no test marks as seen"))
-    }
-
     async fn get_unread_count(
         &self,
         request: Request<GetUnreadCountRequest>,
@@ -154,20 +108,18 @@ impl NotificationService for Mock {
         self.ask(request, Ask::Recent).await.map(Response::new)
     }
 
-    type SubscribeStream = BoxStream<'static, Result<encoded::SubscribeResponse, Status>>;
-
     async fn subscribe(
         &self,
         request: Request<SubscribeRequest>,
-    ) -> Result<Response<Self::SubscribeStream>, Status> {
+    ) -> Result<Response<BoxStream<encoded::SubscribeResponse>>, Status> {
         use futures_util::StreamExt as _;
         let messages = self.ask(request, Ask::Subscribe).await?;
         let encode = |message: Result<_, _>| {
             message.map(|message| encoded::SubscribeResponse::new(&message))
         };
-        Ok(Response::new(
-            UnboundedReceiverStream::new(messages).map(encode).boxed(),
-        ))
+        Ok(Response::new(Box::pin(
+            UnboundedReceiverStream::new(messages).map(encode),
+        )))
     }
 }
 

@@ -3,7 +3,7 @@
 //! A request is checked as a whole: the answer names every field that is wrong,
 //! up to a bound.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use prost::Message as _;
 use prost_types::Struct;
@@ -81,6 +81,24 @@ impl Violations {
         let ids = ids.iter().enumerate();
         ids.filter_map(|(index, id)| self.uuid(format!("notification_ids[{index}]"), id))
             .collect()
+    }
+
+    fn recipients(&mut self, users: &[String]) -> Vec<UserId> {
+        let most = config::MAX_RECIPIENTS;
+        if users.is_empty() || users.len() > most {
+            let problem = format!("must have 1 to {most} users, has {}", users.len());
+            self.add("recipient_user_ids", problem);
+            return Vec::new();
+        }
+        let mut known = HashSet::new();
+        let users = users.iter().enumerate().filter_map(|(index, user)| {
+            let field = format!("recipient_user_ids[{index}]");
+            if !known.insert(user) {
+                self.add(&*field, "is there twice");
+            }
+            self.id(&field, UserId::parse(user))
+        });
+        users.collect()
     }
 
     fn uuid(&mut self, field: impl Into<String>, id: &str) -> Option<Uuid> {
@@ -260,16 +278,21 @@ fn invalid(field: &str, problem: &str) -> Status {
 
 /// Refuses a request that is larger than the limit as a whole.
 pub fn check_size(request: &impl prost::Message, limits: &ContentLimits) -> Result<(), Status> {
-    let bytes = request.encoded_len();
-    if bytes > limits.max_request_bytes {
-        return Err(too_large(bytes, limits.max_request_bytes));
-    }
-    Ok(())
+    check_bytes(request.encoded_len(), limits.max_request_bytes)
 }
 
-fn too_large(bytes: usize, most: usize) -> Status {
-    let message = format!("the request must have at most {most} bytes, has {bytes}");
-    status::new(Code::InvalidArgument, ErrorReason::RequestTooLarge, message)
+/// The most bytes of a request for many, which is the largest that there is.
+pub fn most_bytes_of_many(limits: &ContentLimits) -> usize {
+    config::MAX_REQUEST_FOR_MANY_BYTES.max(limits.max_request_bytes)
+}
+
+fn check_bytes(bytes: usize, most: usize) -> Result<(), Status> {
+    if bytes > most {
+        let message = format!("the request must have at most {most} bytes, has {bytes}");
+        let reason = ErrorReason::RequestTooLarge;
+        return Err(status::new(Code::InvalidArgument, reason, message));
+    }
+    Ok(())
 }
 
 /// Checks a `SendInApp` that came from `sender`, and makes a notification of this id.
@@ -307,6 +330,44 @@ pub fn send(
         collapse_key: collapse_key.map(Arc::from),
         is_silent: request.silent,
     })
+}
+
+/// Checks a `SendToMany` that came from `sender`, and makes a notification for each
+/// recipient. All of them share what they say.
+pub fn send_to_many(
+    request: proto::SendToManyRequest,
+    limits: &ContentLimits,
+    mut new_id: impl FnMut() -> Uuid,
+    sender: &Arc<str>,
+) -> Result<Vec<NewNotification>, Status> {
+    check_bytes(request.encoded_len(), most_bytes_of_many(limits))?;
+    let mut wrong = Violations::default();
+    let organization_id = OrganizationId::parse(&request.organization_id);
+    let organization_id = wrong.id("organization_id", organization_id);
+    let users = wrong.recipients(&request.recipient_user_ids);
+    let said = request.content.unwrap_or_default();
+    let content = wrong.content("content.", said, &[Field::Kind, Field::Title], limits);
+    let content = Arc::new(content);
+    let most = config::MAX_IDEMPOTENCY_KEY_BYTES;
+    let key = wrong.text("idempotency_key", request.idempotency_key, 1, most);
+    let expire_time = wrong.time("expire_time", request.expire_time.as_ref());
+    let collapse_key = wrong.key("collapse_key", request.collapse_key);
+    let organization_id = wrong.none_and(organization_id)?;
+    let collapse_key = collapse_key.map(Arc::from);
+    let new = users.into_iter().map(|user_id| NewNotification {
+        inbox: InboxKey {
+            organization_id: organization_id.clone(),
+            user_id,
+        },
+        id: new_id(),
+        content: content.clone(),
+        idempotency_key: Some(key.clone()),
+        sender: sender.clone(),
+        expire_time,
+        collapse_key: collapse_key.clone(),
+        is_silent: request.silent,
+    });
+    Ok(new.collect())
 }
 
 /// Checks an `UpdateInApp`.

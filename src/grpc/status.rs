@@ -13,7 +13,7 @@ use crate::{
     hub::JoinError,
     inbox::{self, feed::End},
     metrics,
-    proto::ErrorReason,
+    proto::{ErrorReason, SendError},
     store::{self, NotSent, NotUpdated},
     telemetry::Seldom,
 };
@@ -141,6 +141,19 @@ pub fn of(error: &inbox::Error) -> Status {
             "the position is of another epoch, or above the head: load anew",
         ),
         inbox::Error::Store(error) => of_store(error),
+    }
+}
+
+/// The error of one of many.
+pub fn of_one(error: &inbox::Error) -> SendError {
+    let status = of(error);
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.as_str());
+    let reason = reason.and_then(ErrorReason::from_text);
+    SendError {
+        reason: reason.unwrap_or_default().into(),
+        message: status.message().to_owned(),
+        passing: details.retry_info().is_some(),
     }
 }
 

@@ -121,17 +121,30 @@ impl Writer {
         Ok(answered.await.map_err(|_| Error::Closed)??)
     }
 
-    /// Changes what is there when there is room beside what callers write: those who wait
-    /// longest for it have one batch in eight. [`Error::QueueFull`] where too much of it
-    /// waits. Cancel safe: once it is queued it is committed.
+    /// Sends one of many; see `write_in_bulk`.
+    pub async fn send_in_bulk(&self, new: NewNotification) -> Result<Sent, Error> {
+        match self.write_in_bulk(Mutation::Send(new)).await? {
+            Outcome::Sent(sent) => Ok(sent?),
+            _ => Err(store::Error::unexpected_outcome().into()),
+        }
+    }
+
+    /// Changes what is there; see `write_in_bulk`.
     pub async fn edit_in_bulk(&self, mutation: Mutation) -> Result<Edited, Error> {
-        let (answer, answered) = oneshot::channel();
-        let queue = self.queue(mutation.inbox());
-        queue.put_in_bulk(mutation, answer)?;
-        match answered.await.map_err(|_| Error::Closed)?? {
+        match self.write_in_bulk(mutation).await? {
             Outcome::Edited(edited) => Ok(edited),
             _ => Err(store::Error::unexpected_outcome().into()),
         }
+    }
+
+    /// As `write`, when there is room beside what callers write: those who wait longest
+    /// for it have one batch in eight. [`Error::QueueFull`] where too much of it waits, of
+    /// all or of the organization. Cancel safe: once it is queued it is committed.
+    async fn write_in_bulk(&self, mutation: Mutation) -> Result<Outcome, Error> {
+        let (answer, answered) = oneshot::channel();
+        let queue = self.queue(mutation.inbox());
+        queue.put_in_bulk(mutation, answer)?;
+        Ok(answered.await.map_err(|_| Error::Closed)??)
     }
 
     /// Whether it takes no more writes.

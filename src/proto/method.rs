@@ -30,6 +30,7 @@ macro_rules! methods {
 
 methods![
     SendInApp,
+    SendToMany,
     UpdateInApp,
     RetractInApp,
     MarkRead,

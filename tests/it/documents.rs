@@ -431,6 +431,8 @@ fn the_limits_are_those_of_the_program() {
         ("`data`", defaults.content.max_data_bytes),
         ("levels deep", config::MAX_DATA_DEPTH),
         ("a whole request", defaults.content.max_request_bytes),
+        ("a whole `SendToMany`", config::MAX_REQUEST_FOR_MANY_BYTES),
+        ("recipients of one", config::MAX_RECIPIENTS),
         ("`MarkRead`", config::MAX_MARK_READ_IDS),
         ("`through`", config::MAX_TYPES),
         ("on a page", config::MAX_RECENT_LIMIT),

@@ -177,6 +177,44 @@ fn a_send_has_every_field() {
 }
 
 #[test]
+fn a_file_names_those_who_are_sent_to() {
+    let desk = Desk::open();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("users");
+    let users: Vec<String> = (0..1500).map(|number| format!("user-{number}")).collect();
+    fs::write(&file, format!("ann\n\n{}\n", users.join("\n"))).unwrap();
+    let sender = sender_token("acme");
+    let file = file.display();
+    let line = format!("send --organization acme --type test --title one --to-many {file}");
+    let keyed = format!("{line} --idempotency-key k");
+    let of = |line: &str| Desk::of(&sender, &desk.server, line);
+    assert_eq!(done(of(&keyed)), "sent to 1501\n");
+    assert_eq!(done(of(&keyed)), "sent to 0; 1501 had it already\n");
+    assert_eq!(desk.titles(""), ["one"]);
+    // Without a key it is another one; as JSON, a line each.
+    let lines = done(of(&format!("{line} --json")));
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (lines.lines().count(), &first["recipient_user_id"]),
+        (1501, &json!("ann"))
+    );
+    assert_eq!(desk.titles(""), ["one", "one"]);
+    // What fails for one is said, and is the exit code.
+    let other = keyed.replace("--title one", "--title another");
+    fs::write(directory.path().join("users"), "ann\nbob\n").unwrap();
+    let ended = run(&mut of(&other));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.out.starts_with("ann: IDEMPOTENCY_MISMATCH: "),
+        "{ended:?}"
+    );
+    assert!(ended.out.ends_with("\nsent to 1; 1 failed\n"), "{ended:?}");
+    let again =
+        "1 of 2 failed; the same again with --idempotency-key k sends to those who are left";
+    assert_eq!(ended.err, format!("doorbell: {again}\n"));
+}
+
+#[test]
 fn what_was_sent_is_corrected_and_taken_back() {
     let desk = Desk::open();
     let one = desk.send_id("one", "--body more --idempotency-key k");

@@ -12,7 +12,8 @@ use std::{
 use doorbell::proto::{
     ArchiveRequest, Content, EraseInboxRequest, EraseOrganizationRequest, FILE_DESCRIPTOR_SET,
     GetRecentRequest, GetUnreadCountRequest, MarkSeenRequest, MarkUnreadRequest, ReadInboxRequest,
-    RemoveRequest, RetractInAppRequest, SubscribeRequest, UnarchiveRequest, UpdateInAppRequest,
+    RemoveRequest, RetractInAppRequest, SendToManyRequest, SubscribeRequest, UnarchiveRequest,
+    UpdateInAppRequest,
 };
 use futures_util::future::BoxFuture;
 use prost::Message as _;
@@ -110,6 +111,26 @@ fn cases() -> BTreeMap<&'static str, Case> {
                 Box::pin(async move {
                     let request = send(&named.organization, &named.user, "From outside");
                     let answer = client.send_in_app(request).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
+        (
+            "SendToMany",
+            sends(|As { mut client, .. }, named| {
+                Box::pin(async move {
+                    let request = SendToManyRequest {
+                        organization_id: named.organization,
+                        recipient_user_ids: vec![named.user],
+                        content: Some(Content {
+                            r#type: "greeting".into(),
+                            title: "From outside".into(),
+                            ..Content::default()
+                        }),
+                        idempotency_key: Uuid::new_v4().to_string(),
+                        ..SendToManyRequest::default()
+                    };
+                    let answer = client.send_to_many(request).await?;
                     Ok(answer.into_inner().encode_to_vec())
                 })
             }),

@@ -27,6 +27,7 @@ mod isolation;
 mod keys;
 mod load;
 mod logs;
+mod many;
 mod operators;
 #[cfg(feature = "sabotage")]
 mod oracle;

@@ -1,11 +1,10 @@
-use std::{io::Write as _, pin::Pin};
+use std::io::Write as _;
 
 use bytes::{BufMut as _, Bytes};
-use futures_util::Stream;
 use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
 use rstest::rstest;
-use tonic::codec::CompressionEncoding;
+use tonic::{codec::CompressionEncoding, codegen::BoxStream};
 use tonic_types::StatusExt as _;
 use tower::ServiceExt as _;
 
@@ -25,8 +24,6 @@ type Answer<T> = Result<tonic::Response<T>, Status>;
 
 #[tonic::async_trait]
 impl NotificationService for Stub {
-    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
-
     async fn send_in_app(
         &self,
         _: tonic::Request<proto::SendInAppRequest>,
@@ -43,55 +40,6 @@ impl NotificationService for Stub {
             ErrorReason::StoreUnavailable,
             "the store did not answer",
         ))
-    }
-
-    async fn update_in_app(
-        &self,
-        _: tonic::Request<proto::UpdateInAppRequest>,
-    ) -> Answer<proto::UpdateInAppResponse> {
-        std::future::pending().await
-    }
-
-    async fn retract_in_app(
-        &self,
-        _: tonic::Request<proto::RetractInAppRequest>,
-    ) -> Answer<proto::RetractInAppResponse> {
-        std::future::pending().await
-    }
-
-    async fn mark_unread(
-        &self,
-        _: tonic::Request<proto::MarkUnreadRequest>,
-    ) -> Answer<proto::MarkUnreadResponse> {
-        std::future::pending().await
-    }
-
-    async fn archive(
-        &self,
-        _: tonic::Request<proto::ArchiveRequest>,
-    ) -> Answer<proto::ArchiveResponse> {
-        std::future::pending().await
-    }
-
-    async fn unarchive(
-        &self,
-        _: tonic::Request<proto::UnarchiveRequest>,
-    ) -> Answer<proto::UnarchiveResponse> {
-        std::future::pending().await
-    }
-
-    async fn remove(
-        &self,
-        _: tonic::Request<proto::RemoveRequest>,
-    ) -> Answer<proto::RemoveResponse> {
-        std::future::pending().await
-    }
-
-    async fn mark_seen(
-        &self,
-        _: tonic::Request<proto::MarkSeenRequest>,
-    ) -> Answer<proto::MarkSeenResponse> {
-        std::future::pending().await
     }
 
     async fn get_unread_count(
@@ -111,7 +59,7 @@ impl NotificationService for Stub {
     async fn subscribe(
         &self,
         _: tonic::Request<proto::SubscribeRequest>,
-    ) -> Answer<Self::SubscribeStream> {
+    ) -> Answer<BoxStream<SubscribeResponse>> {
         std::future::pending().await
     }
 }

@@ -1,6 +1,6 @@
 //! What waits for one lane: what senders say in one line and edits in another, so that
-//! neither waits for the other, and nobody takes the whole of it. What nobody waits for
-//! is in a third, for when there is nothing else to do, and now and then.
+//! neither waits for the other, and nobody takes the whole of it. What comes by the
+//! thousand is in a third, for when there is nothing else to do, and now and then.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,7 +25,7 @@ use crate::{
 /// changes up to a thousand rows.
 const MOST_EDITS_OF_AN_INBOX: usize = 16;
 
-/// While callers write all the time, one batch in so many is of what nobody waits for.
+/// While callers write all the time, one batch in so many is of the third line.
 const BULK_EVERY: usize = 8;
 
 /// Where the outcome of a write goes.
@@ -61,6 +61,8 @@ struct Waiting {
     /// How many batches there were since the last one in bulk.
     since_bulk: usize,
     of_organization: Counts<OrganizationId>,
+    /// Of the third line.
+    bulk_of_organization: Counts<OrganizationId>,
     edits_of: Counts<InboxKey>,
     is_closed: bool,
 }
@@ -111,16 +113,20 @@ impl Queue {
         Ok(())
     }
 
-    /// Puts a write that no caller waits for at the end of the line of those. Refused at
-    /// once where too many of them wait.
+    /// Puts one of many writes at the end of the line of those. Refused at once where too
+    /// many of them wait, of all or of its organization (half of all).
     pub(super) fn put_in_bulk(&self, mutation: Mutation, answer: Answer) -> Result<(), Error> {
         let mut waiting = self.lock();
         if waiting.is_closed {
             return Err(Error::Closed);
         }
-        if waiting.bulk.len() >= self.most {
+        let organization = &mutation.inbox().organization_id;
+        if waiting.bulk.len() >= self.most
+            || waiting.bulk_of_organization.get(organization) >= self.most.div_ceil(2)
+        {
             return Err(Error::QueueFull);
         }
+        waiting.bulk_of_organization.up(organization);
         waiting.bulk.push_back(Job { mutation, answer });
         self.came(waiting);
         Ok(())
@@ -211,7 +217,9 @@ impl Waiting {
                 && let Some(Job { mutation, answer }) = line.pop_front()
             {
                 let inbox = mutation.inbox();
-                if !is_bulk {
+                if is_bulk {
+                    self.bulk_of_organization.down(&inbox.organization_id);
+                } else {
                     self.of_organization.down(&inbox.organization_id);
                 }
                 match &mutation {

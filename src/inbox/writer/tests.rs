@@ -381,6 +381,29 @@ async fn an_organization_has_half_of_a_queue() {
     harness.writer.write(of("acme", 30)).await.unwrap();
 }
 
+/// Who sends to many leaves room for others who do.
+#[tokio::test]
+async fn an_organization_has_half_of_the_third_line() {
+    let harness = Harness::new(Memory::held(), &settings(8, 100, 1000));
+    let mut writing = harness.write(vec![send(999)]).await;
+    let of = |organization, id| {
+        let new = send_to(InboxKey::parse(organization, "ann").unwrap(), id);
+        let writer = harness.writer.clone();
+        tokio::spawn(async move { writer.write_in_bulk(new).await })
+    };
+    writing.extend((0..6).map(|id| of("acme", id)));
+    writing.extend((10..15).map(|id| of("globex", id)));
+    tokio::task::yield_now().await;
+    let answers = harness.go(writing).await;
+    let refused: Vec<_> = (answers.iter().enumerate())
+        .filter(|(_, answer)| matches!(answer, Err(Error::QueueFull)))
+        .map(|(number, _)| number)
+        .collect();
+    assert_eq!(refused, [4, 5, 10], "half of it each");
+    // What was taken has left its place.
+    of("acme", 20).await.unwrap().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_taken_as_soon_as_it_is_put_was_counted_before() {
     let depth = Arc::new(AtomicUsize::new(0));
