@@ -1109,6 +1109,32 @@ mod tests {
         }
     }
 
+    /// What a verb or a view is about is found by the index that is made for it.
+    #[tokio::test]
+    async fn each_source_is_found_by_its_index() {
+        let mut connection = migrated().await;
+        let statements = Statements::new();
+        for (source, index) in [
+            (Source::Ids, "notifications_by_id"),
+            (Source::About, "notifications_about"),
+            (Source::Key, "notifications_by_idempotency_key"),
+            (Source::Collapse, "notifications_by_collapse_key"),
+            (Source::Unread, "notifications_unread"),
+            (Source::Inbox, "notifications_inbox"),
+            (Source::Archived, "notifications_archived"),
+            (Source::All, "sqlite_autoindex_notifications_1"),
+        ] {
+            let listed = [false, true].map(|is_filtered| (source, is_filtered));
+            let listed = listed.iter().filter_map(|key| statements.listed.get(key));
+            for sql in listed.chain([&statements.walked[&source]]) {
+                let steps = steps(&mut connection, sql).await;
+                let index = format!("INDEX {index} (");
+                let is_found = steps.iter().any(|step| step.contains(&index));
+                assert!(is_found, "{source:?}: {sql}: {steps:#?}");
+            }
+        }
+    }
+
     async fn steps(connection: &mut SqliteConnection, sql: &str) -> Vec<String> {
         let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
         let steps: Vec<(i64, i64, i64, String)> =
