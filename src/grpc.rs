@@ -38,7 +38,7 @@ use crate::{
         Suppressed, TypeCount, UnarchiveRequest, UnarchiveResponse, UpdateInAppRequest,
         UpdateInAppResponse,
     },
-    store::{Edit, NotSent, Recent, Sent, TypeCounts, selection::MOST_WALKED},
+    store::{Edit, NotSent, Recent, Sent, TypeCounts, selection::MOST_COUNTED},
     wire,
 };
 use server::notification_service_server::NotificationService;
@@ -59,7 +59,7 @@ const OPENING: usize = 64;
 const OPENING_WAIT: Duration = Duration::from_secs(5);
 
 /// The most that is said of one type.
-const MOST_COUNTED: u32 = 1000;
+const MOST_SAID: u32 = 1000;
 
 /// The service.
 pub struct Service {
@@ -370,13 +370,13 @@ impl NotificationService for Service {
         let TypeCounts { snapshot, unread } = counts.map_err(|error| status::of(&error))?;
         let head = snapshot.head;
         // What is beyond may be of any type.
-        let are_all_counted = head.unread_count as usize <= MOST_WALKED;
+        let are_all_counted = head.unread_count as usize <= MOST_COUNTED;
         let count = |kind: String| {
             let unread = unread.get(&kind).copied().unwrap_or(0);
             TypeCount {
                 r#type: kind,
-                unread_count: unread.min(MOST_COUNTED),
-                more: unread > MOST_COUNTED || !are_all_counted,
+                unread_count: unread.min(MOST_SAID),
+                more: unread > MOST_SAID || !are_all_counted,
             }
         };
         Ok(Response::new(GetUnreadCountResponse {

@@ -463,7 +463,7 @@ pub struct Recent {
 pub struct TypeCounts {
     /// The inbox when they were counted.
     pub snapshot: Snapshot,
-    /// Those of which there are any, at most [`selection::MOST_WALKED`] looked at in all.
+    /// Those of which there are any, at most [`selection::MOST_COUNTED`] looked at in all.
     pub unread: HashMap<String, u32>,
 }
 

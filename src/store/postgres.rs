@@ -26,7 +26,7 @@ use super::{
     About, Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
     Sharing, Snapshot, Store, TypeCounts, Verb, Which,
     rows::{self, Page, bound, columns, head_columns, integer, of_source, walk_columns},
-    selection::{MOST_LOOKED_AT, MOST_WALKED, Source, Walk},
+    selection::{MOST_COUNTED, MOST_LOOKED_AT, Source, Walk},
 };
 use crate::{
     clock::Timestamp,
@@ -730,7 +730,7 @@ impl Store for Postgres {
                 .query(COUNT_TYPES)
                 .bind(inbox.organization_id.as_str())
                 .bind(inbox.user_id.as_str())
-                .bind(bound(MOST_WALKED))
+                .bind(bound(MOST_COUNTED))
                 .bind(types);
             rows::type_counts(query.fetch(connection).map_err(failed)).boxed()
         })
@@ -749,7 +749,7 @@ impl Store for Postgres {
                 .bind(inbox.organization_id.as_str())
                 .bind(inbox.user_id.as_str())
                 .bind(integer(after))
-                .bind(bound(MOST_WALKED));
+                .bind(bound(Walk::most(verb)));
             let query = match &verb.which {
                 Which::Ids(ids) => query.bind(ids.clone()),
                 Which::About(About {

@@ -11,15 +11,17 @@ use uuid::Uuid;
 use super::{Edit, RecentQuery, Selected, Snapshot, Verb, Which, plan};
 use crate::model::{Revision, Row, View};
 
-/// The most rows of one change.
-pub const MOST_CHANGED: usize = 1000;
+/// The most rows of one change, but where they are named by their ids, of which a request
+/// has a few hundred. Nobody else's write comes through on their lane while they are
+/// written.
+pub const MOST_CHANGED: usize = 128;
 /// The most bytes of one change that tells all of its rows; one row is in it
 /// whatever its size.
 pub const MOST_BYTES: usize = 512 * 1024;
-/// The most rows that are looked at for one change.
-pub const MOST_WALKED: usize = 10_000;
-/// The most rows that are looked at for one page.
+/// The most rows that are looked at for one page, or for one change.
 pub const MOST_LOOKED_AT: usize = 1000;
+/// The most rows that are looked at to count those of some types.
+pub const MOST_COUNTED: usize = 10_000;
 
 /// Where an engine finds candidates, in the order of their sequences: an index each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +76,8 @@ impl Source {
 /// A walk over the rows of an inbox.
 pub(super) struct Walk<'q> {
     verb: &'q Verb,
+    /// The most rows that it looks at.
+    most: usize,
     walked: usize,
     bytes: usize,
     ids: Vec<Uuid>,
@@ -85,11 +89,22 @@ impl<'q> Walk<'q> {
     pub(super) fn new(verb: &'q Verb) -> Self {
         Self {
             verb,
+            most: Self::most(verb),
             walked: 0,
             bytes: 0,
             ids: Vec::new(),
             last: Revision::ZERO,
             next: None,
+        }
+    }
+
+    /// The most rows that a walk for `verb` looks at. An engine sends as many, even if the
+    /// walk ends before: so no more than a change has, where nearly all are meant.
+    pub(super) fn most(verb: &Verb) -> usize {
+        match &verb.which {
+            Which::Ids(_) => MOST_LOOKED_AT,
+            Which::Through { types, .. } if !types.is_empty() => MOST_LOOKED_AT,
+            _ => MOST_CHANGED,
         }
     }
 
@@ -113,7 +128,8 @@ impl<'q> Walk<'q> {
         }
         self.walked += 1;
         self.last = row.sequence;
-        if self.ids.len() == MOST_CHANGED || self.walked == MOST_WALKED {
+        let is_full = self.ids.len() == MOST_CHANGED && !matches!(self.verb.which, Which::Ids(_));
+        if is_full || self.walked == self.most {
             self.next = Some(self.last);
             return ControlFlow::Break(());
         }

@@ -38,7 +38,7 @@ use super::{
         self, Columns, Page, bound, columns, head_columns, integer, of_source, row_columns,
         walk_columns,
     },
-    selection::{MOST_LOOKED_AT, MOST_WALKED, Source, Walk},
+    selection::{MOST_COUNTED, MOST_LOOKED_AT, Source, Walk},
 };
 use crate::{
     clock::Timestamp,
@@ -922,7 +922,7 @@ impl Store for Sqlite {
 
     async fn count_types(&self, inbox: &InboxKey, types: &[String]) -> Result<TypeCounts, Error> {
         let query = bind_inbox(query(&self.statements.count_types), inbox)
-            .bind(bound(MOST_WALKED))
+            .bind(bound(MOST_COUNTED))
             .bind(json!(types).to_string());
         let mut connection = self.readers.acquire().await.map_err(failed)?;
         rows::type_counts(query.fetch(&mut *connection).map_err(failed)).await
@@ -937,7 +937,7 @@ impl Store for Sqlite {
         let source = Source::of_verb(verb);
         let query = bind_inbox(query(&self.statements.walked[&source]), inbox)
             .bind(integer(after))
-            .bind(bound(MOST_WALKED));
+            .bind(bound(Walk::most(verb)));
         let query = match verb.which.clone() {
             Which::Ids(ids) => {
                 let ids: Vec<String> = ids.iter().map(|id| id.simple().to_string()).collect();

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The most edits of one inbox that wait: who reads it is one person, and an edit
-/// changes up to a thousand rows.
+/// changes up to some hundred rows.
 const MOST_EDITS_OF_AN_INBOX: usize = 16;
 
 /// While callers write all the time, one batch in so many is of the third line.
