@@ -11,9 +11,8 @@ use uuid::Uuid;
 use super::{Edit, RecentQuery, Selected, Snapshot, Verb, Which, plan};
 use crate::model::{Revision, Row, View};
 
-/// The most rows of one change, but where they are named by their ids, of which a request
-/// has a few hundred. Nobody else's write comes through on their lane while they are
-/// written.
+/// The most rows of one change. Nobody else's write comes through on their lane while they
+/// are written.
 pub const MOST_CHANGED: usize = 128;
 /// The most bytes of one change that tells all of its rows; one row is in it
 /// whatever its size.
@@ -102,7 +101,6 @@ impl<'q> Walk<'q> {
     /// walk ends before: so no more than a change has, where nearly all are meant.
     pub(super) fn most(verb: &Verb) -> usize {
         match &verb.which {
-            Which::Ids(_) => MOST_LOOKED_AT,
             Which::Through { types, .. } if !types.is_empty() => MOST_LOOKED_AT,
             _ => MOST_CHANGED,
         }
@@ -128,8 +126,7 @@ impl<'q> Walk<'q> {
         }
         self.walked += 1;
         self.last = row.sequence;
-        let is_full = self.ids.len() == MOST_CHANGED && !matches!(self.verb.which, Which::Ids(_));
-        if is_full || self.walked == self.most {
+        if self.ids.len() == MOST_CHANGED || self.walked == self.most {
             self.next = Some(self.last);
             return ControlFlow::Break(());
         }
