@@ -36,6 +36,30 @@ pub(super) enum Source {
 }
 
 impl Source {
+    /// Each of them.
+    pub(super) const EACH: [Self; 8] = [
+        Self::Ids,
+        Self::About,
+        Self::Key,
+        Self::Collapse,
+        Self::Unread,
+        Self::Inbox,
+        Self::Archived,
+        Self::All,
+    ];
+
+    /// Those that a page begins with.
+    pub(super) const LISTED: [Self; 5] = [
+        Self::About,
+        Self::Unread,
+        Self::Inbox,
+        Self::Archived,
+        Self::All,
+    ];
+
+    /// Those of them that can hold just what a page asks for.
+    pub(super) const EXACT: [Self; 3] = [Self::Unread, Self::Inbox, Self::Archived];
+
     fn of_view(view: View) -> Self {
         match view {
             View::Inbox => Self::Inbox,
@@ -65,7 +89,7 @@ impl Source {
             None if is_unread => Self::Unread,
             None => Self::of_view(query.view),
         };
-        let is_exact = matches!(source, Self::Unread | Self::Inbox | Self::Archived)
+        let is_exact = Self::EXACT.contains(&source)
             && query.types.is_empty()
             && (is_unread || !query.unread_only);
         (source, !is_exact)

@@ -281,6 +281,24 @@ struct Statements {
     insert_and_commit: Vec<Vec<Arc<str>>>,
 }
 
+/// The index that a source is, and what of it is meant. SQLite is told which: it knows
+/// nothing of how many rows there are of each, and would take any that has the columns.
+fn indexed(source: Source) -> (&'static str, &'static str) {
+    match source {
+        Source::Ids => (
+            "notifications_by_id",
+            "id IN (SELECT unhex(value) FROM json_each($5))",
+        ),
+        Source::About => ("notifications_about", of_source!(about)),
+        Source::Key => ("notifications_by_idempotency_key", of_source!(key)),
+        Source::Collapse => ("notifications_by_collapse_key", of_source!(collapse)),
+        Source::Unread => ("notifications_unread", of_source!(unread)),
+        Source::Inbox => ("notifications_inbox", of_source!(inbox)),
+        Source::Archived => ("notifications_archived", of_source!(archived)),
+        Source::All => ("sqlite_autoindex_notifications_1", of_source!(all)),
+    }
+}
+
 impl Statements {
     fn new() -> Self {
         let each_size = |before: &str, row: &str, after: &str| -> Vec<Arc<str>> {
@@ -297,30 +315,34 @@ impl Statements {
         };
         // A page with its head and epoch in one statement, so in one snapshot. An
         // inbox without a head row, and a page without rows, are nulls.
-        let page_of = |columns: &str, filter: &str, order: &str, limit: &str| {
+        let page_of = |columns: &str, index: &str, filter: &str, order: &str, limit: &str| {
             Arc::from(format!(
                 "SELECT d.epoch, {}, {columns} FROM doorbell AS d \
                  LEFT JOIN inboxes AS i ON i.organization_id = $1 AND i.user_id = $2 \
-                 LEFT JOIN (SELECT * FROM notifications AS n \
+                 LEFT JOIN (SELECT * FROM notifications AS n INDEXED BY {index} \
                  WHERE organization_id = $1 AND user_id = $2 AND {filter} \
                  ORDER BY {order} LIMIT {limit}) AS n ON TRUE ORDER BY {order}",
                 head_columns!()
             ))
         };
-        let page =
-            |filter: &str, order: &str, limit: &str| page_of(columns!(), filter, order, limit);
-        let walk = |filter: &str| {
+        let walk = |source: Source| {
+            let (index, filter) = indexed(source);
             let filter = format!("sequence > $3 AND {filter}");
-            page_of(walk_columns!(), &filter, "n.sequence", "$4")
+            page_of(walk_columns!(), index, &filter, "n.sequence", "$4")
         };
         // No row is read where none is newer than `since`: that is asked of the head,
         // once, and leaves no sequence to look for.
         let newer = "sequence < (SELECT CASE WHEN last_created_at > $4 THEN $3 END \
                      FROM inboxes WHERE organization_id = $1 AND user_id = $2)";
-        let recent = |filter: &str| page(&format!("{newer} AND {filter}"), "n.sequence DESC", "$5");
-        let filtered = |filter: &str| -> Arc<str> {
+        let recent = |source: Source| {
+            let (index, filter) = indexed(source);
+            let filter = format!("{newer} AND {filter}");
+            page_of(columns!(), index, &filter, "n.sequence DESC", "$5")
+        };
+        let filtered = |source: Source| -> Arc<str> {
+            let (index, filter) = indexed(source);
             Arc::from(format!(
-                "WITH walked AS MATERIALIZED (SELECT * FROM notifications AS n \
+                "WITH walked AS MATERIALIZED (SELECT * FROM notifications AS n INDEXED BY {index} \
                  WHERE organization_id = $1 AND user_id = $2 AND {newer} AND {filter} \
                  ORDER BY n.sequence DESC LIMIT $8) \
                  SELECT d.epoch, {}, e.walked_to, {} FROM doorbell AS d \
@@ -335,6 +357,10 @@ impl Statements {
                 columns!()
             ))
         };
+        let all = Source::LISTED.map(|source| ((source, true), filtered(source)));
+        let exact = Source::EXACT.map(|source| ((source, false), recent(source)));
+        let listed = all.into_iter().chain(exact);
+        let (unread_index, unread) = indexed(Source::Unread);
         let heads = each_size(
             "WITH wanted (organization_id, user_id) AS (VALUES ",
             "(?, ?)",
@@ -422,7 +448,9 @@ impl Statements {
                      WHERE w.place IS NOT NULL"
                 ),
             ),
-            changes: page(
+            changes: page_of(
+                columns!(),
+                "notifications_by_revision",
                 "(revision, sequence) > ($3, $4)",
                 "n.revision, n.sequence",
                 "$5",
@@ -431,25 +459,16 @@ impl Statements {
                             WHERE organization_id = $1 AND user_id = $2 AND revision > $3 \
                             LIMIT $4)"
                 .into(),
-            listed: HashMap::from([
-                ((Source::Unread, false), recent(of_source!(unread))),
-                ((Source::Archived, false), recent(of_source!(archived))),
-                ((Source::Inbox, false), recent(of_source!(inbox))),
-                ((Source::About, true), filtered(of_source!(about))),
-                ((Source::Unread, true), filtered(of_source!(unread))),
-                ((Source::Inbox, true), filtered(of_source!(inbox))),
-                ((Source::Archived, true), filtered(of_source!(archived))),
-                ((Source::All, true), filtered(of_source!(all))),
-            ]),
+            listed: listed.collect(),
             count_types: Arc::from(format!(
                 "SELECT d.epoch, {}, n.type, n.unread FROM doorbell AS d \
                  LEFT JOIN inboxes AS i ON i.organization_id = $1 AND i.user_id = $2 \
                  LEFT JOIN (SELECT w.type, count(*) AS unread FROM (SELECT n.type \
-                 FROM notifications AS n WHERE organization_id = $1 AND user_id = $2 AND {} \
+                 FROM notifications AS n INDEXED BY {unread_index} \
+                 WHERE organization_id = $1 AND user_id = $2 AND {unread} \
                  ORDER BY n.sequence DESC LIMIT $3) AS w \
                  WHERE w.type IN (SELECT value FROM json_each($4)) GROUP BY w.type) AS n ON TRUE",
-                head_columns!(),
-                of_source!(unread)
+                head_columns!()
             )),
             keyed: each_size(
                 "WITH wanted (organization_id, user_id, idempotency_key) AS (VALUES ",
@@ -478,19 +497,7 @@ impl Statements {
                            WHERE organization_id = $1 AND user_id = $2 AND sequence > $3 \
                            AND read_at IS NULL AND archived_at IS NULL AND removed_at IS NULL"
                 .into(),
-            walked: HashMap::from([
-                (
-                    Source::Ids,
-                    walk("id IN (SELECT unhex(value) FROM json_each($5))"),
-                ),
-                (Source::About, walk(of_source!(about))),
-                (Source::Key, walk(of_source!(key))),
-                (Source::Collapse, walk(of_source!(collapse))),
-                (Source::Unread, walk(of_source!(unread))),
-                (Source::Inbox, walk(of_source!(inbox))),
-                (Source::Archived, walk(of_source!(archived))),
-                (Source::All, walk(of_source!(all))),
-            ]),
+            walked: Source::EACH.map(|source| (source, walk(source))).into(),
             delete: each_size(
                 "WITH gone (organization_id, user_id, sequence) AS (VALUES ",
                 "(?, ?, ?)",
@@ -1109,29 +1116,29 @@ mod tests {
         }
     }
 
-    /// What a verb or a view is about is found by the index that is made for it.
+    /// What a verb or a view is about is found by the index that is made for it, and by all
+    /// of its columns.
     #[tokio::test]
     async fn each_source_is_found_by_its_index() {
         let mut connection = migrated().await;
         let statements = Statements::new();
-        for (source, index) in [
-            (Source::Ids, "notifications_by_id"),
-            (Source::About, "notifications_about"),
-            (Source::Key, "notifications_by_idempotency_key"),
-            (Source::Collapse, "notifications_by_collapse_key"),
-            (Source::Unread, "notifications_unread"),
-            (Source::Inbox, "notifications_inbox"),
-            (Source::Archived, "notifications_archived"),
-            (Source::All, "sqlite_autoindex_notifications_1"),
-        ] {
-            let listed = [false, true].map(|is_filtered| (source, is_filtered));
-            let listed = listed.iter().filter_map(|key| statements.listed.get(key));
-            for sql in listed.chain([&statements.walked[&source]]) {
-                let steps = steps(&mut connection, sql).await;
-                let index = format!("INDEX {index} (");
-                let is_found = steps.iter().any(|step| step.contains(&index));
-                assert!(is_found, "{source:?}: {sql}: {steps:#?}");
-            }
+        let listed = statements
+            .listed
+            .iter()
+            .map(|((source, _), sql)| (source, sql));
+        for (source, sql) in listed.chain(&statements.walked) {
+            let steps = steps(&mut connection, sql).await;
+            let (index, _) = indexed(*source);
+            let by = match source {
+                Source::Ids => "id=?",
+                Source::About => "entity_type=? AND entity_id=? AND sequence",
+                Source::Key => "idempotency_key=?",
+                Source::Collapse => "collapse_key=?",
+                _ => "sequence",
+            };
+            let by = format!("INDEX {index} (organization_id=? AND user_id=? AND {by}");
+            let is_found = steps.iter().any(|step| step.contains(&by));
+            assert!(is_found, "{source:?}: {sql}: {steps:#?}");
         }
     }
 
