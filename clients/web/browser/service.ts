@@ -190,6 +190,10 @@ export class Pages {
       root,
       logLevel: "error",
       build: { outDir: pages.#directory, emptyOutDir: true, rollupOptions: { input } },
+      // React as people have it, not the one for development, which takes some times as
+      // long: vitest sets NODE_ENV, which vite goes by.
+      define: { "process.env.NODE_ENV": '"production"' },
+      oxc: { jsx: { development: false } },
     });
     pages.#server = createServer((request, response) => {
       const path = new URL(request.url ?? "/", "http://x").pathname;
