@@ -64,7 +64,8 @@ const PUT_AWAY = { archive: "archived", unarchive: "moved to the inbox", remove:
 /** The texts in English. */
 export const ENGLISH: Labels = {
   title: "Notifications",
-  bell: (unseen) => (unseen === 0 ? "Notifications" : `Notifications, ${unseen} new`),
+  // With the number that the badge shows: who speaks to the page names what is seen.
+  bell: (unseen) => (unseen === 0 ? "Notifications" : `Notifications, ${badge(unseen)} new`),
   badge,
   unreadCount: (unread) => `${unread} unread`,
   news: (count) => `${count} new`,
