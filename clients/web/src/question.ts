@@ -16,8 +16,13 @@ export interface Question {
 /** Whether a notification, as it is now, is in the list of a question. */
 export function answers({ show, types, about }: Question, row: Notification): boolean {
   if ((show === "archived") !== (row.archivedAt !== undefined)) return false;
-  if (show === "unread" && row.readAt !== undefined) return false;
+  if (show === "unread" && !isUnread(row)) return false;
   return isOfType(types, row) && (about === undefined || isAbout(about, row));
+}
+
+/** Whether it counts as unread: what is archived does not. */
+export function isUnread({ readAt, archivedAt }: Notification): boolean {
+  return readAt === undefined && archivedAt === undefined;
 }
 
 /** Whether it is of one of these types; of any where there are none. */

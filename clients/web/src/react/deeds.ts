@@ -1,12 +1,14 @@
 // What a person does to the notifications of a bell. The functions stay the same, however
 // often the page renders: rows are given them.
 
-import { useLayoutEffect, useMemo, useRef, type MouseEvent } from "react";
+import { useMemo, type MouseEvent } from "react";
 import type { InboxClient } from "../client.js";
 import type { Navigate } from "../link.js";
 import type { Action, Notification } from "../notification.js";
+import { isUnread } from "../question.js";
 import { follow, isPlain } from "./follow.js";
 import type { PutAway, Undo } from "./undo.js";
+import { useLatest } from "./useLatest.js";
 
 /** What a page hears of a choice, and does about it. */
 export interface Choices {
@@ -39,19 +41,16 @@ interface Actor extends Choices {
 }
 
 export function useDeedsOf(actor: Actor): Deeds {
-  const latest = useRef(actor);
-  useLayoutEffect(() => {
-    latest.current = actor;
-  });
-  return useMemo(() => makeDeeds(() => latest.current), []);
+  const latest = useLatest(actor);
+  return useMemo(() => makeDeeds(() => latest.current), [latest]);
 }
 
 // What is refused is shown as it was again: that says enough.
 const ignore = () => undefined;
 
 function makeDeeds(actor: () => Actor): Deeds {
-  const read = ({ id, readAt, archivedAt }: Notification) => {
-    if (!readAt && !archivedAt) void actor().inbox.markRead([id]).catch(ignore);
+  const read = (notification: Notification) => {
+    if (isUnread(notification)) void actor().inbox.markRead([notification.id]).catch(ignore);
   };
   const goOn = (notification: Notification, event: MouseEvent, href: string | undefined) => {
     const { navigate, closeOnSelect, close } = actor();

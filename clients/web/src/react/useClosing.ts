@@ -1,4 +1,5 @@
 import { useEffect, useRef, type FocusEvent, type KeyboardEvent, type RefObject } from "react";
+import { useLatest } from "./useLatest.js";
 
 /** Closes the list by Escape, and when the pointer or the focus goes elsewhere. Answers
  * with what the element around bell and list listens to. */
@@ -8,10 +9,7 @@ export function useClosing(
   isOpen: boolean,
   close: () => void,
 ) {
-  const latest = useRef(close);
-  useEffect(() => {
-    latest.current = close;
-  });
+  const latest = useLatest(close);
   /** Tab was pressed, and what it does has yet to be seen. */
   const isTabbing = useRef(false);
 
@@ -27,7 +25,7 @@ export function useClosing(
       document.removeEventListener("pointerdown", closeOutside);
       document.removeEventListener("focusin", closeOutside);
     };
-  }, [isOpen, root]);
+  }, [isOpen, root, latest]);
 
   return {
     onKeyDown: (event: KeyboardEvent) => {
