@@ -10,6 +10,7 @@ import { Opener } from "./Opener.js";
 import { Picture } from "./Picture.js";
 import type { Happening } from "./shown.js";
 import { filled, type Slots } from "./slots.js";
+import { Words } from "./Words.js";
 
 /** What a page may choose of a toast: as of a notification in the list. */
 export interface ToastChoices extends Omit<Choices, "closeOnSelect"> {
@@ -30,7 +31,7 @@ interface ToastProps extends ToastChoices {
 
 /** One of them. */
 export const Toast = memo(function Toast({ inbox, notification, duration, former, tell, ...props }: ToastProps) {
-  const { id, title, body } = notification;
+  const { id, title } = notification;
   const { dismissLabel, slots = {}, ...choices } = props;
   const toast = useRef<HTMLDivElement>(null);
   const dismiss = () => tell({ kind: "gone", ids: [id] });
@@ -57,26 +58,12 @@ export const Toast = memo(function Toast({ inbox, notification, duration, former
     dismiss();
   };
   const own = slots.row?.(notification);
-  // What people wrote may be of another direction than the page.
-  const content = filled(
-    own,
-    <>
-      <span className="doorbell-subject" dir="auto">
-        {title}
-      </span>
-      {body && (
-        <span className="doorbell-body" dir="auto">
-          {body}
-        </span>
-      )}
-    </>,
-  );
   return (
     <div ref={toast} className="doorbell-toast" data-unread onKeyDown={dismissByKey}>
       {own === undefined && filled(slots.image?.(notification), <Picture notification={notification} />)}
       <div className="doorbell-main">
         <DeedsContext.Provider value={deeds}>
-          <Opener notification={notification}>{content}</Opener>
+          <Opener notification={notification}>{filled(own, <Words notification={notification} />)}</Opener>
           {filled(slots.actions?.(notification), <Actions notification={notification} />)}
         </DeedsContext.Provider>
       </div>
