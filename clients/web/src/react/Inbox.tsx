@@ -1,6 +1,6 @@
 // A bell with a badge, and the list behind it.
 
-import { useId, useMemo, useRef, useState } from "react";
+import { useEffect, useId, useMemo, useRef, useState } from "react";
 import type { InboxClient } from "../client.js";
 import { Announcer } from "./Announcer.js";
 import { BellContext, useSame } from "./bell.js";
@@ -8,6 +8,7 @@ import { Icon } from "./Icon.js";
 import { ENGLISH, type Labels } from "./labels.js";
 import { Panel, type PanelChoices } from "./Panel.js";
 import { filled, type Slots } from "./slots.js";
+import { prepareTimes } from "./time.js";
 import { useClosing } from "./useClosing.js";
 import { useInbox } from "./useInbox.js";
 
@@ -51,6 +52,7 @@ export function Inbox({ inbox, user, className, theme, locale, open, onOpenChang
     setOpened(next);
     onOpenChange?.(next);
   };
+  useEffect(() => prepareTimes(locale), [locale]);
   const closing = useClosing(root, bell, isOpen, () => setOpen(false));
 
   return (

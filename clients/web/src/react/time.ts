@@ -35,6 +35,25 @@ export function relative(then: Date, now: Date, locale: string | undefined): str
   return format.format(0, "second");
 }
 
+/** "5 August 2026, 14:03:00". */
+export function absolute(then: Date, locale: string | undefined): string {
+  return then.toLocaleString(locale);
+}
+
+/** Has the browser load what it knows of a language once it has nothing else to do: that
+ * takes as long as a list takes to be shown. Answers what ends it. */
+export function prepareTimes(locale: string | undefined): () => void {
+  // Where a browser lacks it, the list is what loads it.
+  const idle = window.requestIdleCallback?.(() => {
+    const now = new Date();
+    relative(now, now, locale);
+    absolute(now, locale);
+  });
+  return () => {
+    if (idle !== undefined) cancelIdleCallback(idle);
+  };
+}
+
 const clock = new Listeners<[]>();
 let listening = 0;
 let ticking: ReturnType<typeof setInterval> | undefined;
