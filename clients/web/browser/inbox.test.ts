@@ -348,11 +348,13 @@ test("older ones come as one scrolls, down to the first", async () => {
   const page = await tab();
   await untilBell(page, unseen(45));
   await page.locator(".doorbell-bell").click();
-  const items = page.locator(".doorbell-item");
-  await until("all are listed", async () => {
+  const first = page.locator(".doorbell-item", { has: page.getByText("number 1", { exact: true }) });
+  await until("the first is there", async () => {
     await page.locator(".doorbell-panel").evaluate((panel) => panel.scrollTo(0, panel.scrollHeight));
-    return (await items.count()) === 45;
+    return (await first.count()) === 1;
   });
+  expect(await first.getAttribute("aria-posinset")).toBe("45");
+  expect(await first.getAttribute("aria-setsize")).toBe("45");
   expect(await page.locator(".doorbell-more").count()).toBe(0);
 });
 

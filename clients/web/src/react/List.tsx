@@ -1,40 +1,51 @@
 import { useEffect, useRef } from "react";
 import type { Notification } from "../notification.js";
-import { useBell, useDeeds } from "./bell.js";
+import { isUnread } from "../question.js";
 import { Item } from "./Item.js";
-import { watchSwipes } from "./swipe.js";
+import { useSwipes } from "./useSwipes.js";
+import type { ListWindow } from "./useWindow.js";
 
-/** The rows. Those that are out of sight are in the document, and the browser lays them
- * out once they come near. */
-export function List({ rows }: { readonly rows: readonly Notification[] }) {
+interface ListProps {
+  readonly rows: readonly Notification[];
+  readonly window: ListWindow;
+  /** Whether there are older ones. */
+  readonly hasMore: boolean;
+}
+
+/** The rows that are near to what is seen, and room in place of the others. */
+export function List({ rows, window: { shown, tops, onResize }, hasMore }: ListProps) {
   const list = useRef<HTMLUListElement>(null);
-  const { labels } = useBell();
-  const { putAway } = useDeeds();
-  const latest = useRef(rows);
+  useSwipes(list, rows);
   useEffect(() => {
-    latest.current = rows;
-  });
-  useEffect(() => {
-    if (!list.current) return;
-    const verbOf = (side: "start" | "end", row: Notification) =>
-      side === "end" ? "remove" : row.archivedAt ? "unarchive" : "archive";
-    const find = (id: string | undefined) => latest.current.find((row) => row.id === id);
-    return watchSwipes(list.current, {
-      label: (id, side) => {
-        const row = find(id);
-        return row && labels[verbOf(side, row)];
-      },
-      done: (id, side) => {
-        const row = find(id);
-        if (row) putAway(verbOf(side, row), row);
-      },
-    });
-  }, [labels, putAway]);
+    const observer = new ResizeObserver(onResize);
+    for (const element of [list.current, list.current?.closest(".doorbell-panel")]) {
+      if (element) observer.observe(element);
+    }
+    return () => observer.disconnect();
+  }, [onResize]);
+  /** Where there is none the page's own style holds. */
+  const roomBetween = (from: number, to: number) => (tops[to] ?? 0) - (tops[from] ?? 0) || undefined;
+  const end = (shown.at(-1) ?? -1) + 1;
   return (
-    <ul ref={list} className="doorbell-list">
-      {rows.map((notification) => (
-        <Item key={notification.id} notification={notification} />
-      ))}
+    <ul ref={list} className="doorbell-list" style={{ paddingBottom: roomBetween(end, rows.length) }}>
+      {shown.map((at, index) => {
+        const row = rows[at];
+        if (!row) return null;
+        const next = (shown[index - 1] ?? -1) + 1;
+        return (
+          <li
+            key={row.id}
+            className="doorbell-item"
+            style={{ marginTop: roomBetween(next, at) }}
+            data-id={row.id}
+            data-unread={isUnread(row) || undefined}
+            aria-posinset={at + 1}
+            aria-setsize={hasMore ? -1 : rows.length}
+          >
+            <Item notification={row} />
+          </li>
+        );
+      })}
     </ul>
   );
 }

@@ -17,14 +17,16 @@ import { DeedsContext, useBell } from "./bell.js";
 import { useDeedsOf, type Choices } from "./deeds.js";
 import { Head } from "./Head.js";
 import { keepFocus } from "./keepFocus.js";
-import { focusRow, isTyping, moveByKey, rowsOf } from "./keys.js";
+import { isTyping, isUndo, nextRow } from "./keys.js";
 import { Listing } from "./Listing.js";
 import { keepPlaced, type Placement } from "./place.js";
+import { rowAround } from "./rows.js";
 import { Standing } from "./Standing.js";
 import { TabList } from "./TabList.js";
 import { tabsOf, type Tab, type Tabs } from "./tabs.js";
 import { UndoBar } from "./UndoBar.js";
 import { useNews } from "./useNews.js";
+import { useRowFocus } from "./useRowFocus.js";
 import { useUndo } from "./useUndo.js";
 import { useView } from "./useView.js";
 import { useWindow } from "./useWindow.js";
@@ -64,7 +66,8 @@ export function Panel({ id, bell, inbox, snapshot, close, ...choices }: PanelPro
     () => view.notifications.filter((row) => !hidden.has(row.id)),
     [view.notifications, hidden],
   );
-  const { limit, grow, toEnd, reset } = useWindow(panel);
+  const window = useWindow(panel, rows);
+  const focus = useRowFocus(panel, rows, window);
   const news = useNews(panel, rows);
   const deeds = useDeedsOf({ ...choices, inbox, undo, close });
   useSeen(inbox, snapshot);
@@ -80,37 +83,28 @@ export function Panel({ id, bell, inbox, snapshot, close, ...choices }: PanelPro
     panel.current.focus({ preventScroll: true });
     return letGo;
   }, []);
-  /** What comes back and has the focus once it is there, unless something else was done
-   * meanwhile. */
-  const restored = useRef<string>(undefined);
-  useLayoutEffect(() => {
-    if (restored.current === undefined || !panel.current) return;
-    const found = rowsOf(panel.current).find((row) => row.dataset["id"] === restored.current);
-    if (focusRow(found)) restored.current = undefined;
-  });
 
-  const toTop = () => {
-    panel.current?.scrollTo({ top: 0 });
-    if (panel.current) focusRow(rowsOf(panel.current)[0]);
-  };
   const choose = (next: Tab) => {
     setTabId(next.id);
-    reset();
+    window.reset();
     panel.current?.scrollTo({ top: 0 });
   };
-  const undone = (ids: readonly string[]) => {
-    restored.current = ids.at(-1);
-  };
+  const undone = (ids: readonly string[]) => focus.goBackTo(ids.at(-1));
   const press = (event: KeyboardEvent<HTMLElement>) => {
-    restored.current = undefined;
-    if (moveByKey(event, toEnd) || isTyping(event)) return;
-    if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
+    focus.cancel();
+    const id = rowAround(event.target)?.dataset["id"];
+    const at = rows.findIndex((row) => row.id === id);
+    const next = nextRow(event, at, rows.length, window.pageFrom);
+    const row = rows[at];
+    if (next !== undefined) {
+      event.preventDefault();
+      focus.go(next);
+    } else if (isUndo(event)) {
       event.preventDefault();
       undone(undo.undo());
+    } else if (event.key === "Delete" && row && !isTyping(event)) {
+      deeds.putAway("remove", row);
     }
-    const item = (event.target as HTMLElement).closest<HTMLElement>(".doorbell-item");
-    const row = item && rows.find((other) => other.id === item.dataset["id"]);
-    if (event.key === "Delete" && row) deeds.putAway("remove", row);
   };
 
   const isTabbed = Boolean(choices.tabs);
@@ -125,10 +119,11 @@ export function Panel({ id, bell, inbox, snapshot, close, ...choices }: PanelPro
         {...(slots.header ? { "aria-label": labels.title } : { "aria-labelledby": headingId })}
         tabIndex={-1}
         onKeyDown={press}
-        onPointerDown={() => {
-          restored.current = undefined;
+        onPointerDown={focus.cancel}
+        onScroll={() => {
+          window.onScroll();
+          news.onScroll();
         }}
-        onScroll={news.onScroll}
       >
         <div className="doorbell-top">
           <Head
@@ -150,7 +145,7 @@ export function Panel({ id, bell, inbox, snapshot, close, ...choices }: PanelPro
             />
           )}
           {news.count > 0 && (
-            <button type="button" className="doorbell-news" onClick={toTop}>
+            <button type="button" className="doorbell-news" onClick={() => focus.go(0)}>
               {labels.news(news.count)}
             </button>
           )}
@@ -162,8 +157,7 @@ export function Panel({ id, bell, inbox, snapshot, close, ...choices }: PanelPro
             tab={tab}
             view={view}
             rows={rows}
-            limit={limit}
-            grow={grow}
+            window={window}
             isFailed={snapshot.status === "failed"}
           />
         </div>

@@ -1,33 +1,34 @@
 // The focus stays in the panel when what has it goes: without it inside, its keys would do
 // nothing.
 
-import { focusRow, rowsOf } from "./keys.js";
+import { focusRow, rowAround, rowsOf } from "./rows.js";
 
 /** Watches a panel. Where what has the focus is taken away its row has it, or the one that
  * is now in the place of that, or the panel. Answers what ends it. */
 export function keepFocus(panel: HTMLElement): () => void {
   let last: HTMLElement | undefined;
   let row: HTMLElement | undefined;
-  let at = -1;
+  /** Those that were there with it. */
+  let rows: readonly HTMLElement[] = [];
   const note = (event: FocusEvent) => {
     last = event.target as HTMLElement;
-    row = last.closest<HTMLElement>(".doorbell-item") ?? undefined;
-    at = row ? rowsOf(panel).indexOf(row) : -1;
+    row = rowAround(last);
+    rows = row ? rowsOf(panel) : [];
   };
   const leave = (event: FocusEvent) => {
     if (event.relatedTarget instanceof Node && !panel.contains(event.relatedTarget)) last = undefined;
   };
   const observer = new MutationObserver(() => {
     if (last === undefined) return;
-    const rows = row ? rowsOf(panel) : [];
     if (panel.contains(last)) {
-      // Others may have come or gone above it.
-      if (row) at = rows.indexOf(row);
+      if (row) rows = rowsOf(panel);
       return;
     }
     if (panel.contains(document.activeElement)) return;
-    const isThere = row !== undefined && panel.contains(row);
-    if (!focusRow(isThere ? row : rows[Math.min(at, rows.length - 1)])) panel.focus();
+    const isThere = (other: HTMLElement) => panel.contains(other);
+    const at = row ? rows.indexOf(row) : rows.length;
+    const next = rows.slice(at).find(isThere) ?? rows.slice(0, at).findLast(isThere);
+    if (!focusRow(next)) panel.focus();
   });
   panel.addEventListener("focusin", note);
   panel.addEventListener("focusout", leave);
