@@ -33,8 +33,8 @@ use doorbell::{
     operators::Operators,
     random::SystemRandom,
     store::{
-        Correction, Edit, Named, Sharing, Store, Sweeping, Verb, Which,
-        postgres::Postgres as PostgresStore, sqlite::Sqlite,
+        self, Correction, Edit, Named, Sharing, Verb, Which, postgres::Postgres as PostgresStore,
+        sqlite::Sqlite,
     },
     sweeper::Sweeper,
 };
@@ -85,21 +85,17 @@ impl Database {
         }
     }
 
-    async fn open(&self) -> Result<(Arc<dyn Store>, Arc<dyn Sweeping>), Failure> {
+    async fn open(&self) -> Result<Arc<dyn store::Database>, Failure> {
         Ok(match self {
             Self::Sqlite(path) => {
-                let store = Sqlite::open(&format!("sqlite://{path}"), 4, &SystemRandom).await?;
-                let store = Arc::new(store);
-                (store.clone(), store)
+                Arc::new(Sqlite::open(&format!("sqlite://{path}"), 4, &SystemRandom).await?)
             }
             Self::Postgres(url) => {
                 let settings = StoreSettings {
                     database_url: Some(url.as_str().into()),
                     ..StoreSettings::default()
                 };
-                let store = PostgresStore::open(&settings, Sharing::Shared, &SystemRandom).await?;
-                let store = Arc::new(store);
-                (store.clone(), store)
+                Arc::new(PostgresStore::open(&settings, Sharing::Shared, &SystemRandom).await?)
             }
         })
     }
@@ -218,7 +214,7 @@ impl Database {
 /// The service on a database, and others who send to it.
 struct House<'d> {
     database: &'d Database,
-    sweeping: Arc<dyn Sweeping>,
+    store: Arc<dyn store::Database>,
     inboxes: Arc<Inboxes>,
 }
 
@@ -355,7 +351,7 @@ impl House<'_> {
     /// Lets the sweeper do all that is due.
     async fn sweep(&self) -> Result<(), Failure> {
         let mut sweeper = Sweeper::new(
-            self.sweeping.clone(),
+            self.store.clone(),
             self.inboxes.clone(),
             Arc::new(SystemClock),
             &SystemRandom,
@@ -370,16 +366,16 @@ impl House<'_> {
 }
 
 async fn run(database: &Database) -> Result<(), Failure> {
-    database.open().await?.0.close().await;
+    database.open().await?.close().await;
     let began = Instant::now();
     database.fill().await?;
     let engine = database.name();
     let took = began.elapsed().as_secs_f64();
     println!("  {engine}: filled with {ROWS} rows in {took:.0} s");
-    let (store, sweeping) = database.open().await?;
+    let store = database.open().await?;
     let feeds = FeedSettings::default();
     let inboxes = Inboxes::new(
-        store,
+        store.clone(),
         Bus::local(&feeds),
         Arc::new(SystemClock),
         Arc::new(SystemRandom),
@@ -388,7 +384,7 @@ async fn run(database: &Database) -> Result<(), Failure> {
     );
     let house = House {
         database,
-        sweeping: sweeping.clone(),
+        store: store.clone(),
         inboxes: inboxes.clone(),
     };
     // What was filled in is known to be as it should, and the lease is had.
@@ -450,7 +446,7 @@ async fn run(database: &Database) -> Result<(), Failure> {
             .await?;
         house.measure(what, (user, left), house.sweep()).await?;
     }
-    let operators = Operators::new(sweeping, inboxes.clone());
+    let operators = Operators::new(store, inboxes.clone());
     let erased = inbox("ten-5")?;
     let work = async {
         operators.erase_inbox(&erased).await?;

@@ -18,6 +18,7 @@ pub mod send_to_many;
 pub mod serve;
 pub mod shell;
 pub mod text;
+pub mod timeline;
 pub mod token;
 pub mod update;
 pub mod watch;

@@ -38,11 +38,13 @@ pub use self::{
 };
 pub use crate::proto::{
     About, Action, ChangedNotification, Content, EraseInboxRequest, EraseInboxResponse,
-    EraseOrganizationRequest, EraseOrganizationResponse, GetRecentRequest, GetRecentResponse,
-    GetUnreadCountRequest, GetUnreadCountResponse, Head, MarkSeenRequest, MarkSeenResponse,
-    Notification, ReadInboxRequest, RemovalCause, RetractInAppRequest, RetractInAppResponse,
-    SendError, SendInAppRequest, SendInAppResponse, SendResult, SendToManyRequest,
-    SendToManyResponse, Suppressed, Through, UpdateInAppRequest, UpdateInAppResponse, View,
+    EraseOrganizationRequest, EraseOrganizationResponse, ErrorReason, GetRecentRequest,
+    GetRecentResponse, GetTimelineRequest, GetTimelineResponse, GetUnreadCountRequest,
+    GetUnreadCountResponse, Head, MarkSeenRequest, MarkSeenResponse, Notification,
+    ReadInboxRequest, RemovalCause, RetractInAppRequest, RetractInAppResponse, SendError,
+    SendInAppRequest, SendInAppResponse, SendResult, SendToManyRequest, SendToManyResponse,
+    Suppressed, Through, TimelineEntry, TimelineEvent, UpdateInAppRequest, UpdateInAppResponse,
+    View,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -358,6 +360,19 @@ impl Client {
                 .await
         });
         Ok(answer.await?.page.unwrap_or_default())
+    }
+
+    /// Says what became of a notification; for operators.
+    pub async fn get_timeline(
+        &self,
+        request: GetTimelineRequest,
+    ) -> Result<GetTimelineResponse, Error> {
+        self.call(request, async |channel, request| {
+            OperatorServiceClient::new(channel)
+                .get_timeline(request)
+                .await
+        })
+        .await
     }
 
     /// Deletes all of one inbox for good; for operators. Tried once.

@@ -43,7 +43,7 @@ use writer::Writer;
 
 /// Of one call to many, so many sends wait at a time: enough for full batches on each
 /// lane, and a small part of their queues.
-const SENT_AT_ONCE: usize = 256;
+const SENT_AT_ONCE: usize = 512;
 
 /// Why a use case failed.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use doorbell::{
         command::{self, Command, Failure, Parsed},
         erase, healthcheck, inbox, retract,
         selection::edit,
-        send, serve, shell, token, update, watch,
+        send, serve, shell, timeline, token, update, watch,
     },
     client::Verb,
 };
@@ -76,6 +76,7 @@ async fn execute(command: Command) -> Result<(), Failure> {
         Command::Unarchive(args) => Ok(edit(Verb::Unarchive, args).await?),
         Command::Remove(args) => Ok(edit(Verb::Remove, args).await?),
         Command::Seen(args) => Ok(inbox::mark_seen(args).await?),
+        Command::Timeline(args) => Ok(timeline::run(args).await?),
         Command::Erase(args) => Ok(erase::run(args).await?),
         Command::Healthcheck(args) => healthcheck::run(&args).await,
         Command::Completions(args) => Ok(shell::completions(&args)?),

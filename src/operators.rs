@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::{
     inbox::{Error, Inboxes},
-    model::{Head, InboxKey, OrganizationId, Revision},
-    store::{Deletion, Mutation, Recent, RecentQuery, Sweeping, sweeping::Kept},
+    model::{Head, InboxKey, Notification, OrganizationId, Revision},
+    store::{Database, Deletion, Mutation, Named, Recent, RecentQuery, Snapshot, sweeping::Kept},
 };
 
 /// The most rows of one change.
@@ -29,19 +29,28 @@ pub struct Erased {
 
 /// The inboxes as operators see them.
 pub struct Operators {
-    store: Arc<dyn Sweeping>,
+    store: Arc<dyn Database>,
     inboxes: Arc<Inboxes>,
 }
 
 impl Operators {
     /// The operators of `inboxes`, which are in `store`.
-    pub fn new(store: Arc<dyn Sweeping>, inboxes: Arc<Inboxes>) -> Self {
+    pub fn new(store: Arc<dyn Database>, inboxes: Arc<Inboxes>) -> Self {
         Self { store, inboxes }
     }
 
     /// Lists an inbox, newest first. Cancel safe.
     pub async fn read(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error> {
         self.inboxes.recent(inbox, query).await
+    }
+
+    /// One notification of an inbox, whatever its state. Cancel safe.
+    pub async fn find(
+        &self,
+        inbox: &InboxKey,
+        of: &Named,
+    ) -> Result<(Snapshot, Option<Notification>), Error> {
+        Ok(self.store.find(inbox, of).await?)
     }
 
     /// The most bytes of a page.

@@ -12,6 +12,7 @@
 //! What the mutations mean is decided by `plan`, for all engines alike; an
 //! engine only loads what the plan needs and writes what it says.
 
+pub mod lookup;
 #[cfg(test)]
 pub(crate) mod memory;
 mod plan;
@@ -39,6 +40,7 @@ use crate::{
     },
     random::Random,
 };
+pub use lookup::Lookup;
 pub use sweeping::Sweeping;
 
 /// What an engine says of its failure.
@@ -540,9 +542,9 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// All that an engine is.
-pub trait Database: Store + Sweeping {}
+pub trait Database: Store + Sweeping + Lookup {}
 
-impl<Engine: Store + Sweeping> Database for Engine {}
+impl<Engine: Store + Sweeping + Lookup> Database for Engine {}
 
 /// Opens the store that `settings` name, brings its schema up to date, and makes
 /// its ids if it has none.

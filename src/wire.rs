@@ -9,7 +9,10 @@ use serde_json::Value;
 
 use crate::{
     clock::Timestamp,
-    model::{Action, Change, Data, Head, Image, InboxEvent, Notification, RemovalCause, Revision},
+    model::{
+        Action, Change, Data, Head, Image, InboxEvent, Notification, RemovalCause, Revision,
+        RowState,
+    },
     proto::{self, subscribe_response},
 };
 
@@ -44,6 +47,17 @@ pub fn kind(name: &str) -> &'static str {
         .into_iter()
         .find(|kind| *kind == name)
         .unwrap_or("other")
+}
+
+/// Why a row was removed.
+pub fn cause(state: &RowState) -> proto::RemovalCause {
+    match state.removed {
+        None => proto::RemovalCause::Unspecified,
+        Some((_, RemovalCause::User)) => proto::RemovalCause::User,
+        Some((_, RemovalCause::Sender)) => proto::RemovalCause::Sender,
+        Some((_, RemovalCause::Expired)) => proto::RemovalCause::Expired,
+        Some((_, RemovalCause::Replaced)) => proto::RemovalCause::Replaced,
+    }
 }
 
 /// Encodes a change.
@@ -149,12 +163,7 @@ pub fn changed(images: &[Image]) -> proto::Changed {
             read_at: row.state.read_at.map(time),
             archived_at: row.state.archived_at.map(time),
             removed_at: row.state.removed.map(|(at, _)| time(at)),
-            removal_cause: row.state.removed.map_or(0, |(_, cause)| match cause {
-                RemovalCause::User => proto::RemovalCause::User.into(),
-                RemovalCause::Sender => proto::RemovalCause::Sender.into(),
-                RemovalCause::Expired => proto::RemovalCause::Expired.into(),
-                RemovalCause::Replaced => proto::RemovalCause::Replaced.into(),
-            }),
+            removal_cause: cause(&row.state).into(),
             notification: match image {
                 Image::Whole(whole) => Some(notification(whole)),
                 Image::State(_) => None,

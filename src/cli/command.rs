@@ -20,6 +20,7 @@ use super::{
     selection::SelectionArgs,
     send::SendArgs,
     shell::{CompletionsArgs, ManArgs},
+    timeline::TimelineArgs,
     token::TokenArgs,
     update::UpdateArgs,
     watch::WatchArgs,
@@ -70,6 +71,8 @@ pub enum Command {
     Remove(SelectionArgs),
     /// Says that the caller has looked: at all there is, or up to a sequence
     Seen(MarkSeenArgs),
+    /// Says what became of a notification; for operators
+    Timeline(TimelineArgs),
     /// Deletes an inbox, or all of a tenant's, for good; for operators
     Erase(EraseArgs),
     /// Asks a running service for its health: exit code 0 when it serves

@@ -14,7 +14,6 @@ use super::{Error, text, usage, write_json};
 use crate::{
     client::{Client, SendResult, SendToManyRequest, Suppressed},
     config::MAX_RECIPIENTS,
-    proto::ErrorReason,
 };
 
 /// Users, one a line; blank lines are skipped. `-` is what is piped in.
@@ -126,7 +125,7 @@ impl Told {
                 "duplicate": result.duplicate,
                 "suppressed": super::send::suppressed(result.suppressed()),
                 "error": error.map(|error| json!({
-                    "reason": reason(error.reason()),
+                    "reason": error.reason().text(),
                     "message": error.message,
                     "passing": error.passing,
                 })),
@@ -134,7 +133,7 @@ impl Told {
             return write_json(out, &value);
         }
         if let Some(error) = error {
-            let reason = reason(error.reason());
+            let reason = error.reason().text();
             let message = text::line(&error.message);
             writeln!(out, "{}: {reason}: {message}", text::line(user))?;
         }
@@ -159,14 +158,10 @@ impl Told {
     }
 }
 
-fn reason(reason: ErrorReason) -> &'static str {
-    reason.text()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::SendError;
+    use crate::client::{ErrorReason, SendError};
 
     #[test]
     fn users_are_lines_and_blank_ones_are_none() {

@@ -110,6 +110,20 @@ impl Violations {
         uuid
     }
 
+    fn named(&mut self, id: Option<String>, key: Option<String>) -> Option<Named> {
+        let key = self.key("idempotency_key", key);
+        let id = id.map(|id| self.uuid("notification_id", &id));
+        match (id, key) {
+            (Some(id), None) => id.map(Named::Id),
+            (None, Some(key)) => Some(Named::Key(key)),
+            _ => {
+                let problem = "is required, or idempotency_key in its place; not both";
+                self.add("notification_id", problem);
+                None
+            }
+        }
+    }
+
     fn epoch(&mut self, field: &str, epoch: &str) -> Epoch {
         Epoch::new(&self.text(field, epoch.to_owned(), 1, MAX_EPOCH_BYTES))
     }
@@ -370,6 +384,14 @@ pub fn send_to_many(
     Ok(new.collect())
 }
 
+/// Checks a `GetTimeline`.
+pub fn timeline(request: proto::GetTimelineRequest) -> Result<(InboxKey, Named), Status> {
+    let mut wrong = Violations::default();
+    let inbox = wrong.inbox_of(&request.organization_id, "user_id", &request.user_id);
+    let of = wrong.named(request.notification_id, request.idempotency_key);
+    wrong.none_and(inbox.zip(of))
+}
+
 /// Checks an `UpdateInApp`.
 pub fn update(
     request: proto::UpdateInAppRequest,
@@ -377,19 +399,7 @@ pub fn update(
 ) -> Result<Correction, Status> {
     let mut wrong = Violations::default();
     let inbox = wrong.inbox(&request.organization_id, &request.recipient_user_id);
-    let key = wrong.key("idempotency_key", request.idempotency_key);
-    let id = request
-        .notification_id
-        .map(|id| wrong.uuid("notification_id", &id));
-    let of = match (id, key) {
-        (Some(id), None) => id.map(Named::Id),
-        (None, Some(key)) => Some(Named::Key(key)),
-        _ => {
-            let problem = "is required, or idempotency_key in its place; not both";
-            wrong.add("notification_id", problem);
-            None
-        }
-    };
+    let of = wrong.named(request.notification_id, request.idempotency_key);
     let said = request.content.unwrap_or_default();
     let fields = wrong.fields(request.update_mask, &said);
     let content = wrong.content("content.", said, &fields, limits);

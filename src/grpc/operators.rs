@@ -8,12 +8,14 @@ use super::{
 };
 use crate::{
     auth::{Caller, Right},
+    clock::Timestamp,
     config::ContentLimits,
-    model::{InboxKey, OrganizationId},
+    model::{InboxKey, Notification, OrganizationId},
     operators::Operators,
     proto::{
         EraseInboxRequest, EraseInboxResponse, EraseOrganizationRequest, EraseOrganizationResponse,
-        ErrorReason, ReadInboxRequest, ReadInboxResponse,
+        ErrorReason, GetTimelineRequest, GetTimelineResponse, ReadInboxRequest, ReadInboxResponse,
+        RemovalCause, TimelineEntry, TimelineEvent,
     },
     wire,
 };
@@ -56,6 +58,32 @@ fn admit(
     Ok(())
 }
 
+/// What its row holds, in the order of time.
+fn timeline(of: &Notification) -> Vec<TimelineEntry> {
+    let state = of.row.state;
+    let removed_at = state.removed.map(|(at, _)| at);
+    let mut entries: Vec<_> = [
+        (TimelineEvent::Sent, Some(of.sent_at)),
+        (TimelineEvent::Created, Some(of.created_at)),
+        (TimelineEvent::Read, state.read_at),
+        (TimelineEvent::Archived, state.archived_at),
+        (TimelineEvent::Removed, removed_at),
+    ]
+    .into_iter()
+    .filter_map(|(event, at)| Some((at?, event)))
+    .collect();
+    entries.sort_unstable();
+    let entry = |(at, event): (Timestamp, TimelineEvent)| TimelineEntry {
+        event: event.into(),
+        time: Some(wire::time(at)),
+        cause: match event {
+            TimelineEvent::Removed => wire::cause(&state).into(),
+            _ => RemovalCause::Unspecified.into(),
+        },
+    };
+    entries.into_iter().map(entry).collect()
+}
+
 #[tonic::async_trait]
 impl OperatorService for Service {
     async fn read_inbox(
@@ -75,6 +103,28 @@ impl OperatorService for Service {
         let most_bytes = self.operators.page_bytes();
         Ok(Response::new(ReadInboxResponse {
             page: Some(recent_response(&query, &inbox, &page, most_bytes)),
+        }))
+    }
+
+    async fn get_timeline(
+        &self,
+        request: Request<GetTimelineRequest>,
+    ) -> Result<Response<GetTimelineResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        convert::check_size(&request, &self.limits)?;
+        let (inbox, of) = convert::timeline(request)?;
+        admit(&caller, &inbox.organization_id, Some(&inbox), "GetTimeline")?;
+        let found = self.operators.find(&inbox, &of).await;
+        let (snapshot, found) = found.map_err(|error| status::of(&error))?;
+        let found = found.ok_or_else(status::not_found)?;
+        let head = snapshot.head;
+        Ok(Response::new(GetTimelineResponse {
+            entries: timeline(&found),
+            seen: found.row.sequence <= head.seen_through,
+            sender: found.sender.to_string(),
+            notification: Some(wire::notification(&found)),
+            head: Some(wire::head(&head)),
         }))
     }
 

@@ -96,6 +96,12 @@ pub fn internal() -> Status {
     new(Code::Internal, ErrorReason::Internal, message)
 }
 
+/// There is no notification of that name.
+pub fn not_found() -> Status {
+    let reason = ErrorReason::NotificationNotFound;
+    new(Code::NotFound, reason, NotUpdated::NotFound.to_string())
+}
+
 /// Too many streams are opening, each for too long.
 pub fn busy() -> Status {
     unavailable(
@@ -125,11 +131,7 @@ pub fn of(error: &inbox::Error) -> Status {
             ErrorReason::IdempotencyMismatch,
             "idempotency_key: was used for this inbox with another content",
         ),
-        inbox::Error::NotUpdated(NotUpdated::NotFound) => new(
-            Code::NotFound,
-            ErrorReason::NotificationNotFound,
-            error.to_string(),
-        ),
+        inbox::Error::NotUpdated(NotUpdated::NotFound) => not_found(),
         inbox::Error::NotUpdated(NotUpdated::Removed) => new(
             Code::FailedPrecondition,
             ErrorReason::NotificationRemoved,

@@ -43,6 +43,7 @@ methods![
     GetRecent,
     Subscribe,
     ReadInbox,
+    GetTimeline,
     EraseInbox,
     EraseOrganization,
     Check,

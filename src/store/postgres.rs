@@ -5,6 +5,7 @@
 
 mod commit;
 mod connections;
+mod lookup;
 mod statements;
 mod sweeping;
 mod url;

@@ -11,6 +11,7 @@
 //! that begins and reads the heads, one that writes and commits.
 
 mod files;
+mod lookup;
 mod sweeping;
 
 use std::{collections::HashMap, str::FromStr as _, sync::Arc, time::Duration};

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use doorbell::{
     clock::Timestamp,
-    model::{Epoch, InboxKey, OrganizationId, Revision, UserId},
+    model::{Epoch, InboxKey, Notification, OrganizationId, Revision, UserId},
     store::{
-        Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
-        Snapshot, Store, Sweeping, TypeCounts, Verb,
+        Changes, Committed, Cursor, Error, Lookup, Mutation, Named, PageLimit, Recent, RecentQuery,
+        Selected, Snapshot, Store, Sweeping, TypeCounts, Verb,
         sweeping::{Due, DueRow, Kept, Oldest},
     },
 };
@@ -131,6 +131,17 @@ impl<S: Store + ?Sized, H: Hook> Store for Hooked<S, H> {
 
     async fn close(&self) {
         self.inner.close().await;
+    }
+}
+
+#[async_trait]
+impl<S: Lookup + ?Sized, H: Hook> Lookup for Hooked<S, H> {
+    async fn find(
+        &self,
+        inbox: &InboxKey,
+        of: &Named,
+    ) -> Result<(Snapshot, Option<Notification>), Error> {
+        self.inner.find(inbox, of).await
     }
 }
 

@@ -254,6 +254,23 @@ fn operators_look_and_erase() {
     let problem = desk.refused(look, 1);
     assert!(problem.contains("NOT_AN_OPERATOR"), "{problem}");
 
+    let one = page["notifications"][1]["id"].as_str().unwrap();
+    let of = format!("timeline --organization acme --user ann {one}");
+    let lines = desk.operator(&of);
+    let lines: Vec<_> = lines.lines().collect();
+    assert!(lines[0].contains("  one  [test]"), "{lines:?}");
+    assert!(lines[1].ends_with("Z  sent"), "{lines:?}");
+    assert!(
+        lines[2].ends_with("Z  came into the inbox; not seen yet"),
+        "{lines:?}"
+    );
+    let json: Value = serde_json::from_str(&desk.operator(&format!("{of} --json"))).unwrap();
+    assert_eq!(json["entries"][0]["event"], "sent");
+    assert_eq!(
+        (json["entries"].as_array().unwrap().len(), &json["seen"]),
+        (2, &json!(false))
+    );
+
     let erased = desk.operator("erase --organization acme --user ann");
     assert_eq!(erased, "ann of acme: 2 erased\n");
     assert_eq!(desk.titles("--view all"), [""; 0]);

@@ -11,9 +11,9 @@ use std::{
 
 use doorbell::proto::{
     ArchiveRequest, Content, EraseInboxRequest, EraseOrganizationRequest, FILE_DESCRIPTOR_SET,
-    GetRecentRequest, GetUnreadCountRequest, MarkSeenRequest, MarkUnreadRequest, ReadInboxRequest,
-    RemoveRequest, RetractInAppRequest, SendToManyRequest, SubscribeRequest, UnarchiveRequest,
-    UpdateInAppRequest,
+    GetRecentRequest, GetTimelineRequest, GetUnreadCountRequest, MarkSeenRequest,
+    MarkUnreadRequest, ReadInboxRequest, RemoveRequest, RetractInAppRequest, SendToManyRequest,
+    SubscribeRequest, UnarchiveRequest, UpdateInAppRequest,
 };
 use futures_util::future::BoxFuture;
 use prost::Message as _;
@@ -302,6 +302,21 @@ fn cases() -> BTreeMap<&'static str, Case> {
                         query: None,
                     };
                     let answer = operator.read_inbox(request).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
+        (
+            "GetTimeline",
+            operates(|As { mut operator, .. }, named| {
+                Box::pin(async move {
+                    let request = GetTimelineRequest {
+                        organization_id: named.organization,
+                        user_id: named.user,
+                        notification_id: named.ids.first().cloned(),
+                        idempotency_key: None,
+                    };
+                    let answer = operator.get_timeline(request).await?;
                     Ok(answer.into_inner().encode_to_vec())
                 })
             }),

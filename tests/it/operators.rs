@@ -1,19 +1,24 @@
 //! What operators do, on real servers.
 
+use std::time::Duration;
+
 use doorbell::proto::{
-    EraseInboxRequest, EraseOrganizationRequest, GetRecentRequest, ReadInboxRequest, RemoveRequest,
-    SubscribeRequest, View, subscribe_response::Event,
+    EraseInboxRequest, EraseOrganizationRequest, GetRecentRequest, GetTimelineRequest,
+    MarkSeenRequest, ReadInboxRequest, RemovalCause, RemoveRequest, SubscribeRequest,
+    TimelineEntry, TimelineEvent, View, subscribe_response::Event,
 };
 use serde_json::Value;
 use tokio::task::block_in_place;
 use tonic::Code;
+use uuid::Uuid;
 
 use crate::{
     calls::{
-        after, assert_invalid, assert_refused, counts, epoch, in_seconds, next, rest, send, signed,
+        Inbox, after, assert_invalid, assert_refused, counts, epoch, in_seconds, mark, next, rest,
+        send, signed,
     },
     engines::{self, Nats},
-    server::{Client, OperatorClient, Server, Setup, operator_token},
+    server::{Client, OperatorClient, Server, Setup, operator_token, token},
 };
 
 fn setup() -> Setup {
@@ -101,6 +106,59 @@ async fn an_operator_sees_what_its_owner_sees_and_changes_nothing() {
         operator.read_inbox(ReadInboxRequest::default()).await,
         &["organization_id", "user_id"],
     );
+}
+
+#[tokio::test]
+async fn a_timeline_says_what_became_of_a_notification() {
+    let server = setup().start();
+    let mut ann = Inbox::new(&server, "acme", "ann").await;
+    let mut operator = server.operator(&operator_token("acme")).await;
+    let hour = Duration::from_secs(3600);
+    let billing = token("acme", Some("billing"), Some("service"), hour);
+    ann.sender = server.client(&billing).await;
+    let sent = ann.send("Hello").await;
+    let request = |notification_id: &str| GetTimelineRequest {
+        organization_id: "acme".into(),
+        user_id: "ann".into(),
+        notification_id: Some(notification_id.into()),
+        idempotency_key: None,
+    };
+    let mut timeline = async || {
+        let answer = operator.get_timeline(request(&sent.id)).await.unwrap();
+        let answer = answer.into_inner();
+        let events: Vec<_> = answer.entries.iter().map(TimelineEntry::event).collect();
+        (answer, events)
+    };
+    let (answer, events) = timeline().await;
+    assert_eq!(events, [TimelineEvent::Sent, TimelineEvent::Created]);
+    assert_eq!(answer.notification.as_ref(), Some(&sent));
+    assert_eq!(answer.entries[1].time, sent.created_at);
+    assert!(!answer.seen && answer.sender == "billing", "{answer:?}");
+    let epoch = epoch(&mut ann.reader).await;
+    let look = MarkSeenRequest {
+        through_sequence: sent.sequence,
+        epoch,
+    };
+    ann.reader.mark_seen(look).await.unwrap();
+    ann.reader.mark_read(mark([sent.id.clone()])).await.unwrap();
+    let remove = RemoveRequest {
+        notification_ids: vec![sent.id.clone()],
+        ..RemoveRequest::default()
+    };
+    ann.reader.remove(remove).await.unwrap();
+    let (answer, events) = timeline().await;
+    assert_eq!(events[2..], [TimelineEvent::Read, TimelineEvent::Removed]);
+    assert_eq!(answer.entries[3].cause(), RemovalCause::User);
+    assert_eq!(answer.entries[2].cause(), RemovalCause::Unspecified);
+    assert!(answer.seen && answer.notification.unwrap().title.is_empty());
+    assert_eq!(counts(answer.head), (4, 0));
+
+    let unknown = Uuid::new_v4().to_string();
+    let answer = operator.get_timeline(request(&unknown)).await;
+    assert_refused(answer, Code::NotFound, "NOTIFICATION_NOT_FOUND");
+    let nothing = GetTimelineRequest::default();
+    let fields = ["organization_id", "user_id", "notification_id"];
+    assert_invalid(operator.get_timeline(nothing).await, &fields);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1105,6 +1105,35 @@ async fn a_selection_is_walked_in_pieces(backend: &mut dyn Backend) {
     );
 }
 
+/// Whatever became of it; of somebody else's there is nothing.
+async fn a_row_is_found_by_each_of_its_names(backend: &mut dyn Backend) {
+    let first = keyed(ann(), 1, "key", "Hello");
+    commit(backend, &[first, send(neighbour(), 2), see(ann(), 1)]).await;
+    commit(backend, &[edit(ann(), Edit::Archive, &[1])]).await;
+    let store = backend.store();
+    let of_id = |number| Named::Id(id(number));
+    for of in [of_id(1), Named::Key("key".into())] {
+        let (snapshot, found) = store.find(&ann(), &of).await.unwrap();
+        assert_eq!(snapshot, store.head(&ann()).await.unwrap());
+        let found = found.unwrap();
+        assert_eq!((found.row.id, &*found.content.title), (id(1), "Hello"));
+        assert!(found.row.state.archived_at.is_some());
+    }
+    commit(backend, &[remove(ann(), &[1])]).await;
+    for of in [of_id(1), Named::Key("key".into())] {
+        let (_, found) = store.find(&ann(), &of).await.unwrap();
+        let found = found.unwrap();
+        assert_eq!((found.row.id, &*found.content.title), (id(1), ""));
+        assert!(found.row.state.removed.is_some());
+    }
+    for of in [of_id(2), of_id(3), Named::Key("other".into())] {
+        assert_eq!(store.find(&ann(), &of).await.unwrap().1, None);
+    }
+    let nobody = InboxKey::parse("acme", "nobody").unwrap();
+    let (snapshot, found) = store.find(&nobody, &of_id(1)).await.unwrap();
+    assert_eq!((snapshot.head, found), (Head::default(), None));
+}
+
 async fn what_was_seen_is_counted_from_the_rows(backend: &mut dyn Backend) {
     let batch: Vec<_> = (1..=4).map(|number| send(ann(), number)).collect();
     commit(backend, &batch).await;
@@ -1868,6 +1897,7 @@ macro_rules! all_cases {
                 a_thing_selects_what_is_unread_about_it,
                 a_position_selects_what_did_not_change_since,
                 a_selection_is_walked_in_pieces,
+                a_row_is_found_by_each_of_its_names,
                 what_was_seen_is_counted_from_the_rows,
                 marks_of_one_batch_share_nothing,
                 a_read_is_never_before_its_creation,

@@ -1,6 +1,7 @@
 //! What waits for one lane: what senders say in one line and edits in another, so that
-//! neither waits for the other, and nobody takes the whole of it. What comes by the
-//! thousand is in a third, for when there is nothing else to do, and now and then.
+//! neither waits for the other, and nobody takes the whole of it. Large edits have a line
+//! of their own, and take turns with those two. What comes by the thousand is in the last,
+//! for when there is nothing else to do, and now and then.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,7 +26,11 @@ use crate::{
 /// changes up to some hundred rows.
 const MOST_EDITS_OF_AN_INBOX: usize = 16;
 
-/// While callers write all the time, one batch in so many is of the third line.
+/// An edit of more rows is a batch by itself: a send that is written with it waits for all
+/// of it, and one that came while the batch before was written, for both.
+const LARGE: usize = 16;
+
+/// While callers write all the time, one batch in so many is in bulk.
 const BULK_EVERY: usize = 8;
 
 /// Where the outcome of a write goes.
@@ -57,11 +62,14 @@ pub(super) struct Queue {
 struct Waiting {
     sends: VecDeque<Job>,
     edits: VecDeque<Job>,
+    large: VecDeque<Job>,
     bulk: VecDeque<Job>,
     /// How many batches there were since the last one in bulk.
     since_bulk: usize,
+    /// Whether the others had their turn.
+    is_turn_of_large: bool,
     of_organization: Counts<OrganizationId>,
-    /// Of the third line.
+    /// Of those in bulk.
     bulk_of_organization: Counts<OrganizationId>,
     edits_of: Counts<InboxKey>,
     is_closed: bool,
@@ -97,7 +105,7 @@ impl Queue {
         if is_edit && waiting.edits_of.get(inbox) >= MOST_EDITS_OF_AN_INBOX {
             return Err(Error::TooManyEdits);
         }
-        if waiting.sends.len() + waiting.edits.len() >= self.most
+        if waiting.sends.len() + waiting.edits.len() + waiting.large.len() >= self.most
             || waiting.of_organization.get(organization) >= self.most.div_ceil(2)
         {
             return Err(Error::QueueFull);
@@ -105,7 +113,11 @@ impl Queue {
         waiting.of_organization.up(organization);
         if is_edit {
             waiting.edits_of.up(inbox);
-            waiting.edits.push_back(Job { mutation, answer });
+            let line = match rows(&mutation) > LARGE {
+                true => &mut waiting.large,
+                false => &mut waiting.edits,
+            };
+            line.push_back(Job { mutation, answer });
         } else {
             waiting.sends.push_back(Job { mutation, answer });
         }
@@ -172,9 +184,13 @@ impl Queue {
         let mut waiting = self.lock();
         waiting.is_closed = true;
         let Waiting {
-            sends, edits, bulk, ..
+            sends,
+            edits,
+            large,
+            bulk,
+            ..
         } = &mut *waiting;
-        let lines = [sends, edits, bulk].into_iter();
+        let lines = [sends, edits, large, bulk].into_iter();
         let left: usize = lines.map(|line| line.drain(..).count()).sum();
         self.depth.fetch_sub(left, Ordering::Relaxed);
     }
@@ -192,12 +208,21 @@ fn is_edit(mutation: &Mutation) -> bool {
     )
 }
 
+/// About how many rows it writes.
+fn rows(mutation: &Mutation) -> usize {
+    match mutation {
+        Mutation::Edit { ids, .. } | Mutation::Delete { ids, .. } => ids.len(),
+        Mutation::Send(_) | Mutation::Update(_) | Mutation::Seen { .. } => 1,
+    }
+}
+
 impl Waiting {
-    /// Takes from the lines of callers, or from that of the rest, up to the limits: the
-    /// member that reaches one of them is the last of its line.
+    /// Takes from the lines whose turn it is, up to the limits: the member that reaches one
+    /// of them is the last of its line.
     fn take(&mut self, most_rows: usize, most_bytes: usize) -> (Vec<Mutation>, Vec<Answer>) {
         let mut batch = (Vec::new(), Vec::new());
-        let callers_wait = !(self.sends.is_empty() && self.edits.is_empty());
+        let others_wait = !(self.sends.is_empty() && self.edits.is_empty());
+        let callers_wait = others_wait || !self.large.is_empty();
         let is_bulk = !(callers_wait && self.since_bulk < BULK_EVERY - 1);
         let is_bulk = is_bulk && !self.bulk.is_empty();
         self.since_bulk = if is_bulk {
@@ -205,14 +230,19 @@ impl Waiting {
         } else {
             self.since_bulk + usize::from(callers_wait)
         };
-        let lines = if is_bulk {
-            vec![&mut self.bulk]
+        let is_large = !self.large.is_empty() && (self.is_turn_of_large || !others_wait);
+        let (lines, most_rows) = if is_bulk {
+            (vec![&mut self.bulk], most_rows)
+        } else if is_large {
+            self.is_turn_of_large = false;
+            (vec![&mut self.large], 1)
         } else {
-            vec![&mut self.sends, &mut self.edits]
+            self.is_turn_of_large = true;
+            (vec![&mut self.sends, &mut self.edits], most_rows)
         };
         for line in lines {
-            let (mut rows, mut bytes) = (0, 0);
-            while rows < most_rows
+            let (mut written, mut bytes) = (0, 0);
+            while written < most_rows
                 && bytes < most_bytes
                 && let Some(Job { mutation, answer }) = line.pop_front()
             {
@@ -222,14 +252,11 @@ impl Waiting {
                 } else {
                     self.of_organization.down(&inbox.organization_id);
                 }
-                match &mutation {
-                    Mutation::Send(NewNotification { content, .. })
-                    | Mutation::Update(Correction { content, .. }) => {
-                        rows += 1;
-                        bytes += content.len_bytes();
-                    }
-                    Mutation::Edit { ids, .. } | Mutation::Delete { ids, .. } => rows += ids.len(),
-                    Mutation::Seen { .. } => rows += 1,
+                written += rows(&mutation);
+                if let Mutation::Send(NewNotification { content, .. })
+                | Mutation::Update(Correction { content, .. }) = &mutation
+                {
+                    bytes += content.len_bytes();
                 }
                 if !is_bulk && is_edit(&mutation) {
                     self.edits_of.down(inbox);

@@ -1,0 +1,58 @@
+//! One notification by one of its names, whatever its state: for who looks into what
+//! became of it. Both engines run the same texts.
+
+use async_trait::async_trait;
+use futures_util::stream;
+
+use super::{
+    Error, Named, PageLimit, Snapshot,
+    rows::{self, Fields, columns, head_columns},
+};
+use crate::model::{InboxKey, Notification};
+
+/// A store by its single rows.
+#[async_trait]
+pub trait Lookup: Send + Sync + 'static {
+    /// The notification of that name, of what was removed as well, beside its inbox.
+    async fn find(
+        &self,
+        inbox: &InboxKey,
+        of: &Named,
+    ) -> Result<(Snapshot, Option<Notification>), Error>;
+}
+
+/// A row by a column of its own.
+macro_rules! by {
+    ($column:literal) => {
+        concat!(
+            "SELECT d.epoch, ",
+            head_columns!(),
+            ", ",
+            columns!(),
+            " FROM doorbell AS d LEFT JOIN inboxes AS i \
+             ON i.organization_id = $1 AND i.user_id = $2 LEFT JOIN notifications AS n \
+             ON n.organization_id = $1 AND n.user_id = $2 AND n.",
+            $column,
+            " = $3 WHERE d.id = 1"
+        )
+    };
+}
+
+/// The text that finds it: its parameters are the inbox and the name.
+pub(super) fn text(of: &Named) -> &'static str {
+    match of {
+        Named::Id(_) => by!("id"),
+        Named::Key(_) => by!("idempotency_key"),
+    }
+}
+
+/// What was found.
+pub(super) async fn found<R: Fields>(row: R) -> Result<(Snapshot, Option<Notification>), Error> {
+    let one = PageLimit {
+        rows: 1,
+        bytes: usize::MAX,
+    };
+    let row = stream::iter([Ok(row)]);
+    let page = rows::page(row, one, None).await?;
+    Ok((page.snapshot, page.rows.into_iter().next()))
+}
