@@ -64,9 +64,7 @@ fn print(out: &mut impl Write, of: &GetTimelineResponse, as_json: bool) -> Resul
         let time = entry.time.as_ref().map(client::json::rfc3339);
         let time = time.unwrap_or_default();
         let what = match entry.event() {
-            TimelineEvent::Sent if !of.sender.is_empty() => {
-                format!("sent by {}", text::line(&of.sender))
-            }
+            TimelineEvent::Sent => format!("sent by {}", text::line(&of.sender)),
             TimelineEvent::Created => match of.seen {
                 true => "came into the inbox; seen since".into(),
                 false => "came into the inbox; not seen yet".into(),

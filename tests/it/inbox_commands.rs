@@ -259,7 +259,7 @@ fn operators_look_and_erase() {
     let lines = desk.operator(&of);
     let lines: Vec<_> = lines.lines().collect();
     assert!(lines[0].contains("  one  [test]"), "{lines:?}");
-    assert!(lines[1].ends_with("Z  sent"), "{lines:?}");
+    assert!(lines[1].ends_with("Z  sent by service"), "{lines:?}");
     assert!(
         lines[2].ends_with("Z  came into the inbox; not seen yet"),
         "{lines:?}"
