@@ -62,12 +62,19 @@ fn main() -> Result<(), Failure> {
         .enable_all()
         .build()?
         .block_on(async {
-            let directory = tempfile::tempdir()?;
-            let path = directory.path().join("doorbell.db");
-            run(&Database::Sqlite(path.display().to_string())).await?;
-            drop(directory);
-            let postgres = engines::Postgres::start();
-            run(&Database::Postgres(postgres.create_database().await)).await
+            // One of them where it is named: `cargo bench --bench inbox -- postgres`.
+            let named: Vec<String> = std::env::args().skip(1).collect();
+            let is_named = |engine: &str| named.iter().any(|name| name == engine);
+            if !is_named("postgres") {
+                let directory = tempfile::tempdir()?;
+                let path = directory.path().join("doorbell.db");
+                run(&Database::Sqlite(path.display().to_string())).await?;
+            }
+            if !is_named("sqlite") {
+                let postgres = engines::Postgres::start();
+                run(&Database::Postgres(postgres.create_database().await)).await?;
+            }
+            Ok(())
         })
 }
 

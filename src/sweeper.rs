@@ -38,7 +38,7 @@ const LEASE: Duration = Duration::from_secs(10);
 /// A lease that is so old is renewed.
 const RENEW_AFTER: Duration = Duration::from_secs(3);
 /// The most rows of one step, and of one change.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 32;
 /// After a step it rests so many times as long as the step's changes took.
 const REST: u32 = 3;
 /// An inbox that could not be changed is left alone for so long.

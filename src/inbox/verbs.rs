@@ -1,8 +1,10 @@
 //! What is done with notifications that are there: a verb times a selection.
 //!
 //! What is selected is read first, so that what changes nothing does not wait for
-//! the writer. A selection of many is changed piece by piece, a change each, while
-//! its caller is there and the server does not drain; others come between.
+//! the writer. A selection of many is changed piece by piece, a change each and a rest
+//! after it, while its caller is there and the server does not drain; others come between.
+
+use tokio::time::{Instant, sleep};
 
 use super::{Error, Inboxes};
 use crate::{
@@ -42,6 +44,7 @@ impl Inboxes {
                 refuse_unknown(revision, epoch, &selected.snapshot)?;
             }
             let mut head = selected.snapshot.head;
+            let began = Instant::now();
             if !selected.ids.is_empty() {
                 let mutation = Mutation::Edit {
                     inbox: inbox.clone(),
@@ -56,7 +59,11 @@ impl Inboxes {
             }
             let more = selected.next.is_some();
             match selected.next {
-                Some(next) if !self.bus.hub().is_closed() => after = next,
+                Some(next) if !self.bus.hub().is_closed() => {
+                    after = next;
+                    // As long as it had the lane to itself, the lane is for others.
+                    sleep(began.elapsed()).await;
+                }
                 _ => {
                     return Ok(Done {
                         changed,
