@@ -227,17 +227,18 @@ mod foreign {
 
     pub(super) fn rows(database: &Path, organization: &str, user: &str) -> Vec<Row> {
         let sql = format!(
-            "SELECT hex(id), sequence, revision, read_at IS NOT NULL, title FROM notifications \
-             WHERE organization_id = '{organization}' AND user_id = '{user}' \
+            "SELECT hex(id), sequence, revision, ring_revision, read_at IS NOT NULL, title \
+             FROM notifications WHERE organization_id = '{organization}' AND user_id = '{user}' \
              AND archived_at IS NULL ORDER BY sequence"
         );
         let row = |line: &str| {
-            let mut columns = line.splitn(5, '|');
+            let mut columns = line.splitn(6, '|');
             let mut next = || columns.next().unwrap();
             Row {
                 id: Uuid::parse_str(next()).unwrap(),
                 sequence: next().parse().unwrap(),
                 revision: next().parse().unwrap(),
+                ring_revision: next().parse().unwrap(),
                 read: next() == "1",
                 title: next().to_owned(),
             }

@@ -115,8 +115,8 @@ impl Cut {
     ];
 
     /// What a cut behind this message is; `live` is what the stream was before
-    /// it.
-    fn behind(told: &Told, live: bool) -> Self {
+    /// it, and `before` its position.
+    fn behind(told: &Told, live: bool, before: u64) -> Self {
         let position = told.position;
         match told.event {
             ToldEvent::Connected => Self::Connected,
@@ -125,7 +125,12 @@ impl Cut {
                 Self::Shared
             }
             ToldEvent::Notification(_) if !live => Self::Replay,
-            ToldEvent::Notification(_) if !told.ring || position < told.head.revision => Self::Heal,
+            // Not by its bell: a silent one has none live either.
+            ToldEvent::Notification(_)
+                if position < told.head.revision || position > before + 1 =>
+            {
+                Self::Heal
+            }
             _ => Self::Live,
         }
     }
@@ -228,6 +233,7 @@ impl World {
                         idempotency_key: random.random_ratio(3, 4).then(|| title.clone()),
                         title,
                         body: Some("x".repeat(random.random_range(1000..4000))),
+                        silent: random.random_ratio(1, 4),
                         ..SendInAppRequest::default()
                     }
                 }
@@ -257,7 +263,7 @@ impl World {
     ) -> Result<usize, String> {
         let place = &self.inboxes[at];
         let call = |random: &mut StdRng| {
-            lock(&place.ledger).send(&request.title);
+            lock(&place.ledger).send(&request.title, request.silent);
             let (mut client, request) = (nodes.any(random), request.clone());
             async move { client.send_in_app(request).await }
         };
@@ -529,6 +535,12 @@ impl World {
                 client::Event::Notification {
                     notification,
                     ring: true,
+                } if notification.ring_revision == 0 => {
+                    return Err(format!("a client rang for a silent {}", notification.id));
+                }
+                client::Event::Notification {
+                    notification,
+                    ring: true,
                 } if !rang.insert(notification.id.clone()) => {
                     return Err(format!("a client rang twice for {}", notification.id));
                 }
@@ -639,7 +651,7 @@ impl Reader {
                     "resumed after {after:?}, which was shown, and was told to load anew: {told:?}"
                 ));
             }
-            let cut = Cut::behind(&told, self.screen.live);
+            let cut = Cut::behind(&told, self.screen.live, self.screen.position.unwrap_or(0));
             self.screen.see(&told, after)?;
             if self.screen.transcript.len() > 400 {
                 self.screen.transcript.drain(..200);
@@ -689,6 +701,7 @@ impl World {
             id: Uuid::parse_str(&row.id).unwrap(),
             sequence: row.sequence,
             revision: row.revision,
+            ring_revision: row.ring_revision,
             title: row.title.clone(),
             read: row.read_at.is_some(),
         });
@@ -811,13 +824,14 @@ impl Load {
             reads.push(read);
         }
         let mut histories = Vec::new();
-        let (mut sends, mut unanswered) = (0, 0);
+        let (mut sends, mut silent, mut unanswered) = (0, 0, 0);
         for (at, place) in world.inboxes.iter().enumerate() {
             let found = |finding| format!("inbox {at}: {finding}");
             let history = History::of_rows(&listed[at], &heads[at]).map_err(found)?;
             let ledger = lock(&place.ledger);
             ledger.check(&listed[at], &history).map_err(found)?;
             sends += ledger.sends().0;
+            silent += ledger.silent_sends();
             unanswered += ledger.sends().1;
             histories.push(history);
         }
@@ -842,7 +856,7 @@ impl Load {
         let repeated = world.repeated.load(Ordering::SeqCst);
         let cuts = Cut::ALL.map(|cut| (cut, world.cuts[cut as usize].load(Ordering::SeqCst)));
         println!(
-            "{sends} sends ({unanswered} never answered, {repeated} repeats of unanswered ones), \
+            "{sends} sends ({silent} silent, {unanswered} never answered, {repeated} repeats of unanswered ones), \
          revisions {goal:?}, {streams} streams, cut {cuts:?}"
         );
         Ok(Survived { listed, cuts })

@@ -16,8 +16,16 @@ pub struct Row {
     pub id: Uuid,
     pub sequence: u64,
     pub revision: u64,
+    pub ring_revision: u64,
     pub title: String,
     pub read: bool,
+}
+
+impl Row {
+    /// Nothing is corrected here, so what never rang was sent so.
+    fn is_silent(&self) -> bool {
+        self.ring_revision == 0
+    }
 }
 
 /// What a send was answered.
@@ -37,10 +45,16 @@ impl History {
     pub fn of_rows(rows: &[Row], heads: &[Head]) -> Result<Self, String> {
         let mut entries: BTreeMap<u64, Change> = BTreeMap::new();
         for row in rows {
-            let made = entries.insert(row.sequence, Change::sent(row.id));
+            let sent = Change::Sent {
+                id: row.id,
+                replaces: None,
+                is_silent: row.is_silent(),
+            };
+            let made = entries.insert(row.sequence, sent);
             ensure!(made.is_none(), "sequence {} is there twice", row.sequence);
             ensure!(
-                row.read == (row.revision > row.sequence),
+                row.read == (row.revision > row.sequence)
+                    && [0, row.sequence].contains(&row.ring_revision),
                 "a row that was never changed so: {row:?}"
             );
         }
@@ -275,6 +289,7 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct Tried {
     times: usize,
+    is_silent: bool,
     answers: Vec<Sent>,
 }
 
@@ -295,8 +310,10 @@ pub enum Asked {
 
 impl Ledger {
     /// A send is about to be tried, for the first time or again.
-    pub fn send(&mut self, title: &str) {
-        self.sends.entry(title.to_owned()).or_default().times += 1;
+    pub fn send(&mut self, title: &str, is_silent: bool) {
+        let tried = self.sends.entry(title.to_owned()).or_default();
+        tried.times += 1;
+        tried.is_silent = is_silent;
     }
 
     /// It was answered. All answers to it must tell of one notification, and one
@@ -348,19 +365,30 @@ impl Ledger {
         (self.sends.len(), unanswered.count())
     }
 
+    /// How many of the sends were not to be heard.
+    pub fn silent_sends(&self) -> usize {
+        let sends = self.sends.values();
+        sends.filter(|tried| tried.is_silent).count()
+    }
+
     /// Holds all of it against the rows that are left and their history.
     pub fn check(&self, rows: &[Row], history: &History) -> Check {
         let mut left = HashMap::new();
         for row in rows {
+            let tried = self.sends.get(&row.title);
+            let Some(tried) = tried else {
+                return Err(format!("nobody sent what is there: {row:?}"));
+            };
             ensure!(
-                self.sends.contains_key(&row.title),
-                "nobody sent what is there: {row:?}"
+                row.is_silent() == tried.is_silent,
+                "what is there was sent otherwise, {tried:?}: {row:?}"
             );
             if let Some(other) = left.insert(row.title.as_str(), row) {
                 return Err(format!("a send is there twice: {other:?} and {row:?}"));
             }
         }
-        for (title, Tried { times, answers }) in &self.sends {
+        for (title, tried) in &self.sends {
+            let Tried { times, answers, .. } = tried;
             let Some(answer) = answers.first() else {
                 continue;
             };
