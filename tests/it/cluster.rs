@@ -124,6 +124,18 @@ impl Cluster {
             .join("\n")
     }
 
+    /// What can be held against the database while the load goes on: each send has a
+    /// title of its own, so what was committed again under another id is found where it
+    /// happens, and not only when all is told.
+    async fn check_sent_once(&self) -> Check {
+        let query = "SELECT count(*) FROM (SELECT 1 FROM notifications GROUP BY title \
+                     HAVING count(*) > 1) AS twice";
+        match engines::number(&self.database, query).await {
+            0 => Ok(()),
+            twice => Err(format!("{twice} sends are in the database twice")),
+        }
+    }
+
     /// What other eyes than the service's see in the database.
     async fn check(&self) -> Check {
         for (what, query) in [
@@ -356,6 +368,7 @@ pub async fn suffer_all(seed: u64, bug: &str) -> Check {
     let together = pairs.map(|(one, other)| vec![*one, other]);
     for faults in alone.into_iter().map(|fault| vec![fault]).chain(together) {
         progress(&mut load, 120, &cluster).await?;
+        cluster.check_sent_once().await?;
         cluster.suffer(&faults, &mut load, &mut random).await?;
     }
     progress(&mut load, 120, &cluster).await?;
