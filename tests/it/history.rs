@@ -28,7 +28,7 @@ mod screen;
 mod told;
 
 pub use ledger::{Answers, Ask, Asked, Facts, Ledger, Row, Sent};
-pub use model::{Change, History, State};
+pub use model::{Change, History, Inbox, State};
 pub use screen::Screen;
 pub use told::{Told, ToldEvent, ToldRow};
 

@@ -31,6 +31,7 @@ mod many;
 mod operators;
 #[cfg(feature = "sabotage")]
 mod oracle;
+mod people;
 mod plans;
 mod postgres;
 mod process;

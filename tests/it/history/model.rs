@@ -107,6 +107,8 @@ pub enum Change {
     Edited(Edit, Vec<Uuid>),
     /// Looked at up to this sequence.
     Looked(u64),
+    /// An operator erased these, whatever they were: nothing of them is left.
+    Erased(Vec<Uuid>),
 }
 
 impl Change {
@@ -124,7 +126,7 @@ impl Change {
             Self::Sent { id, replaces, .. } => replaces.iter().chain([id]).copied().collect(),
             Self::Corrected { id, .. } => vec![*id],
             Self::Edited(_, ids) => ids.clone(),
-            Self::Looked(_) => vec![],
+            Self::Looked(_) | Self::Erased(_) => vec![],
         }
     }
 }
@@ -196,6 +198,16 @@ impl Inbox {
                     self.seen_through
                 );
                 self.seen_through = *through;
+            }
+            Change::Erased(ids) => {
+                ensure!(!ids.is_empty(), "revision {revision} erases nothing");
+                for id in ids {
+                    let row = self.rows.remove(id);
+                    let Some(row) = row else {
+                        return Err(format!("revision {revision} erases {id}, not there"));
+                    };
+                    self.unread.remove(&row.sequence);
+                }
             }
         }
         Ok(())
