@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use doorbell::store::{Edit, Verb, Which};
+use doorbell::store::{Edit, Verb, Which, selection::MOST_CHANGED};
 use uuid::Uuid;
 
 use super::{
@@ -413,17 +413,32 @@ impl Ledger {
             let Some((revision, count @ 1..)) = mark.answer else {
                 continue;
             };
+            // Many are marked in pieces: full ones, and behind them the rest. Where there is
+            // no rest the reply has the head that there was when no more were found.
+            let (full, rest) = (count as usize / MOST_CHANGED, count as usize % MOST_CHANGED);
             let marked = history.marked_at(revision);
+            if rest > 0 {
+                ensure!(
+                    marked.is_some_and(|ids| ids.len() == rest && mark.may_be(revision, ids, rows)),
+                    "{mark:?} was answered, and revision {revision} marked {marked:?}"
+                );
+                ensure!(
+                    answered.insert(revision),
+                    "revision {revision} was given twice"
+                );
+            }
+            let pieces = history.entries.range(..=revision).rev();
+            let pieces = pieces.filter(|(at, (entry, _))| {
+                !answered.contains(*at)
+                    && is_full_piece(entry)
+                    && mark.may_be(**at, &entry.ids(), rows)
+            });
+            let pieces: Vec<_> = pieces.map(|(at, _)| *at).take(full).collect();
             ensure!(
-                marked.is_some_and(|ids| {
-                    ids.len() == count as usize && mark.may_be(revision, ids, rows)
-                }),
-                "{mark:?} was answered, and revision {revision} marked {marked:?}"
+                pieces.len() == full,
+                "{mark:?} was answered, and of {full} full pieces there are {pieces:?}"
             );
-            ensure!(
-                answered.insert(revision),
-                "revision {revision} was given twice"
-            );
+            answered.extend(pieces);
         }
         let unanswered: Vec<_> = self
             .marks
@@ -440,6 +455,11 @@ impl Ledger {
                 let may_be =
                     |mark: &Mark, (revision, ids): Marked<'_>| mark.may_be(revision, ids, rows);
                 let marked = (*revision, ids.as_slice());
+                // One that was not answered may have made several of these.
+                let is_of_many = |mark: &Mark| mark.may_be(*revision, ids, rows);
+                if is_full_piece(entry) && unanswered.iter().any(|mark| is_of_many(mark)) {
+                    continue;
+                }
                 ensure!(
                     assign(
                         marked,
@@ -454,6 +474,11 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// Whether there may be more behind it of one mark.
+fn is_full_piece(change: &Change) -> bool {
+    matches!(change, Change::Edited(Edit::Read, ids) if ids.len() == MOST_CHANGED)
 }
 
 impl Mark {
