@@ -140,7 +140,7 @@ impl Inboxes {
     }
 
     /// Sends one of many, see [`Writer::send_in_bulk`]; what became of each, in their
-    /// order. At most [`SENT_AT_ONCE`] of them wait at a time.
+    /// order. Some hundred of them wait at a time.
     ///
     /// Cancel safe: what is queued is committed, the rest is not sent.
     pub async fn send_to_many(&self, new: Vec<NewNotification>) -> Vec<Result<Sent, Error>> {
