@@ -409,36 +409,49 @@ impl Ledger {
     fn check_marks(&self, history: &History) -> Check {
         let rows = history.rows()?;
         let mut answered = HashSet::new();
+        let mut in_pieces = Vec::new();
         for mark in &self.marks {
             let Some((revision, count @ 1..)) = mark.answer else {
                 continue;
             };
-            // Many are marked in pieces: full ones, and behind them the rest. Where there is
-            // no rest the reply has the head that there was when no more were found.
-            let (full, rest) = (count as usize / MOST_CHANGED, count as usize % MOST_CHANGED);
             let marked = history.marked_at(revision);
-            if rest > 0 {
-                ensure!(
-                    marked.is_some_and(|ids| ids.len() == rest && mark.may_be(revision, ids, rows)),
-                    "{mark:?} was answered, and revision {revision} marked {marked:?}"
-                );
+            let is_one =
+                |ids: &[Uuid]| ids.len() == count as usize && mark.may_be(revision, ids, rows);
+            if marked.is_some_and(|ids| is_one(ids)) {
                 ensure!(
                     answered.insert(revision),
                     "revision {revision} was given twice"
                 );
+            } else {
+                in_pieces.push((mark, revision, count as usize));
             }
+        }
+        // Many are marked in pieces. Behind the last one the reply has its head; where more
+        // was looked for and none found, the head that there was then.
+        for (mark, revision, count) in in_pieces {
             let pieces = history.entries.range(..=revision).rev();
-            let pieces = pieces.filter(|(at, (entry, _))| {
-                !answered.contains(*at)
-                    && is_full_piece(entry)
-                    && mark.may_be(**at, &entry.ids(), rows)
+            let pieces = pieces.filter_map(|(at, (entry, _))| match entry {
+                Change::Edited(Edit::Read, ids)
+                    if (*at == revision || may_be_a_piece(ids))
+                        && !answered.contains(at)
+                        && mark.may_be(*at, ids, rows) =>
+                {
+                    Some((*at, ids.len()))
+                }
+                _ => None,
             });
-            let pieces: Vec<_> = pieces.map(|(at, _)| *at).take(full).collect();
-            ensure!(
-                pieces.len() == full,
-                "{mark:?} was answered, and of {full} full pieces there are {pieces:?}"
-            );
-            answered.extend(pieces);
+            let pieces: Vec<_> = pieces.collect();
+            let taken = that_sum_to(count, &pieces);
+            let taken = taken.filter(|taken| {
+                let mut ids = taken.iter().filter_map(|at| history.marked_at(*at));
+                ids.any(|ids| may_be_a_piece(ids))
+            });
+            let Some(taken) = taken else {
+                return Err(format!(
+                    "{mark:?} was answered, and may be of the pieces {pieces:?}"
+                ));
+            };
+            answered.extend(taken);
         }
         let unanswered: Vec<_> = self
             .marks
@@ -457,7 +470,7 @@ impl Ledger {
                 let marked = (*revision, ids.as_slice());
                 // One that was not answered may have made several of these.
                 let is_of_many = |mark: &Mark| mark.may_be(*revision, ids, rows);
-                if is_full_piece(entry) && unanswered.iter().any(|mark| is_of_many(mark)) {
+                if may_be_a_piece(ids) && unanswered.iter().any(|mark| is_of_many(mark)) {
                     continue;
                 }
                 ensure!(
@@ -476,9 +489,23 @@ impl Ledger {
     }
 }
 
-/// Whether there may be more behind it of one mark.
-fn is_full_piece(change: &Change) -> bool {
-    matches!(change, Change::Edited(Edit::Read, ids) if ids.len() == MOST_CHANGED)
+/// Whether there may be more behind it of one mark: as many were selected as one change
+/// has, and of these only few were marked by others meanwhile.
+fn may_be_a_piece(ids: &[Uuid]) -> bool {
+    ids.len() > MOST_CHANGED / 2
+}
+
+/// Pieces, of those that there are, that are so many together.
+fn that_sum_to(count: usize, pieces: &[(u64, usize)]) -> Option<Vec<u64>> {
+    if count == 0 {
+        return Some(Vec::new());
+    }
+    pieces.iter().enumerate().find_map(|(index, (at, size))| {
+        let rest = count.checked_sub(*size)?;
+        let mut taken = that_sum_to(rest, &pieces[index + 1..])?;
+        taken.push(*at);
+        Some(taken)
+    })
 }
 
 impl Mark {
