@@ -89,6 +89,7 @@ fn grpcurl_lists_and_describes_by_reflection_with_the_comments() {
             "doorbell.v1.NotificationService.Remove",
             "doorbell.v1.NotificationService.RetractInApp",
             "doorbell.v1.NotificationService.SendInApp",
+            "doorbell.v1.NotificationService.SendToMany",
             "doorbell.v1.NotificationService.Subscribe",
             "doorbell.v1.NotificationService.Unarchive",
             "doorbell.v1.NotificationService.UpdateInApp",

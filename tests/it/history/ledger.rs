@@ -417,7 +417,7 @@ impl Ledger {
             let marked = history.marked_at(revision);
             let is_one =
                 |ids: &[Uuid]| ids.len() == count as usize && mark.may_be(revision, ids, rows);
-            if marked.is_some_and(|ids| is_one(ids)) {
+            if marked.is_some_and(is_one) {
                 ensure!(
                     answered.insert(revision),
                     "revision {revision} was given twice"
@@ -444,7 +444,7 @@ impl Ledger {
             let taken = that_sum_to(count, &pieces);
             let taken = taken.filter(|taken| {
                 let mut ids = taken.iter().filter_map(|at| history.marked_at(*at));
-                ids.any(|ids| may_be_a_piece(ids))
+                ids.any(may_be_a_piece)
             });
             let Some(taken) = taken else {
                 return Err(format!(
