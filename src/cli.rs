@@ -101,6 +101,21 @@ pub struct RecipientArgs {
     pub user: String,
 }
 
+/// Which notification it is about.
+#[derive(Args, Clone, Debug)]
+pub struct NamedArgs {
+    /// The notification; or --idempotency-key
+    #[arg(
+        value_name = "ID",
+        required_unless_present = "idempotency_key",
+        conflicts_with = "idempotency_key"
+    )]
+    pub id: Option<String>,
+    /// The key that it was sent with; or its id
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+}
+
 fn usage(flag: &str, value: &dyn std::fmt::Display, error: &dyn std::fmt::Display) -> Error {
     Error::Usage(format!("{flag} {value}: {error}"))
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Number, Value};
 
-use crate::client::{self, Action};
+use crate::client::{self, Action, Content};
 
 /// What it says beside its title.
 #[derive(Args, Clone, Debug)]
@@ -42,6 +42,21 @@ impl ContentArgs {
             ..action.clone()
         });
         primary.chain(self.actions.iter().cloned()).collect()
+    }
+
+    /// All of it, with a type and a title.
+    pub fn said(self, kind: String, title: String) -> Content {
+        Content {
+            actions: self.buttons(),
+            r#type: kind,
+            title,
+            body: self.body,
+            entity_type: self.entity_type,
+            entity_id: self.entity_id,
+            action_url: self.action_url,
+            data: self.data,
+            image_url: self.image_url,
+        }
     }
 }
 

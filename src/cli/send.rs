@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{ConnectionArgs, Error, content::ContentArgs, send_to_many, text, write_json};
 use crate::{
-    client::{self, Content, SendInAppRequest, SendInAppResponse, SendToManyRequest, Suppressed},
+    client::{self, SendInAppRequest, SendInAppResponse, SendToManyRequest, Suppressed},
     clock::{Clock as _, SystemClock},
     random::{Random, SystemRandom},
 };
@@ -112,17 +112,7 @@ fn request_for_many(args: SendArgs) -> SendToManyRequest {
     SendToManyRequest {
         organization_id: args.organization,
         recipient_user_ids: Vec::new(),
-        content: Some(Content {
-            actions: args.content.buttons(),
-            r#type: args.kind,
-            title: args.title,
-            body: args.content.body,
-            entity_type: args.content.entity_type,
-            entity_id: args.content.entity_id,
-            action_url: args.content.action_url,
-            data: args.content.data,
-            image_url: args.content.image_url,
-        }),
+        content: Some(args.content.said(args.kind, args.title)),
         idempotency_key: args.idempotency_key.unwrap_or_else(random_key),
         expire_time: args.expire_time.map(Into::into),
         collapse_key: args.collapse_key,

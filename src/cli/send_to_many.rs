@@ -63,7 +63,7 @@ pub async fn run(
         })?;
         for result in results {
             told.count(&result);
-            bar.suspend(|| told.print(&mut out, &result, as_json))?;
+            bar.suspend(|| print(&mut out, &result, as_json))?;
             bar.inc(1);
         }
     }
@@ -113,33 +113,6 @@ impl Told {
         *of_its_kind += 1;
     }
 
-    /// One result: all of them as JSON, for people only what failed.
-    fn print(&self, out: &mut impl Write, result: &SendResult, as_json: bool) -> io::Result<()> {
-        let user = &result.recipient_user_id;
-        let error = result.error.as_ref();
-        if as_json {
-            let id = &result.notification_id;
-            let value = json!({
-                "recipient_user_id": user,
-                "notification_id": (!id.is_empty()).then_some(id),
-                "duplicate": result.duplicate,
-                "suppressed": super::send::suppressed(result.suppressed()),
-                "error": error.map(|error| json!({
-                    "reason": error.reason().text(),
-                    "message": error.message,
-                    "passing": error.passing,
-                })),
-            });
-            return write_json(out, &value);
-        }
-        if let Some(error) = error {
-            let reason = error.reason().text();
-            let message = text::line(&error.message);
-            writeln!(out, "{}: {reason}: {message}", text::line(user))?;
-        }
-        Ok(())
-    }
-
     fn line(&self) -> String {
         let Self {
             sent,
@@ -156,6 +129,33 @@ impl Told {
         let others = others.map(|(count, what)| format!("; {count} {what}"));
         format!("sent to {sent}{}", others.collect::<String>())
     }
+}
+
+/// One result: all of them as JSON, for people only what failed.
+fn print(out: &mut impl Write, result: &SendResult, as_json: bool) -> io::Result<()> {
+    let user = &result.recipient_user_id;
+    let error = result.error.as_ref();
+    if as_json {
+        let id = &result.notification_id;
+        let value = json!({
+            "recipient_user_id": user,
+            "notification_id": (!id.is_empty()).then_some(id),
+            "duplicate": result.duplicate,
+            "suppressed": super::send::suppressed(result.suppressed()),
+            "error": error.map(|error| json!({
+                "reason": error.reason().text(),
+                "message": error.message,
+                "passing": error.passing,
+            })),
+        });
+        return write_json(out, &value);
+    }
+    if let Some(error) = error {
+        let reason = error.reason().text();
+        let message = text::line(&error.message);
+        writeln!(out, "{}: {reason}: {message}", text::line(user))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -196,7 +196,7 @@ mod tests {
         let mut out = Vec::new();
         for result in [&SendResult::default(), &failed, &late] {
             told.count(result);
-            told.print(&mut out, result, false).unwrap();
+            print(&mut out, result, false).unwrap();
         }
         assert_eq!(
             told.line(),

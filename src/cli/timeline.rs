@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{ConnectionArgs, Error, RecipientArgs, text, write_json};
+use super::{ConnectionArgs, Error, NamedArgs, RecipientArgs, text, write_json};
 use crate::client::{
     self, GetTimelineRequest, GetTimelineResponse, RemovalCause, TimelineEntry, TimelineEvent,
 };
@@ -19,16 +19,9 @@ pub struct TimelineArgs {
     /// Whose inbox
     #[command(flatten)]
     pub recipient: RecipientArgs,
-    /// The notification; or --idempotency-key
-    #[arg(
-        value_name = "ID",
-        required_unless_present = "idempotency_key",
-        conflicts_with = "idempotency_key"
-    )]
-    pub id: Option<String>,
-    /// The key that it was sent with; or its id
-    #[arg(long, value_name = "KEY")]
-    pub idempotency_key: Option<String>,
+    /// Which of its notifications
+    #[command(flatten)]
+    pub named: NamedArgs,
     /// Print the answer as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -39,8 +32,8 @@ pub async fn run(args: TimelineArgs) -> Result<(), Error> {
     let request = GetTimelineRequest {
         organization_id: args.recipient.organization,
         user_id: args.recipient.user,
-        notification_id: args.id,
-        idempotency_key: args.idempotency_key,
+        notification_id: args.named.id,
+        idempotency_key: args.named.idempotency_key,
     };
     let answer = args.connection.client()?.get_timeline(request).await?;
     print(&mut std::io::stdout().lock(), &answer, args.json)

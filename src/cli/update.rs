@@ -6,8 +6,10 @@ use clap::Args;
 use prost_types::FieldMask;
 use serde_json::json;
 
-use super::{ConnectionArgs, Error, RecipientArgs, content::ContentArgs, text, write_json};
-use crate::client::{self, Content, UpdateInAppRequest, UpdateInAppResponse};
+use super::{
+    ConnectionArgs, Error, NamedArgs, RecipientArgs, content::ContentArgs, text, write_json,
+};
+use crate::client::{self, UpdateInAppRequest, UpdateInAppResponse};
 
 /// Which notification, and what it says from now on.
 #[derive(Args, Clone)]
@@ -18,16 +20,9 @@ pub struct UpdateArgs {
     /// Whose inbox
     #[command(flatten)]
     pub recipient: RecipientArgs,
-    /// The notification; or --idempotency-key
-    #[arg(
-        value_name = "ID",
-        required_unless_present = "idempotency_key",
-        conflicts_with = "idempotency_key"
-    )]
-    pub id: Option<String>,
-    /// The key that it was sent with; or its id
-    #[arg(long, value_name = "KEY")]
-    pub idempotency_key: Option<String>,
+    /// Which of its notifications
+    #[command(flatten)]
+    pub named: NamedArgs,
     /// What kind of notification it is, in your words
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<String>,
@@ -91,7 +86,6 @@ pub async fn run(args: UpdateArgs) -> Result<(), Error> {
 
 fn request(args: UpdateArgs) -> Result<UpdateInAppRequest, Error> {
     let content = args.content;
-    let actions = content.buttons();
     let given = [
         ("type", args.kind.is_some()),
         ("title", args.title.is_some()),
@@ -100,7 +94,7 @@ fn request(args: UpdateArgs) -> Result<UpdateInAppRequest, Error> {
         ("entity_id", content.entity_id.is_some()),
         ("action_url", content.action_url.is_some()),
         ("image_url", content.image_url.is_some()),
-        ("actions", !actions.is_empty()),
+        ("actions", !content.buttons().is_empty()),
         ("data", content.data.is_some()),
     ];
     let given = given.into_iter().filter(|(_, is_given)| *is_given);
@@ -119,19 +113,12 @@ fn request(args: UpdateArgs) -> Result<UpdateInAppRequest, Error> {
     Ok(UpdateInAppRequest {
         organization_id: args.recipient.organization,
         recipient_user_id: args.recipient.user,
-        notification_id: args.id,
-        idempotency_key: args.idempotency_key,
-        content: Some(Content {
-            r#type: args.kind.unwrap_or_default(),
-            title: args.title.unwrap_or_default(),
-            body: content.body,
-            entity_type: content.entity_type,
-            entity_id: content.entity_id,
-            action_url: content.action_url,
-            data: content.data,
-            image_url: content.image_url,
-            actions,
-        }),
+        notification_id: args.named.id,
+        idempotency_key: args.named.idempotency_key,
+        content: Some(content.said(
+            args.kind.unwrap_or_default(),
+            args.title.unwrap_or_default(),
+        )),
         update_mask: Some(FieldMask { paths }),
         ring: args.ring,
     })

@@ -89,10 +89,7 @@ impl Writer {
 
     /// Sends; see `write`.
     pub async fn send(&self, new: NewNotification) -> Result<Sent, Error> {
-        match self.write(Mutation::Send(new)).await? {
-            Outcome::Sent(sent) => Ok(sent?),
-            _ => Err(store::Error::unexpected_outcome().into()),
-        }
+        sent(self.write(Mutation::Send(new)).await?)
     }
 
     /// Corrects; see `write`.
@@ -105,10 +102,7 @@ impl Writer {
 
     /// Changes what is there; see `write`.
     pub async fn edit(&self, mutation: Mutation) -> Result<Edited, Error> {
-        match self.write(mutation).await? {
-            Outcome::Edited(edited) => Ok(edited),
-            _ => Err(store::Error::unexpected_outcome().into()),
-        }
+        edited(&self.write(mutation).await?)
     }
 
     /// Queues `mutation`, and answers when it is committed and published.
@@ -123,18 +117,12 @@ impl Writer {
 
     /// Sends one of many; see `write_in_bulk`.
     pub async fn send_in_bulk(&self, new: NewNotification) -> Result<Sent, Error> {
-        match self.write_in_bulk(Mutation::Send(new)).await? {
-            Outcome::Sent(sent) => Ok(sent?),
-            _ => Err(store::Error::unexpected_outcome().into()),
-        }
+        sent(self.write_in_bulk(Mutation::Send(new)).await?)
     }
 
     /// Changes what is there; see `write_in_bulk`.
     pub async fn edit_in_bulk(&self, mutation: Mutation) -> Result<Edited, Error> {
-        match self.write_in_bulk(mutation).await? {
-            Outcome::Edited(edited) => Ok(edited),
-            _ => Err(store::Error::unexpected_outcome().into()),
-        }
+        edited(&self.write_in_bulk(mutation).await?)
     }
 
     /// As `write`, when there is room beside what callers write: those who wait longest
@@ -172,6 +160,22 @@ impl Writer {
             // A lane that panicked has been reported; there is nothing to wait for.
             let _ = lane.await;
         }
+    }
+}
+
+/// The outcome of a send.
+fn sent(outcome: Outcome) -> Result<Sent, Error> {
+    match outcome {
+        Outcome::Sent(sent) => Ok(sent?),
+        _ => Err(store::Error::unexpected_outcome().into()),
+    }
+}
+
+/// The outcome of an edit.
+fn edited(outcome: &Outcome) -> Result<Edited, Error> {
+    match outcome {
+        Outcome::Edited(edited) => Ok(*edited),
+        _ => Err(store::Error::unexpected_outcome().into()),
     }
 }
 

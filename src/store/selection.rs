@@ -99,8 +99,6 @@ impl Source {
 /// A walk over the rows of an inbox.
 pub(super) struct Walk<'q> {
     verb: &'q Verb,
-    /// The most rows that it looks at.
-    most: usize,
     walked: usize,
     bytes: usize,
     ids: Vec<Uuid>,
@@ -112,7 +110,6 @@ impl<'q> Walk<'q> {
     pub(super) fn new(verb: &'q Verb) -> Self {
         Self {
             verb,
-            most: Self::most(verb),
             walked: 0,
             bytes: 0,
             ids: Vec::new(),
@@ -150,7 +147,7 @@ impl<'q> Walk<'q> {
         }
         self.walked += 1;
         self.last = row.sequence;
-        if self.ids.len() == MOST_CHANGED || self.walked == self.most {
+        if self.ids.len() == MOST_CHANGED || self.walked == Self::most(self.verb) {
             self.next = Some(self.last);
             return ControlFlow::Break(());
         }
