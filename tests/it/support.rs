@@ -26,6 +26,12 @@ use crate::hooked::{Call, Hook};
 #[derive(Debug, Default)]
 pub struct WildClock(pub AtomicI64);
 
+impl WildClock {
+    pub fn behind(by: Duration) -> Self {
+        Self(AtomicI64::new(-i64::try_from(by.as_micros()).unwrap()))
+    }
+}
+
 impl Clock for WildClock {
     fn now(&self) -> Timestamp {
         let off = self.0.load(Ordering::SeqCst);

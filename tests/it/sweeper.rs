@@ -61,8 +61,8 @@ async fn what_expires_leaves_every_screen() {
     let stream = reader.subscribe(SubscribeRequest::default()).await;
     let mut stream = stream.unwrap().into_inner();
     next(&mut stream).await;
-    let gone = send_for(&mut sender, "gone in a second", 1000).await;
     send_for(&mut sender, "here for an hour", 3_600_000).await;
+    let gone = send_for(&mut sender, "gone in two seconds", 2000).await;
     for _ in 0..2 {
         assert!(matches!(
             next(&mut stream).await.event,
@@ -80,7 +80,7 @@ async fn what_expires_leaves_every_screen() {
     assert!(SystemClock.now() >= expiry(&gone), "not before its time");
     assert_eq!(titles(&mut reader).await, ["here for an hour"]);
     // Who was away learns of it as well.
-    let stream = reader.subscribe(after(1)).await.unwrap();
+    let stream = reader.subscribe(after(2)).await.unwrap();
     let messages = until_caught_up(&mut stream.into_inner()).await;
     let removed = messages.iter().filter(|message| match &message.event {
         Some(Event::Changed(changed)) => changed.notifications[0].id == gone.id,
@@ -97,7 +97,7 @@ fn expiry(notification: &proto::Notification) -> Timestamp {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_position_below_what_was_purged_is_reset() {
     let setup = Setup::new()
-        .with("RETENTION_REMOVED", "1s")
+        .with("RETENTION_REMOVED", "3s")
         .with("METRICS_LISTEN", free_port());
     let server = setup.start();
     let metrics = server.setup.variables["DOORBELL_METRICS_LISTEN"]
@@ -160,13 +160,14 @@ struct House {
 }
 
 impl House {
+    /// Its clock is an hour behind: what it sends may be due by the database's.
     async fn new(url: &str) -> Self {
         let store = Arc::new(support::postgres(url).await);
         let feeds = FeedSettings::default();
         let inboxes = Inboxes::new(
             store.clone(),
             Bus::local(&feeds),
-            Arc::new(SystemClock),
+            Arc::new(WildClock::behind(Duration::from_secs(3600))),
             Arc::new(SeededRandom::new(1)),
             feeds,
             &WriterSettings::default(),
@@ -187,10 +188,9 @@ impl House {
         )
     }
 
-    async fn send(&self, inbox: &InboxKey, number: u128, expire_in: i64) {
-        let expire_time = SystemClock.now().as_micros() + expire_in * 1000;
+    async fn send(&self, inbox: &InboxKey, number: u128, expire_time: Timestamp) {
         let new = NewNotification {
-            expire_time: Some(Timestamp::from_micros(expire_time)),
+            expire_time: Some(expire_time),
             ..NewNotification::new(
                 inbox.clone(),
                 Uuid::from_u128(number),
@@ -210,9 +210,10 @@ impl House {
 async fn a_clock_that_is_wrong_expires_nothing_too_soon() {
     let url = engines::Postgres::shared().create_database().await;
     let house = House::new(&url).await;
-    house.send(&ann(), 1, 1_800_000).await;
-    house.send(&neighbour(), 2, 100).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let now = SystemClock.now();
+    let in_half_an_hour = Timestamp::from_micros(now.as_micros() + 1_800_000_000);
+    house.send(&ann(), 1, in_half_an_hour).await;
+    house.send(&neighbour(), 2, now).await;
     for (seed, off) in [(1, 3600), (2, -3600)] {
         // Each has the lease of one that is gone.
         engines::execute(&url, "DELETE FROM sweeper").await;
@@ -232,13 +233,13 @@ async fn one_at_a_time_has_the_lease_and_two_do_nothing_twice() {
     assert!(first.look().await.unwrap());
     assert!(!second.look().await.unwrap());
     // At once: the first believes to have the lease for some seconds.
+    let now = SystemClock.now();
     let sends = (0..300).map(|number| {
         let inbox = InboxKey::parse("acme", &format!("user{}", number % 30)).unwrap();
         let house = &house;
-        async move { house.send(&inbox, number, 1000).await }
+        async move { house.send(&inbox, number, now).await }
     });
     join_all(sends).await;
-    tokio::time::sleep(Duration::from_millis(1000)).await;
     // Both believe to be the one: the first had it, and the second has it.
     engines::execute(&url, "DELETE FROM sweeper").await;
     let (one, other) = tokio::join!(first.look(), second.look());
@@ -292,7 +293,7 @@ async fn another_node_follows_one_that_was_killed() {
     nodes.remove(leader).kill();
     let other = &nodes[0];
     let (mut sender, mut reader) = (other.sender().await, other.user("acme", "ann").await);
-    send_for(&mut sender, "soon over", 500).await;
+    send_for(&mut sender, "soon over", 2000).await;
     let killed = tokio::time::Instant::now();
     while !titles(&mut reader).await.is_empty() {
         let waited = killed.elapsed();
