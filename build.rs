@@ -8,9 +8,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTOS: [&str; 2] = [
+const PROTOS: [&str; 4] = [
     "proto/doorbell/v1/notifications.proto",
     "proto/doorbell/v1/operators.proto",
+    "proto/doorbell/v1/sends.proto",
+    "proto/doorbell/v1/topics.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -25,14 +25,16 @@ use crate::{
     clock::Clock,
     config::Config,
     grpc::{
-        Service, call_limit,
+        self, Service, call_limit,
         call_log::{self, CallLog},
         convert, cors, operators, protocol,
         server::{
             notification_service_server::{self, NotificationServiceServer},
             operator_service_server::{self, OperatorServiceServer},
+            send_service_server::{self, SendServiceServer},
+            topic_service_server::{self, TopicServiceServer},
         },
-        status,
+        status, topics,
     },
     inbox::Inboxes,
     live,
@@ -43,10 +45,12 @@ use crate::{
     operators::Operators,
     proto,
     random::Random,
+    sends::Sends,
     server::{self, ConnectionEvent, Peer, Shutdown, tls},
     store::{self, Sharing},
     sweeper::Sweeper,
     telemetry::Seldom,
+    topics::Topics,
 };
 
 /// Why a server could not be built: one line for who starts it.
@@ -75,10 +79,12 @@ pub enum Error {
 }
 
 /// The names under which health is told: that of all, and those of the services.
-const SERVICES: [&str; 3] = [
+const SERVICES: [&str; 5] = [
     "",
     notification_service_server::SERVICE_NAME,
     operator_service_server::SERVICE_NAME,
+    send_service_server::SERVICE_NAME,
+    topic_service_server::SERVICE_NAME,
 ];
 /// How often the store is asked whether it answers.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
@@ -142,20 +148,26 @@ impl App {
             config.feed.clone(),
             &config.writer,
         );
+        let content = &config.content;
+        let sends = Sends::new(store.clone(), inbox.clone(), clock.clone());
+        let sends = Arc::new(sends);
         let operators = Operators::new(store.clone(), inbox.clone());
-        let operators = operators::Service::new(operators, config.content.clone());
+        let services = Services {
+            own: Service::new(inbox.clone(), sends.clone(), clock.clone(), content.clone()),
+            operators: operators::Service::new(operators, content.clone()),
+            sends: grpc::sends::Service::new(sends.clone(), content.clone()),
+            topics: topics::Service::new(Topics::new(store.clone()), content.clone()),
+        };
         let sweeper = Sweeper::new(
             store,
             inbox.clone(),
-            clock.clone(),
+            clock,
             &*random,
             config.retention.clone(),
-        );
+        )
+        .with(sends);
         let health = HealthReporter::new();
-        let service = Service::new(inbox.clone(), clock, config.content.clone());
-        let router = router(
-            service, operators, &verifier, &health, random, &config, local,
-        )?;
+        let router = router(services, &verifier, &health, random, &config, local)?;
         let (ready, _) = watch::channel(Err("starting"));
         Ok(Self {
             inbox,
@@ -327,10 +339,17 @@ impl Monitor {
     }
 }
 
+/// What answers calls that need a token.
+struct Services {
+    own: Service,
+    operators: operators::Service,
+    sends: grpc::sends::Service,
+    topics: topics::Service,
+}
+
 /// Health needs no token; the rest of the layers is around all calls.
 fn router(
-    service: Service,
-    operators: operators::Service,
+    services: Services,
     verifier: &Arc<auth::TokenVerifier>,
     health: &HealthReporter,
     random: Arc<dyn Random>,
@@ -340,9 +359,15 @@ fn router(
     // tonic refuses a longer message before it reads or unpacks it; `convert` refuses what
     // is above the limit in words.
     let most = convert::most_bytes_of_many(&config.content).saturating_mul(2);
-    let service = NotificationServiceServer::new(service)
-        .max_decoding_message_size(most)
-        .accept_compressed(CompressionEncoding::Gzip);
+    macro_rules! limited {
+        ($server:ident, $service:expr) => {
+            route(
+                $server::new($service)
+                    .max_decoding_message_size(most)
+                    .accept_compressed(CompressionEncoding::Gzip),
+            )
+        };
+    }
     let readers = call_limit::Readers::new(
         config.server.max_calls_per_user as usize,
         config.feed.max_streams_per_user,
@@ -351,11 +376,10 @@ fn router(
         verifier: verifier.clone(),
         refuse: |error| status::of_auth(error).into_http(),
     };
-    let operators = OperatorServiceServer::new(operators)
-        .max_decoding_message_size(most)
-        .accept_compressed(CompressionEncoding::Gzip);
-    let own = route(service)
-        .merge(route(operators))
+    let own = limited!(NotificationServiceServer, services.own)
+        .merge(limited!(OperatorServiceServer, services.operators))
+        .merge(limited!(SendServiceServer, services.sends))
+        .merge(limited!(TopicServiceServer, services.topics))
         .layer(from_fn_with_state(readers, call_limit::of_readers))
         .layer(from_fn_with_state(admission, auth::admit));
 

@@ -15,11 +15,13 @@ pub mod retract;
 pub mod selection;
 pub mod send;
 pub mod send_to_many;
+pub mod sends;
 pub mod serve;
 pub mod shell;
 pub mod text;
 pub mod timeline;
 pub mod token;
+pub mod topic;
 pub mod update;
 pub mod watch;
 

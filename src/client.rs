@@ -4,7 +4,7 @@
 //! through cuts, restarts, drains, expired tokens and restored stores. It
 //! resumes where it was, so that nothing is skipped, and says so when it had to
 //! load anew. It ends only with an error that no waiting mends. Calls fail as
-//! they fail: only [`Client::send_in_app_patiently`] tries again by itself.
+//! they fail: only [`Client::patiently`] and what is named so try again by themselves.
 //!
 //! Tokens are asked for when they are needed, kept while they are accepted, and
 //! never printed.
@@ -12,6 +12,7 @@
 mod error;
 pub mod fold;
 pub mod json;
+mod sends;
 mod token;
 mod verbs;
 mod watch;
@@ -37,14 +38,18 @@ pub use self::{
     watch::{Event, Update, Watch},
 };
 pub use crate::proto::{
-    About, Action, ChangedNotification, Content, EraseInboxRequest, EraseInboxResponse,
-    EraseOrganizationRequest, EraseOrganizationResponse, ErrorReason, GetRecentRequest,
-    GetRecentResponse, GetTimelineRequest, GetTimelineResponse, GetUnreadCountRequest,
-    GetUnreadCountResponse, Head, MarkSeenRequest, MarkSeenResponse, Notification,
-    ReadInboxRequest, RemovalCause, RetractInAppRequest, RetractInAppResponse, SendError,
-    SendInAppRequest, SendInAppResponse, SendResult, SendToManyRequest, SendToManyResponse,
-    Suppressed, Through, TimelineEntry, TimelineEvent, UpdateInAppRequest, UpdateInAppResponse,
-    View,
+    About, Action, AddTopicMembersRequest, AddTopicMembersResponse, CancelSendRequest,
+    CancelSendResponse, ChangedNotification, Content, DeleteTopicRequest, DeleteTopicResponse,
+    EraseInboxRequest, EraseInboxResponse, EraseOrganizationRequest, EraseOrganizationResponse,
+    ErrorReason, GetRecentRequest, GetRecentResponse, GetSendRequest, GetSendResponse,
+    GetTimelineRequest, GetTimelineResponse, GetUnreadCountRequest, GetUnreadCountResponse, Head,
+    ListSendsRequest, ListSendsResponse, ListTopicMembersRequest, ListTopicMembersResponse,
+    ListTopicsOfUserRequest, ListTopicsOfUserResponse, MarkSeenRequest, MarkSeenResponse,
+    Notification, ReadInboxRequest, RemovalCause, RemoveTopicMembersRequest,
+    RemoveTopicMembersResponse, RetractInAppRequest, RetractInAppResponse, Send, SendError,
+    SendInAppRequest, SendInAppResponse, SendResult, SendState, SendToManyRequest,
+    SendToManyResponse, SendToTopicRequest, SendToTopicResponse, Suppressed, Through,
+    TimelineEntry, TimelineEvent, UpdateInAppRequest, UpdateInAppResponse, View,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -227,10 +232,21 @@ impl Client {
             let key = options.random.uuid_v7(options.clock.now());
             request.idempotency_key = Some(key.to_string());
         }
+        self.patiently(patience, async || self.send_in_app(request.clone()).await)
+            .await
+    }
+
+    /// Makes a call that may be made twice, and again for as long as `patience` when an
+    /// error may pass.
+    pub async fn patiently<A>(
+        &self,
+        patience: Duration,
+        call: impl AsyncFn() -> Result<A, Error>,
+    ) -> Result<A, Error> {
         let started = Instant::now();
         let mut backoff = Backoff::default();
         loop {
-            let error = match self.send_in_app(request.clone()).await {
+            let error = match call().await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };

@@ -42,6 +42,12 @@ pub const MAX_LABEL_BYTES: usize = 128;
 pub const MAX_DATA_DEPTH: usize = 16;
 /// The most ids of one `MarkRead`.
 pub const MAX_MARK_READ_IDS: usize = 500;
+/// How far ahead a `deliver_time` may be.
+pub const MAX_DELIVER_AHEAD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// The page of a list of members or topics where none is asked for.
+pub const DEFAULT_MEMBERS_LIMIT: usize = 100;
+/// The largest page of a list of members or topics.
+pub const MAX_MEMBERS_LIMIT: usize = 1000;
 /// The most types that a selection names.
 pub const MAX_TYPES: usize = 20;
 /// The page of `GetRecent` where none is asked for.

@@ -11,7 +11,9 @@ pub mod cors;
 pub mod encoded;
 pub mod operators;
 pub mod protocol;
+pub mod sends;
 pub mod status;
+pub mod topics;
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,7 +40,8 @@ use crate::{
         Suppressed, TypeCount, UnarchiveRequest, UnarchiveResponse, UpdateInAppRequest,
         UpdateInAppResponse,
     },
-    store::{Edit, NotSent, Recent, Sent, TypeCounts, selection::MOST_COUNTED},
+    sends::Sends,
+    store::{Edit, NotSent, Recent, Sent, TypeCounts, selection::MOST_COUNTED, sends::Accepted},
     wire,
 };
 use server::notification_service_server::NotificationService;
@@ -65,16 +68,23 @@ const MOST_SAID: u32 = 1000;
 pub struct Service {
     opening: Semaphore,
     inboxes: Arc<Inboxes>,
+    sends: Arc<Sends>,
     clock: Arc<dyn Clock>,
     limits: ContentLimits,
 }
 
 impl Service {
-    /// The service of `inboxes`.
-    pub fn new(inboxes: Arc<Inboxes>, clock: Arc<dyn Clock>, limits: ContentLimits) -> Self {
+    /// The service of `inboxes`; what is for later is one of `sends`.
+    pub fn new(
+        inboxes: Arc<Inboxes>,
+        sends: Arc<Sends>,
+        clock: Arc<dyn Clock>,
+        limits: ContentLimits,
+    ) -> Self {
         Self {
             opening: Semaphore::new(OPENING),
             inboxes,
+            sends,
             clock,
             limits,
         }
@@ -215,8 +225,17 @@ impl NotificationService for Service {
         let request = request.into_inner();
         convert::check_size(&request, &self.limits)?;
         let (id, subject) = (self.inboxes.new_id(), caller.subject.clone());
-        let new = convert::send(request, &self.limits, id, subject)?;
+        let now = self.clock.now();
+        let (new, deliver_time) = convert::send(request, &self.limits, id, subject, now)?;
         covers(scope, &new.inbox.organization_id)?;
+        let later = sends::later(&self.sends, std::slice::from_ref(&new), deliver_time);
+        if let Some(Accepted { send, duplicate }) = later.await? {
+            return Ok(Response::new(SendInAppResponse {
+                send: Some(sends::told(&send)),
+                duplicate,
+                ..SendInAppResponse::default()
+            }));
+        }
         let (sent, suppressed, head) = match self.inboxes.send(new).await {
             Ok(sent) => {
                 let head = sent.head;
@@ -230,6 +249,7 @@ impl NotificationService for Service {
             notification: sent.map(|sent| wire::notification(&sent.notification)),
             head: Some(wire::head(&head)),
             suppressed: suppressed.into(),
+            send: None,
         }))
     }
 
@@ -242,9 +262,19 @@ impl NotificationService for Service {
         let request = request.into_inner();
         let users = request.recipient_user_ids.clone();
         let new_id = || self.inboxes.new_id();
-        let new = convert::send_to_many(request, &self.limits, new_id, &caller.subject)?;
+        let now = self.clock.now();
+        let new = convert::send_to_many(request, &self.limits, new_id, &caller.subject, now);
+        let (new, deliver_time) = new?;
         if let Some(new) = new.first() {
             covers(scope, &new.inbox.organization_id)?;
+        }
+        let later = sends::later(&self.sends, &new, deliver_time);
+        if let Some(Accepted { send, duplicate }) = later.await? {
+            return Ok(Response::new(SendToManyResponse {
+                send: Some(sends::told(&send)),
+                duplicate,
+                ..SendToManyResponse::default()
+            }));
         }
         let sent = self.inboxes.send_to_many(new).await;
         let results = users.into_iter().zip(&sent);
@@ -263,6 +293,7 @@ impl NotificationService for Service {
             sent_count: count(sent.iter().filter(is_sent)),
             error_count: count(errors()),
             results,
+            ..SendToManyResponse::default()
         }))
     }
 

@@ -10,7 +10,7 @@ use doorbell::{
         command::{self, Command, Failure, Parsed},
         erase, healthcheck, inbox, retract,
         selection::edit,
-        send, serve, shell, timeline, token, update, watch,
+        send, sends, serve, shell, timeline, token, topic, update, watch,
     },
     client::Verb,
 };
@@ -65,6 +65,9 @@ async fn execute(command: Command) -> Result<(), Failure> {
         Command::Migrate(args) => serve::migrate(args).await,
         Command::Token(args) => token::run(args),
         Command::Send(args) => Ok(send::run(args).await?),
+        Command::Sends(args) => Ok(sends::run(args).await?),
+        Command::Cancel(args) => Ok(sends::cancel(args).await?),
+        Command::Topic(args) => Ok(topic::run(args).await?),
         Command::Update(args) => Ok(update::run(args).await?),
         Command::Retract(args) => Ok(retract::run(args).await?),
         Command::Watch(args) => Ok(watch::run(args).await?),

@@ -75,6 +75,12 @@ pub const LEFT_OUT: &[&str] = &["unread", "streams", OTHER];
 /// Values of `what`: what the sweeper looks for.
 pub const SWEPT: &[&str] = &["expired", "archived", "old", "purged", OTHER];
 
+/// Values of `when`: whether a send began in time.
+pub const BEGUN: &[&str] = &["in_time", "late", OTHER];
+
+/// Values of `outcome` of those whom a send was for.
+pub const OUTCOMES: &[&str] = &["delivered", "suppressed", "failed", OTHER];
+
 const OTHER: &str = "other";
 
 /// Values of `reason` of what was turned away, by the numbers of the API's reasons.
@@ -215,6 +221,10 @@ metrics! {
             "Notifications that were removed or purged since they were due, by what for.";
         swept_failed("doorbell_sweeper_failed_total", "what", SWEPT):
             "Changes of an inbox by the sweeper that failed, by what for; they are tried again.";
+        sends_begun("doorbell_sends_begun_total", "when", BEGUN):
+            "Sends for later, to a topic or both that began, by whether it was in time.";
+        send_recipients("doorbell_send_recipients_total", "outcome", OUTCOMES):
+            "Those whom such sends were for, by what became of it.";
     }
     gauges {
         sweeper_late("doorbell_sweeper_late_seconds"):
@@ -317,6 +327,23 @@ pub fn swept(what: &'static str, due: usize, done: u32) {
 /// A change by the sweeper failed.
 pub fn sweep_failed(what: &'static str) {
     with(|metrics| metrics.swept_failed[index(SWEPT, what)].increment(1));
+}
+
+/// A send that outlives its call began.
+pub fn send_begun(is_late: bool) {
+    let when = if is_late { "late" } else { "in_time" };
+    with(|metrics| metrics.sends_begun[index(BEGUN, when)].increment(1));
+}
+
+/// A piece of such a send was done: so many have it, for so many it was over, to so many
+/// it could not be delivered.
+pub fn send_delivered(delivered: u32, suppressed: u32, failed: u32) {
+    let outcomes = [delivered, suppressed, failed];
+    with(|metrics| {
+        for (counter, count) in metrics.send_recipients.iter().zip(outcomes) {
+            counter.increment(count.into());
+        }
+    });
 }
 
 /// Whether this node's sweeper does what falls due, and how late it is.

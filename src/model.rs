@@ -91,6 +91,22 @@ impl fmt::Display for UserId {
     }
 }
 
+/// A topic of an organization: who is a member of it gets what is sent to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicId(Arc<str>);
+
+impl TopicId {
+    /// An opaque string of 1 to 128 bytes without control characters.
+    pub fn parse(id: &str) -> Result<Self, InvalidId> {
+        parse_id(id).map(Self)
+    }
+
+    /// The id as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Names one inbox. Ordered by organization, then user: the order in which
 /// head rows are locked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -360,7 +376,33 @@ pub struct NewNotification {
     pub collapse_key: Option<Arc<str>>,
     /// Whether it is not to be heard.
     pub is_silent: bool,
+    /// The send that it is of, where that outlives its call.
+    pub part_of: Option<PartOf>,
 }
+
+/// The send that a notification is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartOf {
+    /// Its id: it must be under way.
+    pub send_id: Uuid,
+    /// When the service took it.
+    pub accepted_at: Timestamp,
+}
+
+impl PartOf {
+    /// The idempotency key of each row of the send: none that a caller may use.
+    pub fn key(&self) -> String {
+        Self::key_of(self.send_id)
+    }
+
+    /// The key of the rows of a send.
+    pub fn key_of(send_id: Uuid) -> String {
+        format!("{SEND_KEY}{send_id}")
+    }
+}
+
+/// How the keys of the service's own begin.
+pub const SEND_KEY: &str = "\u{1}send ";
 
 impl NewNotification {
     /// One with nothing but what it says.
@@ -374,6 +416,7 @@ impl NewNotification {
             expire_time: None,
             collapse_key: None,
             is_silent: false,
+            part_of: None,
         }
     }
 

@@ -13,6 +13,10 @@ use crate::{
 
 /// The most rows of one change.
 const AT_ONCE: usize = 256;
+/// The most sends that one statement deletes, each with whom it is for.
+const SENDS: usize = 8;
+/// The most members of topics that one statement removes.
+const MEMBERS: usize = 1000;
 /// The most inboxes of one read.
 const INBOXES: usize = 100;
 
@@ -58,10 +62,18 @@ impl Operators {
         self.inboxes.page_bytes()
     }
 
-    /// Deletes all that is in an inbox, and says what its head is then.
+    /// Deletes all that is in an inbox, what is still to come by a topic or a send, and says
+    /// what its head is then.
     ///
     /// Cancel safe: what was begun is deleted, the rest is not.
     pub async fn erase_inbox(&self, inbox: &InboxKey) -> Result<(Erased, Head), Error> {
+        // First, so that nothing comes by these.
+        self.store.forget_member(inbox).await?;
+        self.store.forget_recipient(inbox).await?;
+        self.erase_rows(inbox).await
+    }
+
+    async fn erase_rows(&self, inbox: &InboxKey) -> Result<(Erased, Head), Error> {
         let mut erased = Erased::default();
         let mut began_at = None;
         loop {
@@ -84,10 +96,12 @@ impl Operators {
         }
     }
 
-    /// Deletes all that is in the inboxes of an organization.
+    /// Deletes all that is in the inboxes of an organization, its topics and its sends.
     ///
     /// Cancel safe: what was begun is deleted, the rest is not.
     pub async fn erase_organization(&self, organization: &OrganizationId) -> Result<Erased, Error> {
+        while self.store.delete_sends(organization, SENDS).await? == SENDS {}
+        while self.store.forget_members(organization, MEMBERS).await? == MEMBERS {}
         let mut all = Erased::default();
         let mut after = None;
         loop {
@@ -98,7 +112,7 @@ impl Operators {
             };
             after = Some(last.user_id.clone());
             for inbox in &page {
-                let (erased, _) = self.erase_inbox(inbox).await?;
+                let (erased, _) = self.erase_rows(inbox).await?;
                 all.rows += erased.rows;
                 all.inboxes += erased.inboxes;
                 if erased.more {

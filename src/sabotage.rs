@@ -52,6 +52,10 @@ pub enum Sabotage {
     RingCorrectedLiveOnly,
     /// What is above the head can be seen.
     SeeAhead,
+    /// A send goes on after it was cancelled.
+    DeliverCancelled,
+    /// What was delivered to does not tell of which send it is.
+    DeliverTwice,
 }
 
 #[cfg(not(feature = "sabotage"))]

@@ -19,8 +19,11 @@ mod plan;
 pub mod postgres;
 mod rows;
 pub mod selection;
+pub mod sends;
+mod sql;
 pub mod sqlite;
 pub mod sweeping;
+pub mod topics;
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
@@ -41,7 +44,9 @@ use crate::{
     random::Random,
 };
 pub use lookup::Lookup;
+pub use sends::Sends;
 pub use sweeping::Sweeping;
+pub use topics::Topics;
 
 /// What an engine says of its failure.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -315,6 +320,9 @@ pub enum NotSent {
     /// Its time was over before it came; the head of its inbox.
     #[error("its time was over before it came")]
     Expired(Head),
+    /// The send that it is of is not under way.
+    #[error("its send is not under way")]
+    Cancelled,
 }
 
 /// The notification as it is after a correction.
@@ -542,9 +550,9 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// All that an engine is.
-pub trait Database: Store + Sweeping + Lookup {}
+pub trait Database: Store + Sweeping + Lookup + Sends + Topics {}
 
-impl<Engine: Store + Sweeping + Lookup> Database for Engine {}
+impl<Engine: Store + Sweeping + Lookup + Sends + Topics> Database for Engine {}
 
 /// Opens the store that `settings` name, brings its schema up to date, and makes
 /// its ids if it has none.

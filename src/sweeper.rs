@@ -12,6 +12,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -23,6 +24,7 @@ use crate::{
     metrics,
     model::{InboxKey, RemovalCause, Revision, View},
     random::Random,
+    sends::Sends,
     store::{
         self, Deletion, Edit, Mutation, Sweeping,
         sweeping::{Due, Kept},
@@ -82,6 +84,21 @@ struct Leased {
     now: Timestamp,
 }
 
+/// What falls due beside the rows of inboxes.
+#[async_trait]
+pub trait Duty: Send + Sync + 'static {
+    /// Does a piece of what is due at the database's time; whether there may be more.
+    /// Cancel safe.
+    async fn step(&self, now: Timestamp) -> Result<bool, Error>;
+}
+
+#[async_trait]
+impl Duty for Sends {
+    async fn step(&self, now: Timestamp) -> Result<bool, Error> {
+        self.deliver(now).await
+    }
+}
+
 /// Does what falls due.
 pub struct Sweeper {
     store: Arc<dyn Sweeping>,
@@ -92,6 +109,7 @@ pub struct Sweeper {
     leased: Option<Leased>,
     /// Where a change failed, and until when that is left alone.
     failed: HashMap<InboxKey, Instant>,
+    duties: Vec<Arc<dyn Duty>>,
     /// By how much the longest due of the present look is late.
     late: Duration,
 }
@@ -113,8 +131,15 @@ impl Sweeper {
             holder: random.uuid_v4(),
             leased: None,
             failed: HashMap::new(),
+            duties: Vec::new(),
             late: Duration::ZERO,
         }
+    }
+
+    /// It does this as well.
+    pub fn with(mut self, duty: Arc<dyn Duty>) -> Self {
+        self.duties.push(duty);
+        self
     }
 
     /// Looks for what is due, for ever. Cancel safe: a change that was asked for is made,
@@ -165,6 +190,9 @@ impl Sweeper {
             let mut is_more = false;
             for stage in Stage::ALL {
                 is_more |= self.step(stage, now).await?;
+            }
+            for duty in &self.duties {
+                is_more |= duty.step(now).await?;
             }
             metrics::sweeper(true, self.late);
             if !is_more {

@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::{
     clock::Timestamp,
     model::{
-        Action, Change, Data, Head, Image, InboxEvent, Notification, RemovalCause, Revision,
-        RowState,
+        Action, Change, Content, Data, Head, Image, InboxEvent, Notification, RemovalCause,
+        Revision, RowState,
     },
     proto::{self, subscribe_response},
 };
@@ -141,6 +141,21 @@ pub fn notification(notification: &Notification) -> proto::Notification {
         collapsed_count: *collapsed_count,
         sent_at: Some(time(*sent_at)),
         ring_revision: row.ring_revision.get(),
+    }
+}
+
+/// What is said.
+pub fn content(content: &Content) -> proto::Content {
+    proto::Content {
+        r#type: content.kind.clone(),
+        title: content.title.clone(),
+        body: content.body.clone(),
+        entity_type: content.entity_type.clone(),
+        entity_id: content.entity_id.clone(),
+        action_url: content.action_url.clone(),
+        data: content.data.as_ref().and_then(data),
+        image_url: content.image_url.clone(),
+        actions: content.actions.iter().map(action).collect(),
     }
 }
 

@@ -44,8 +44,8 @@ pub fn send(bytes: &[u8]) {
     let limits = ContentLimits::default();
     let is_small = convert::check_size(&request, &limits).is_ok();
     assert_eq!(is_small, request.encoded_len() <= limits.max_request_bytes);
-    let convert = |request| convert::send(request, &limits, Uuid::nil(), "sender".into());
-    let Ok(sent) = convert(request) else {
+    let convert = |request| convert::send(request, &limits, Uuid::nil(), "sender".into(), NOW);
+    let Ok((sent, deliver_time)) = convert(request) else {
         return;
     };
     let row = Notification {
@@ -82,11 +82,12 @@ pub fn send(bytes: &[u8]) {
         expire_time: read.expire_time,
         collapse_key: sent.collapse_key.as_deref().map(str::to_owned),
         silent: sent.is_silent,
+        deliver_time: deliver_time.map(wire::time),
     };
     let again = convert(again).ok();
-    let fingerprint = again.as_ref().map(|again| again.content.fingerprint());
+    let fingerprint = again.as_ref().map(|(again, _)| again.content.fingerprint());
     assert_eq!(fingerprint, Some(sent.content.fingerprint()));
-    assert_eq!(again, Some(sent));
+    assert_eq!(again, Some((sent, deliver_time)));
 }
 
 /// What is asked of the own inbox: a `Subscribe`, a `GetRecent`, a `MarkRead`, a

@@ -19,9 +19,11 @@ use super::{
     retract::RetractArgs,
     selection::SelectionArgs,
     send::SendArgs,
+    sends::{CancelArgs, SendsArgs},
     shell::{CompletionsArgs, ManArgs},
     timeline::TimelineArgs,
     token::TokenArgs,
+    topic::TopicArgs,
     update::UpdateArgs,
     watch::WatchArgs,
 };
@@ -49,6 +51,12 @@ pub enum Command {
     Token(TokenArgs),
     /// Sends a notification
     Send(SendArgs),
+    /// Lists sends for later and to topics, or shows how far one is
+    Sends(SendsArgs),
+    /// Stops a send for later or to a topic
+    Cancel(CancelArgs),
+    /// Says who is a member of which topic
+    Topic(TopicArgs),
     /// Corrects a notification
     Update(UpdateArgs),
     /// Takes notifications back

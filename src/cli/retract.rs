@@ -8,8 +8,8 @@ use serde_json::json;
 use super::{ConnectionArgs, Error, RecipientArgs, selection::AboutArgs, text, write_json};
 use crate::client::{self, RetractInAppRequest};
 
-/// Which notifications: those that are named, that of a key, those about a thing, or
-/// those of a collapse key.
+/// Which notifications: those that are named, that of a key, those about a thing, those
+/// of a collapse key, or that of a send.
 #[derive(Args, Clone)]
 pub struct RetractArgs {
     /// How to reach the service
@@ -20,19 +20,23 @@ pub struct RetractArgs {
     pub recipient: RecipientArgs,
     /// The notifications
     #[arg(value_name = "ID",
-          required_unless_present_any = ["idempotency_key", "entity_id", "collapse_key"],
-          conflicts_with_all = ["idempotency_key", "entity_type", "entity_id", "collapse_key"])]
+          required_unless_present_any = ["idempotency_key", "entity_id", "collapse_key", "send_id"],
+          conflicts_with_all = ["idempotency_key", "entity_type", "entity_id", "collapse_key",
+                                "send_id"])]
     pub ids: Vec<String>,
     /// The one that was sent with this key
     #[arg(long, value_name = "KEY",
-          conflicts_with_all = ["entity_type", "entity_id", "collapse_key"])]
+          conflicts_with_all = ["entity_type", "entity_id", "collapse_key", "send_id"])]
     pub idempotency_key: Option<String>,
     /// Those about a thing
     #[command(flatten)]
     pub about: AboutArgs,
     /// All that were sent with this key
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["entity_type", "entity_id"])]
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["entity_type", "entity_id", "send_id"])]
     pub collapse_key: Option<String>,
+    /// The one that a send for later, or to a topic, put here
+    #[arg(long, value_name = "ID", conflicts_with_all = ["entity_type", "entity_id"])]
+    pub send_id: Option<String>,
     /// Print the answer as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -48,6 +52,7 @@ pub async fn run(args: RetractArgs) -> Result<(), Error> {
         idempotency_key: args.idempotency_key,
         about: args.about.about(),
         collapse_key: args.collapse_key,
+        send_id: args.send_id,
     };
     let mut answer = client.retract_in_app(request.clone()).await?;
     let mut changed = answer.changed_count;

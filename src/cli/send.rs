@@ -1,7 +1,8 @@
-//! `doorbell send`: puts one notification into an inbox, or into many.
+//! `doorbell send`: puts one notification into an inbox, into many, or into those of a
+//! topic, now or later.
 
 use std::{
-    io::Write,
+    io::{self, Write},
     path::PathBuf,
     time::{Duration, SystemTime},
 };
@@ -9,9 +10,12 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::{ConnectionArgs, Error, content::ContentArgs, send_to_many, text, write_json};
+use super::{ConnectionArgs, Error, content::ContentArgs, send_to_many, sends, text, write_json};
 use crate::{
-    client::{self, SendInAppRequest, SendInAppResponse, SendToManyRequest, Suppressed},
+    client::{
+        self, SendInAppRequest, SendInAppResponse, SendToManyRequest, SendToTopicRequest,
+        Suppressed,
+    },
     clock::{Clock as _, SystemClock},
     random::{Random, SystemRandom},
 };
@@ -25,17 +29,23 @@ pub struct SendArgs {
     /// The tenant
     #[arg(long, value_name = "ID")]
     pub organization: String,
-    /// The person; or --to-many
+    /// The person; or --to-many or --topic
     #[arg(
         long,
         value_name = "ID",
-        required_unless_present = "to_many",
-        conflicts_with = "to_many"
+        required_unless_present_any = ["to_many", "topic"],
+        conflicts_with_all = ["to_many", "topic"]
     )]
     pub user: Option<String>,
     /// A file with people, one a line, or - for what is piped in: each gets it
     #[arg(long, value_name = "FILE")]
     pub to_many: Option<PathBuf>,
+    /// A topic: each of its members gets it
+    #[arg(long, value_name = "ID", conflicts_with = "to_many")]
+    pub topic: Option<String>,
+    /// When to deliver it, at most 90 days ahead: a time, or a while, such as 2h
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub deliver_time: Option<SystemTime>,
     /// What kind of notification it is, in your words
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: String,
@@ -49,7 +59,7 @@ pub struct SendArgs {
     #[arg(long, value_name = "KEY")]
     pub collapse_key: Option<String>,
     /// When it is of no use any more: a time, such as 2026-12-24T18:00:00Z, or a while, such as 2h
-    #[arg(long, value_name = "WHEN", value_parser = expire_time)]
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub expire_time: Option<SystemTime>,
     /// Do not ring: it is in the inbox and in its counts, and nothing more
     #[arg(long)]
@@ -71,9 +81,16 @@ pub async fn run(args: SendArgs) -> Result<(), Error> {
     let patience = args.patience.into();
     let as_json = args.json;
     if let Some(file) = &args.to_many {
-        let users = send_to_many::read_users(file)?;
+        let users = send_to_many::read_users("--to-many", file)?;
         let request = request_for_many(args);
         return send_to_many::run(&client, request, &users, patience, as_json).await;
+    }
+    if args.topic.is_some() {
+        let request = request_to_topic(args);
+        let call = async || client.send_to_topic(request.clone()).await;
+        let answer = client.patiently(patience, call).await?;
+        let send = answer.send.unwrap_or_default();
+        return sends::accepted(&mut io::stdout().lock(), &send, answer.duplicate, as_json);
     }
     let request = request(args);
     let to = format!(
@@ -81,7 +98,11 @@ pub async fn run(args: SendArgs) -> Result<(), Error> {
         request.recipient_user_id, request.organization_id
     );
     let response = client.send_in_app_patiently(request, patience).await?;
-    print(&mut std::io::stdout().lock(), &response, &to, as_json)
+    let out = &mut io::stdout().lock();
+    match &response.send {
+        Some(send) => sends::accepted(out, send, response.duplicate, as_json),
+        None => print(out, &response, &to, as_json),
+    }
 }
 
 fn request(args: SendArgs) -> SendInAppRequest {
@@ -101,14 +122,29 @@ fn request(args: SendArgs) -> SendInAppRequest {
         expire_time: args.expire_time.map(Into::into),
         collapse_key: args.collapse_key,
         silent: args.silent,
+        deliver_time: args.deliver_time.map(Into::into),
+    }
+}
+
+fn random_key() -> String {
+    let random: &dyn Random = &SystemRandom;
+    random.uuid_v7(SystemClock.now()).to_string()
+}
+
+fn request_to_topic(args: SendArgs) -> SendToTopicRequest {
+    SendToTopicRequest {
+        organization_id: args.organization,
+        topic_id: args.topic.unwrap_or_default(),
+        content: Some(args.content.said(args.kind, args.title)),
+        idempotency_key: args.idempotency_key.unwrap_or_else(random_key),
+        expire_time: args.expire_time.map(Into::into),
+        collapse_key: args.collapse_key,
+        silent: args.silent,
+        deliver_time: args.deliver_time.map(Into::into),
     }
 }
 
 fn request_for_many(args: SendArgs) -> SendToManyRequest {
-    let random_key = || {
-        let random: &dyn Random = &SystemRandom;
-        random.uuid_v7(SystemClock.now()).to_string()
-    };
     SendToManyRequest {
         organization_id: args.organization,
         recipient_user_ids: Vec::new(),
@@ -117,6 +153,7 @@ fn request_for_many(args: SendArgs) -> SendToManyRequest {
         expire_time: args.expire_time.map(Into::into),
         collapse_key: args.collapse_key,
         silent: args.silent,
+        deliver_time: args.deliver_time.map(Into::into),
     }
 }
 
@@ -128,7 +165,7 @@ pub(super) fn suppressed(why: Suppressed) -> Option<&'static str> {
     }
 }
 
-fn expire_time(text: &str) -> Result<SystemTime, String> {
+fn moment(text: &str) -> Result<SystemTime, String> {
     let Ok(after) = humantime::parse_duration(text) else {
         return humantime::parse_rfc3339(text).map_err(|_| {
             "give a time, such as 2026-12-24T18:00:00Z, or a while, such as 2h".into()
@@ -191,13 +228,13 @@ mod tests {
 
     #[test]
     fn a_time_is_a_moment_or_a_while_from_now() {
-        let (now, later) = (expire_time("0s").unwrap(), expire_time("2h").unwrap());
+        let (now, later) = (moment("0s").unwrap(), moment("2h").unwrap());
         let between = later.duration_since(now).unwrap();
         assert!((7200..7260).contains(&between.as_secs()));
-        let then = expire_time("1970-01-01T00:00:07Z").unwrap();
+        let then = moment("1970-01-01T00:00:07Z").unwrap();
         assert_eq!(then, SystemTime::UNIX_EPOCH + Duration::from_secs(7));
         for bad in ["tomorrow", "", "-1h", "2026-12-24"] {
-            assert!(expire_time(bad).unwrap_err().contains("2h"), "{bad}");
+            assert!(moment(bad).unwrap_err().contains("2h"), "{bad}");
         }
     }
 
@@ -207,6 +244,7 @@ mod tests {
             notification: None,
             duplicate: true,
             suppressed: 0,
+            send: None,
             head: Some(client::Head {
                 revision: 7,
                 unread_count: 3,

@@ -10,15 +10,15 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{Error, text, usage, write_json};
+use super::{Error, sends, text, usage, write_json};
 use crate::{
     client::{Client, SendResult, SendToManyRequest, Suppressed},
     config::MAX_RECIPIENTS,
 };
 
 /// Users, one a line; blank lines are skipped. `-` is what is piped in.
-pub fn read_users(file: &Path) -> Result<Vec<String>, Error> {
-    let wrong = |error: io::Error| usage("--to-many", &file.display(), &error);
+pub fn read_users(flag: &str, file: &Path) -> Result<Vec<String>, Error> {
+    let wrong = |error: io::Error| usage(flag, &file.display(), &error);
     let lines: Box<dyn BufRead> = if file == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
@@ -34,7 +34,7 @@ pub fn read_users(file: &Path) -> Result<Vec<String>, Error> {
     }
     if users.is_empty() {
         return Err(Error::Usage(format!(
-            "--to-many {}: names no user: write one a line",
+            "{flag} {}: names no user: write one a line",
             file.display()
         )));
     }
@@ -50,6 +50,9 @@ pub async fn run(
     patience: Duration,
     as_json: bool,
 ) -> Result<(), Error> {
+    if request.deliver_time.is_some() {
+        return later(client, request, users, patience, as_json).await;
+    }
     // Hidden by itself where it is no terminal.
     let bar = ProgressBar::new(users.len() as u64).with_style(style());
     let mut out = io::stdout().lock();
@@ -78,6 +81,37 @@ pub async fn run(
     Ok(())
 }
 
+/// Has the service send it later, a send for each thousand.
+async fn later(
+    client: &Client,
+    request: SendToManyRequest,
+    users: &[String],
+    patience: Duration,
+    as_json: bool,
+) -> Result<(), Error> {
+    for (number, users) in users.chunks(MAX_RECIPIENTS).enumerate() {
+        let mut request = request.clone();
+        request.recipient_user_ids = users.to_vec();
+        // The key of a send is of the organization: those after the first need their own.
+        if number > 0 {
+            request.idempotency_key = format!("{} {}", request.idempotency_key, number + 1);
+        }
+        let call = async || client.send_to_many(request.clone()).await;
+        let answer = client.patiently(patience, call).await?;
+        let mut out = io::stdout().lock();
+        match answer.send {
+            Some(send) => sends::accepted(&mut out, &send, answer.duplicate, as_json)?,
+            // Its time is past by the service's clock.
+            None => {
+                for result in &answer.results {
+                    print(&mut out, result, as_json)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// With the key that was used, the same command completes what is missing.
 fn incomplete(problem: &str, key: &str) -> Error {
     let key = text::line(key);
@@ -86,7 +120,8 @@ fn incomplete(problem: &str, key: &str) -> Error {
     ))
 }
 
-fn style() -> ProgressStyle {
+/// How a bar looks.
+pub(super) fn style() -> ProgressStyle {
     const TEMPLATE: &str = "{bar:30} {pos} of {len}, {per_sec}, {eta} left";
     ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
@@ -168,12 +203,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("users");
         std::fs::write(&file, "ann\n\n  bob \r\nann smith").unwrap();
-        assert_eq!(read_users(&file).unwrap(), ["ann", "bob", "ann smith"]);
+        assert_eq!(
+            read_users("--to-many", &file).unwrap(),
+            ["ann", "bob", "ann smith"]
+        );
         std::fs::write(&file, "\n \n").unwrap();
-        let error = read_users(&file).unwrap_err();
+        let error = read_users("--to-many", &file).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("one a line"), "{error}");
-        let error = read_users(Path::new("/nowhere/users")).unwrap_err();
+        let error = read_users("--to-many", Path::new("/nowhere/users")).unwrap_err();
         assert!(error.to_string().contains("/nowhere/users"), "{error}");
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     clock::Timestamp,
-    proto::{self, Action, ChangedNotification, Head, Notification},
+    proto::{self, Action, ChangedNotification, Head, Notification, Send},
 };
 
 /// A JSON object of the fields that are there.
@@ -57,6 +57,32 @@ pub fn notification(notification: &Notification) -> Value {
             "ring_revision",
             (notification.ring_revision > 0).then(|| json!(notification.ring_revision)),
         ),
+    ])
+}
+
+/// A send as a JSON object.
+pub fn send(send: &Send) -> Value {
+    let state = send.state().as_str_name();
+    let state = state.trim_start_matches("SEND_STATE_").to_lowercase();
+    let content = send.content.as_ref();
+    object([
+        ("id", Some(json!(send.id))),
+        ("state", Some(json!(state))),
+        (
+            "topic_id",
+            (!send.topic_id.is_empty()).then(|| json!(send.topic_id)),
+        ),
+        ("total_count", Some(json!(send.total_count))),
+        ("delivered_count", Some(json!(send.delivered_count))),
+        ("suppressed_count", number(send.suppressed_count)),
+        ("error_count", number(send.error_count)),
+        ("accepted_at", time(&send.accepted_at)),
+        ("deliver_time", time(&send.deliver_time)),
+        ("started_at", time(&send.started_at)),
+        ("ended_at", time(&send.ended_at)),
+        ("type", content.map(|content| json!(content.r#type))),
+        ("title", content.map(|content| json!(content.title))),
+        ("sender", Some(json!(send.sender))),
     ])
 }
 

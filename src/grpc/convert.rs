@@ -20,10 +20,14 @@ use crate::{
     inbox::feed::{Event, Message, Resume},
     model::{
         Action, Content, Data, Epoch, Field, Image, InboxKey, InvalidId, NewNotification,
-        Notification, OrganizationId, RemovalCause, Revision, UserId, View,
+        Notification, OrganizationId, PartOf, RemovalCause, Revision, SEND_KEY, TopicId, UserId,
+        View,
     },
     proto::{self, ErrorReason, json, subscribe_response},
-    store::{About, Correction, Edit, Named, PageLimit, RecentQuery, Verb, Which},
+    store::{
+        About, Correction, Edit, Named, PageLimit, RecentQuery, Verb, Which,
+        sends::{NewSend, SendState, Target},
+    },
     wire,
 };
 
@@ -83,16 +87,16 @@ impl Violations {
             .collect()
     }
 
-    fn recipients(&mut self, users: &[String]) -> Vec<UserId> {
+    fn users(&mut self, field: &str, users: &[String]) -> Vec<UserId> {
         let most = config::MAX_RECIPIENTS;
         if users.is_empty() || users.len() > most {
             let problem = format!("must have 1 to {most} users, has {}", users.len());
-            self.add("recipient_user_ids", problem);
+            self.add(field, problem);
             return Vec::new();
         }
         let mut known = HashSet::new();
         let users = users.iter().enumerate().filter_map(|(index, user)| {
-            let field = format!("recipient_user_ids[{index}]");
+            let field = format!("{field}[{index}]");
             if !known.insert(user) {
                 self.add(&*field, "is there twice");
             }
@@ -146,8 +150,64 @@ impl Violations {
             if key.is_empty() {
                 self.add(field, "must not be empty where it is given");
             }
+            self.not_own(field, &key);
             self.text(field, key, 0, config::MAX_IDEMPOTENCY_KEY_BYTES)
         })
+    }
+
+    /// Keys of the service's own are no caller's.
+    fn not_own(&mut self, field: &str, key: &str) {
+        if key.starts_with(SEND_KEY) {
+            self.add(field, "must not begin as the service's own keys do");
+        }
+    }
+
+    /// A key that must be there.
+    fn required_key(&mut self, key: String) -> String {
+        self.not_own("idempotency_key", &key);
+        let most = config::MAX_IDEMPOTENCY_KEY_BYTES;
+        self.text("idempotency_key", key, 1, most)
+    }
+
+    fn deliver_time(
+        &mut self,
+        time: Option<&prost_types::Timestamp>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let time = self.time("deliver_time", time)?;
+        if time.since(now) > config::MAX_DELIVER_AHEAD {
+            self.add("deliver_time", "must be at most 90 days ahead");
+        }
+        Some(time)
+    }
+
+    fn topic(&mut self, organization_id: &str, topic_id: &str) -> Option<Topic> {
+        let organization_id = self.id("organization_id", OrganizationId::parse(organization_id));
+        let topic_id = self.id("topic_id", TopicId::parse(topic_id));
+        organization_id.zip(topic_id)
+    }
+
+    fn limit(&mut self, limit: i32, default: usize, most: usize) -> usize {
+        match usize::try_from(limit) {
+            Ok(0) => default,
+            Ok(limit) => limit.min(most),
+            Err(_) => {
+                self.add("limit", "must not be negative");
+                0
+            }
+        }
+    }
+
+    /// Where the page before ended; none: it is the first.
+    fn page_token<T>(&mut self, token: &str, last: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        if token.is_empty() {
+            return None;
+        }
+        let last = last(token);
+        if last.is_none() {
+            self.add("page_token", "must be the `next_page_token` of a page");
+        }
+        last
     }
 
     fn time(&mut self, field: &str, time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
@@ -300,6 +360,11 @@ pub fn most_bytes_of_many(limits: &ContentLimits) -> usize {
     config::MAX_REQUEST_FOR_MANY_BYTES.max(limits.max_request_bytes)
 }
 
+/// Refuses a request for many that has too many bytes.
+pub fn check_size_of_many(bytes: usize, limits: &ContentLimits) -> Result<(), Status> {
+    check_bytes(bytes, most_bytes_of_many(limits))
+}
+
 fn check_bytes(bytes: usize, most: usize) -> Result<(), Status> {
     if bytes > most {
         let message = format!("the request must have at most {most} bytes, has {bytes}");
@@ -309,13 +374,17 @@ fn check_bytes(bytes: usize, most: usize) -> Result<(), Status> {
     Ok(())
 }
 
+/// What is to be sent, and when, if it is for later.
+pub type Sending<T> = (T, Option<Timestamp>);
+
 /// Checks a `SendInApp` that came from `sender`, and makes a notification of this id.
 pub fn send(
     request: proto::SendInAppRequest,
     limits: &ContentLimits,
     id: Uuid,
     sender: Arc<str>,
-) -> Result<NewNotification, Status> {
+    now: Timestamp,
+) -> Result<Sending<NewNotification>, Status> {
     let mut wrong = Violations::default();
     let inbox = wrong.inbox(&request.organization_id, &request.recipient_user_id);
     let said = proto::Content {
@@ -333,8 +402,9 @@ pub fn send(
     let idempotency_key = wrong.key("idempotency_key", request.idempotency_key);
     let expire_time = wrong.time("expire_time", request.expire_time.as_ref());
     let collapse_key = wrong.key("collapse_key", request.collapse_key);
+    let deliver_time = wrong.deliver_time(request.deliver_time.as_ref(), now);
     let inbox = wrong.none_and(inbox)?;
-    Ok(NewNotification {
+    let new = NewNotification {
         inbox,
         id,
         content: Arc::new(content),
@@ -343,7 +413,9 @@ pub fn send(
         expire_time,
         collapse_key: collapse_key.map(Arc::from),
         is_silent: request.silent,
-    })
+        part_of: None,
+    };
+    Ok((new, deliver_time))
 }
 
 /// Checks a `SendToMany` that came from `sender`, and makes a notification for each
@@ -353,19 +425,20 @@ pub fn send_to_many(
     limits: &ContentLimits,
     mut new_id: impl FnMut() -> Uuid,
     sender: &Arc<str>,
-) -> Result<Vec<NewNotification>, Status> {
-    check_bytes(request.encoded_len(), most_bytes_of_many(limits))?;
+    now: Timestamp,
+) -> Result<Sending<Vec<NewNotification>>, Status> {
+    check_size_of_many(request.encoded_len(), limits)?;
     let mut wrong = Violations::default();
     let organization_id = OrganizationId::parse(&request.organization_id);
     let organization_id = wrong.id("organization_id", organization_id);
-    let users = wrong.recipients(&request.recipient_user_ids);
+    let users = wrong.users("recipient_user_ids", &request.recipient_user_ids);
     let said = request.content.unwrap_or_default();
     let content = wrong.content("content.", said, &[Field::Kind, Field::Title], limits);
     let content = Arc::new(content);
-    let most = config::MAX_IDEMPOTENCY_KEY_BYTES;
-    let key = wrong.text("idempotency_key", request.idempotency_key, 1, most);
+    let key = wrong.required_key(request.idempotency_key);
     let expire_time = wrong.time("expire_time", request.expire_time.as_ref());
     let collapse_key = wrong.key("collapse_key", request.collapse_key);
+    let deliver_time = wrong.deliver_time(request.deliver_time.as_ref(), now);
     let organization_id = wrong.none_and(organization_id)?;
     let collapse_key = collapse_key.map(Arc::from);
     let new = users.into_iter().map(|user_id| NewNotification {
@@ -380,8 +453,159 @@ pub fn send_to_many(
         expire_time,
         collapse_key: collapse_key.clone(),
         is_silent: request.silent,
+        part_of: None,
     });
-    Ok(new.collect())
+    Ok((new.collect(), deliver_time))
+}
+
+/// A topic of an organization.
+pub type Topic = (OrganizationId, TopicId);
+
+/// Checks a `SendToTopic` that came from `sender`.
+pub fn send_to_topic(
+    request: proto::SendToTopicRequest,
+    limits: &ContentLimits,
+    id: Uuid,
+    sender: Arc<str>,
+    now: Timestamp,
+) -> Result<NewSend, Status> {
+    check_size_of_many(request.encoded_len(), limits)?;
+    let mut wrong = Violations::default();
+    let topic = wrong.topic(&request.organization_id, &request.topic_id);
+    let said = request.content.unwrap_or_default();
+    let content = wrong.content("content.", said, &[Field::Kind, Field::Title], limits);
+    let key = wrong.required_key(request.idempotency_key);
+    let expire_time = wrong.time("expire_time", request.expire_time.as_ref());
+    let collapse_key = wrong.key("collapse_key", request.collapse_key);
+    let deliver_time = wrong.deliver_time(request.deliver_time.as_ref(), now);
+    let (organization_id, topic_id) = wrong.none_and(topic)?;
+    Ok(NewSend {
+        organization_id,
+        id,
+        target: Target::Topic(topic_id),
+        content: Arc::new(content),
+        idempotency_key: Some(key),
+        sender,
+        expire_time,
+        collapse_key: collapse_key.map(Arc::from),
+        is_silent: request.silent,
+        deliver_time: deliver_time.unwrap_or(now).max(now),
+    })
+}
+
+/// Checks which send is meant, and whose.
+pub fn get_send(request: proto::GetSendRequest) -> Result<(OrganizationId, Named), Status> {
+    let mut wrong = Violations::default();
+    let organization_id = OrganizationId::parse(&request.organization_id);
+    let organization = wrong.id("organization_id", organization_id);
+    let key = wrong.key("idempotency_key", request.idempotency_key);
+    let id = request.send_id.map(|id| wrong.uuid("send_id", &id));
+    let of = match (id, key) {
+        (Some(id), None) => id.map(Named::Id),
+        (None, Some(key)) => Some(Named::Key(key)),
+        _ => {
+            let problem = "is required, or idempotency_key in its place; not both";
+            wrong.add("send_id", problem);
+            None
+        }
+    };
+    wrong.none_and(organization.zip(of))
+}
+
+/// Checks a `CancelSend`.
+pub fn cancel_send(request: &proto::CancelSendRequest) -> Result<(OrganizationId, Uuid), Status> {
+    let mut wrong = Violations::default();
+    let organization_id = OrganizationId::parse(&request.organization_id);
+    let organization = wrong.id("organization_id", organization_id);
+    let id = wrong.uuid("send_id", &request.send_id);
+    wrong.none_and(organization.zip(id))
+}
+
+/// A page that is asked for: of what, after which, and at most so many.
+pub struct PageOf<Of, Last> {
+    /// Of what.
+    pub of: Of,
+    /// The last of the page before.
+    pub after: Option<Last>,
+    /// How many.
+    pub limit: usize,
+}
+
+/// Checks a `ListSends`: the sends of an organization in a state, below an id.
+pub fn list_sends(
+    request: &proto::ListSendsRequest,
+) -> Result<PageOf<(OrganizationId, Option<SendState>), Uuid>, Status> {
+    let mut wrong = Violations::default();
+    let organization_id = OrganizationId::parse(&request.organization_id);
+    let organization = wrong.id("organization_id", organization_id);
+    let state = match proto::SendState::try_from(request.state) {
+        Ok(proto::SendState::Unspecified) => None,
+        Ok(proto::SendState::Waiting) => Some(SendState::Waiting),
+        Ok(proto::SendState::UnderWay) => Some(SendState::UnderWay),
+        Ok(proto::SendState::Done) => Some(SendState::Done),
+        Ok(proto::SendState::Cancelled) => Some(SendState::Cancelled),
+        Err(_) => {
+            wrong.add("state", "is none of the states that there are");
+            None
+        }
+    };
+    let limit = wrong.limit(
+        request.limit,
+        config::DEFAULT_RECENT_LIMIT,
+        config::MAX_RECENT_LIMIT,
+    );
+    let after = wrong.page_token(&request.page_token, |token| Uuid::try_parse(token).ok());
+    let organization = wrong.none_and(organization)?;
+    Ok(PageOf {
+        of: (organization, state),
+        after,
+        limit,
+    })
+}
+
+/// Checks which members are to be, or to be no more.
+pub fn members(
+    organization_id: &str,
+    topic_id: &str,
+    user_ids: &[String],
+) -> Result<(Topic, Vec<UserId>), Status> {
+    let mut wrong = Violations::default();
+    let topic = wrong.topic(organization_id, topic_id);
+    let users = wrong.users("user_ids", user_ids);
+    Ok((wrong.none_and(topic)?, users))
+}
+
+/// Checks which topic is meant.
+pub fn topic(organization_id: &str, topic_id: &str) -> Result<Topic, Status> {
+    let mut wrong = Violations::default();
+    let topic = wrong.topic(organization_id, topic_id);
+    wrong.none_and(topic)
+}
+
+/// Checks a `ListTopicMembers`.
+pub fn list_members(
+    request: &proto::ListTopicMembersRequest,
+) -> Result<PageOf<Topic, UserId>, Status> {
+    let mut wrong = Violations::default();
+    let of = wrong.topic(&request.organization_id, &request.topic_id);
+    let (default, most) = (config::DEFAULT_MEMBERS_LIMIT, config::MAX_MEMBERS_LIMIT);
+    let limit = wrong.limit(request.limit, default, most);
+    let after = wrong.page_token(&request.page_token, |token| UserId::parse(token).ok());
+    let of = wrong.none_and(of)?;
+    Ok(PageOf { of, after, limit })
+}
+
+/// Checks a `ListTopicsOfUser`.
+pub fn list_topics(
+    request: &proto::ListTopicsOfUserRequest,
+) -> Result<PageOf<InboxKey, TopicId>, Status> {
+    let mut wrong = Violations::default();
+    let of = wrong.inbox_of(&request.organization_id, "user_id", &request.user_id);
+    let (default, most) = (config::DEFAULT_MEMBERS_LIMIT, config::MAX_MEMBERS_LIMIT);
+    let limit = wrong.limit(request.limit, default, most);
+    let after = wrong.page_token(&request.page_token, |token| TopicId::parse(token).ok());
+    let of = wrong.none_and(of)?;
+    Ok(PageOf { of, after, limit })
 }
 
 /// Checks a `GetTimeline`.
@@ -427,12 +651,16 @@ pub fn retract(request: proto::RetractInAppRequest) -> Result<(InboxKey, Verb), 
         wrong
             .key("collapse_key", request.collapse_key)
             .map(Which::Collapse),
+        request.send_id.map(|id| {
+            let id = wrong.uuid("send_id", &id).unwrap_or_default();
+            Which::Key(PartOf::key_of(id))
+        }),
     ];
     let mut ways = ways.into_iter().flatten();
     let which = ways.next();
     if which.is_none() || ways.next().is_some() {
-        let problem = "is one of four ways to select: give notification_ids, idempotency_key, \
-                       about or collapse_key";
+        let problem = "is one of five ways to select: give notification_ids, idempotency_key, \
+                       about, collapse_key or send_id";
         wrong.add("notification_ids", problem);
     }
     let (inbox, which) = wrong.none_and(inbox.zip(which))?;
@@ -552,14 +780,11 @@ pub fn mark_seen(request: &proto::MarkSeenRequest) -> Result<(Revision, Epoch), 
 /// Checks a `GetRecent`.
 pub fn recent(request: &proto::GetRecentRequest, inbox: &InboxKey) -> Result<RecentQuery, Status> {
     let mut wrong = Violations::default();
-    let rows = match usize::try_from(request.limit) {
-        Ok(0) => config::DEFAULT_RECENT_LIMIT,
-        Ok(limit) => limit.min(config::MAX_RECENT_LIMIT),
-        Err(_) => {
-            wrong.add("limit", "must not be negative");
-            0
-        }
-    };
+    let rows = wrong.limit(
+        request.limit,
+        config::DEFAULT_RECENT_LIMIT,
+        config::MAX_RECENT_LIMIT,
+    );
     let view = match proto::View::try_from(request.view) {
         Ok(proto::View::Unspecified | proto::View::Inbox) => View::Inbox,
         Ok(proto::View::Archived) => View::Archived,

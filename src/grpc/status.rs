@@ -14,7 +14,7 @@ use crate::{
     inbox::{self, feed::End},
     metrics,
     proto::{ErrorReason, SendError},
-    store::{self, NotSent, NotUpdated},
+    store::{self, NotSent, NotUpdated, sends::KeyMismatch},
     telemetry::Seldom,
 };
 
@@ -102,6 +102,28 @@ pub fn not_found() -> Status {
     new(Code::NotFound, reason, NotUpdated::NotFound.to_string())
 }
 
+/// There is no send of that name.
+pub fn no_send() -> Status {
+    let message = "there is no such send in this organization";
+    new(Code::NotFound, ErrorReason::SendNotFound, message)
+}
+
+/// All have the send.
+pub fn send_done() -> Status {
+    let message = "all have it already: take it back with RetractInApp and its send_id";
+    new(Code::FailedPrecondition, ErrorReason::SendDone, message)
+}
+
+/// The key was used for another send.
+pub fn of_key(error: KeyMismatch) -> Status {
+    let message = format!("idempotency_key: {error}");
+    new(
+        Code::AlreadyExists,
+        ErrorReason::IdempotencyMismatch,
+        message,
+    )
+}
+
 /// Too many streams are opening, each for too long.
 pub fn busy() -> Status {
     unavailable(
@@ -131,6 +153,8 @@ pub fn of(error: &inbox::Error) -> Status {
             ErrorReason::IdempotencyMismatch,
             "idempotency_key: was used for this inbox with another content",
         ),
+        // Only what is no caller's own is of a send.
+        inbox::Error::NotSent(NotSent::Cancelled) => internal(),
         inbox::Error::NotUpdated(NotUpdated::NotFound) => not_found(),
         inbox::Error::NotUpdated(NotUpdated::Removed) => new(
             Code::FailedPrecondition,

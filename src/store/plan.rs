@@ -6,7 +6,7 @@
 //! events mean the same on every engine.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -20,7 +20,7 @@ use crate::{
     clock::Timestamp,
     model::{
         Change, Content, Head, Image, InboxEvent, InboxKey, NewNotification, Notification,
-        RemovalCause, Revision, Row, RowState, View,
+        OrganizationId, RemovalCause, Revision, Row, RowState, View,
     },
     sabotage::{self, Sabotage},
 };
@@ -70,6 +70,8 @@ pub(super) struct Before {
     pub(super) rows: HashMap<InboxKey, HashMap<Uuid, Known>>,
     /// How many rows are unread above a sequence that somebody has seen.
     pub(super) unread_above: HashMap<(InboxKey, Revision), u32>,
+    /// Those of its sends that are under way, and stay so until the batch is committed.
+    pub(super) under_way: HashSet<(OrganizationId, Uuid)>,
 }
 
 impl Before {
@@ -244,6 +246,15 @@ pub(super) fn ids(batch: &[Mutation]) -> [Vec<(&InboxKey, Uuid)>; 2] {
     ids
 }
 
+/// The sends that its rows are of, in the order in which they are locked.
+pub(super) fn parts(batch: &[Mutation]) -> BTreeSet<(&OrganizationId, Uuid)> {
+    let part = |mutation| match mutation {
+        &Mutation::Send(ref new) => Some((&new.inbox.organization_id, new.part_of?.send_id)),
+        _ => None,
+    };
+    batch.iter().filter_map(part).collect()
+}
+
 /// The sequences up to which it sees.
 pub(super) fn seen(batch: &[Mutation]) -> Vec<(&InboxKey, Revision)> {
     batch
@@ -350,6 +361,11 @@ impl Planner {
         self.before.keyed.get(inbox)?.get(key).copied()
     }
 
+    fn is_under_way(&self, organization: &OrganizationId, send_id: Uuid) -> bool {
+        let part = (organization.clone(), send_id);
+        self.before.under_way.contains(&part) || sabotage::is(Sabotage::DeliverCancelled)
+    }
+
     fn send(&mut self, new: &NewNotification) -> Result<Sent, NotSent> {
         let inbox = &new.inbox;
         let mut stored = self.head(inbox);
@@ -369,6 +385,11 @@ impl Planner {
                 duplicate: true,
                 head: stored.head,
             });
+        }
+        if let Some(part_of) = new.part_of
+            && !self.is_under_way(&inbox.organization_id, part_of.send_id)
+        {
+            return Err(NotSent::Cancelled);
         }
         if new.is_expired(self.now) {
             return Err(NotSent::Expired(stored.head));
@@ -397,7 +418,7 @@ impl Planner {
             content: new.content.clone(),
             sender: new.sender.clone(),
             created_at: stored.last_created_at,
-            sent_at: self.now,
+            sent_at: new.part_of.map_or(self.now, |of| of.accepted_at),
             expire_time: new.expire_time,
             collapse_key: new.collapse_key.clone(),
             collapsed_count: replaced.map_or(0, |(_, count)| count.saturating_add(1)),

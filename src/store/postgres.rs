@@ -6,6 +6,7 @@
 mod commit;
 mod connections;
 mod lookup;
+mod sql;
 mod statements;
 mod sweeping;
 mod url;
@@ -539,6 +540,10 @@ fn migrator() -> Migrator {
         (
             "whole inbox",
             include_str!("../../migrations/postgres/0005_whole_inbox.sql"),
+        ),
+        (
+            "sends and topics",
+            include_str!("../../migrations/postgres/0006_sends_and_topics.sql"),
         ),
     ]);
     // A newer version may have migrated already, see `oldest_schema`.

@@ -32,14 +32,23 @@ macro_rules! row_columns {
 }
 pub(super) use row_columns;
 
+/// The columns of what is said, of the table `n`; for `concat!`.
+macro_rules! content_columns {
+    () => {
+        "n.type, n.title, n.body, n.entity_type, n.entity_id, n.action_url, n.data, \
+         n.image_url, n.actions"
+    };
+}
+pub(super) use content_columns;
+
 /// The columns of a notification, of the table `n`; for `concat!`.
 macro_rules! columns {
     () => {
         concat!(
             $crate::store::rows::row_columns!(),
-            ", n.type, n.title, n.body, n.entity_type, n.entity_id, n.action_url, n.data, \
-             n.sender, n.idempotency_key, n.fingerprint, n.created_at, n.image_url, n.actions, \
-             n.sent_at, n.expire_time"
+            ", ",
+            $crate::store::rows::content_columns!(),
+            ", n.sender, n.idempotency_key, n.fingerprint, n.created_at, n.sent_at, n.expire_time"
         )
     };
 }
@@ -140,7 +149,7 @@ impl<'r> Columns<'r> {
         Self { row, table }
     }
 
-    fn inconsistent(&self, column: &'static str, problem: impl fmt::Display) -> Error {
+    pub(super) fn inconsistent(&self, column: &'static str, problem: impl fmt::Display) -> Error {
         let text = |column| self.row.text(column).ok().flatten().unwrap_or("?");
         let sequence = self.row.number("sequence").ok().flatten();
         Error::Inconsistent {
@@ -171,7 +180,7 @@ impl<'r> Columns<'r> {
         self.some(column, self.row.text(column))
     }
 
-    fn optional_text(&self, column: &'static str) -> Result<Option<String>, Error> {
+    pub(super) fn optional_text(&self, column: &'static str) -> Result<Option<String>, Error> {
         self.row
             .text(column)
             .map(|text| text.map(str::to_owned))
@@ -182,7 +191,7 @@ impl<'r> Columns<'r> {
         self.some(column, self.row.number(column))
     }
 
-    fn time(&self, column: &'static str) -> Result<Option<Timestamp>, Error> {
+    pub(super) fn time(&self, column: &'static str) -> Result<Option<Timestamp>, Error> {
         self.row
             .number(column)
             .map(|micros| micros.map(Timestamp::from_micros))
@@ -229,11 +238,25 @@ impl<'r> Columns<'r> {
             .ok_or_else(|| self.inconsistent("actions", "is no JSON of actions"))
     }
 
+    pub(super) fn content(&self) -> Result<Content, Error> {
+        Ok(Content {
+            kind: self.text("type")?.to_owned(),
+            title: self.text("title")?.to_owned(),
+            body: self.optional_text("body")?,
+            entity_type: self.optional_text("entity_type")?,
+            entity_id: self.optional_text("entity_id")?,
+            action_url: self.optional_text("action_url")?,
+            data: self.optional_text("data")?.map(Data::from_canonical),
+            image_url: self.optional_text("image_url")?,
+            actions: self.actions()?,
+        })
+    }
+
     pub(super) fn id(&self) -> Result<Uuid, Error> {
         self.some("id", self.row.uuid("id"))
     }
 
-    fn fingerprint(&self) -> Result<Fingerprint, Error> {
+    pub(super) fn fingerprint(&self) -> Result<Fingerprint, Error> {
         self.some("fingerprint", self.row.bytes("fingerprint"))?
             .try_into()
             .map_err(|_| self.inconsistent("fingerprint", "must have 32 bytes"))
@@ -308,17 +331,7 @@ pub(super) fn notification(fields: &dyn Fields) -> Result<Notification, Error> {
     let created_at = Timestamp::from_micros(columns.number("created_at")?);
     Ok(Notification {
         row: row(fields)?,
-        content: Arc::new(Content {
-            kind: columns.text("type")?.to_owned(),
-            title: columns.text("title")?.to_owned(),
-            body: columns.optional_text("body")?,
-            entity_type: columns.optional_text("entity_type")?,
-            entity_id: columns.optional_text("entity_id")?,
-            action_url: columns.optional_text("action_url")?,
-            data: columns.optional_text("data")?.map(Data::from_canonical),
-            image_url: columns.optional_text("image_url")?,
-            actions: columns.actions()?,
-        }),
+        content: Arc::new(columns.content()?),
         sender: columns.text("sender")?.into(),
         created_at,
         sent_at: columns.time("sent_at")?.unwrap_or(created_at),

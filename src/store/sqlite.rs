@@ -12,6 +12,7 @@
 
 mod files;
 mod lookup;
+mod sql;
 mod sweeping;
 
 use std::{collections::HashMap, str::FromStr as _, sync::Arc, time::Duration};
@@ -227,6 +228,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "whole inbox",
         include_str!("../../migrations/sqlite/0004_whole_inbox.sql"),
     ),
+    (
+        "sends and topics",
+        include_str!("../../migrations/sqlite/0005_sends_and_topics.sql"),
+    ),
 ];
 
 /// The columns of a row's state.
@@ -268,6 +273,8 @@ struct Statements {
     rows: Vec<Arc<str>>,
     whole: Vec<Arc<str>>,
     unread_above: Arc<str>,
+    /// A send, if it is under way.
+    under_way: Arc<str>,
     /// Rows of a source without their contents, by their sequence.
     walked: HashMap<Source, Arc<str>>,
     delete: Vec<Arc<str>>,
@@ -498,6 +505,8 @@ impl Statements {
                            WHERE organization_id = $1 AND user_id = $2 AND sequence > $3 \
                            AND read_at IS NULL AND archived_at IS NULL AND removed_at IS NULL"
                 .into(),
+            under_way: "SELECT id FROM sends WHERE organization_id = $1 AND id = $2 AND state = 1"
+                .into(),
             walked: Source::EACH.map(|source| (source, walk(source))).into(),
             delete: each_size(
                 "WITH gone (organization_id, user_id, sequence) AS (VALUES ",
@@ -631,6 +640,17 @@ impl Statements {
                 .map_err(failed)?;
             let count = u32::try_from(count).unwrap_or(u32::MAX);
             before.unread_above.insert((inbox.clone(), through), count);
+        }
+
+        for (organization, send_id) in plan::parts(batch) {
+            let found = query(&self.under_way)
+                .bind(organization.as_str())
+                .bind(send_id)
+                .fetch_optional(&mut *connection)
+                .await;
+            if found.map_err(failed)?.is_some() {
+                before.under_way.insert((organization.clone(), send_id));
+            }
         }
         Ok(before)
     }

@@ -105,6 +105,7 @@ fn send() -> impl Strategy<Value = SendInAppRequest> {
         option::weighted(0.1, time()),
         option::weighted(0.1, text()),
         any::<bool>(),
+        option::weighted(0.1, time()),
     );
     // On the heap: nested as it is, it is too large for a test's stack.
     let data = option::of(data).boxed();
@@ -113,7 +114,7 @@ fn send() -> impl Strategy<Value = SendInAppRequest> {
             (organization_id, recipient_user_id, kind, title),
             (body, entity_type, entity_id, action_url, idempotency_key),
             data,
-            (image_url, actions, expire_time, collapse_key, silent),
+            (image_url, actions, expire_time, collapse_key, silent, deliver_time),
         )| SendInAppRequest {
             organization_id,
             recipient_user_id,
@@ -130,6 +131,7 @@ fn send() -> impl Strategy<Value = SendInAppRequest> {
             expire_time,
             collapse_key,
             silent,
+            deliver_time,
         },
     )
 }
@@ -375,7 +377,16 @@ fn what_is_nearly_right_is_often_right() {
     let (mut sends, mut pages, mut marks) = (0, 0, 0);
     for _ in 0..2000 {
         let request = send().new_tree(&mut runner).unwrap().current();
-        sends += usize::from(convert::send(request, &limits, Uuid::nil(), "s".into()).is_ok());
+        sends += usize::from(
+            convert::send(
+                request,
+                &limits,
+                Uuid::nil(),
+                "s".into(),
+                crate::support::at(0),
+            )
+            .is_ok(),
+        );
         let request = selection().new_tree(&mut runner).unwrap().current();
         let (about, through) = (request.about, request.through);
         let verb = convert::verb(Edit::Read, &request.notification_ids, about, through);

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use doorbell::{
     clock::Timestamp,
-    model::{Epoch, InboxKey, Notification, OrganizationId, Revision, UserId},
+    model::{Epoch, InboxKey, Notification, OrganizationId, Revision, TopicId, UserId},
     store::{
         Changes, Committed, Cursor, Error, Lookup, Mutation, Named, PageLimit, Recent, RecentQuery,
-        Selected, Snapshot, Store, Sweeping, TypeCounts, Verb,
+        Selected, Sends, Snapshot, Store, Sweeping, Topics, TypeCounts, Verb,
+        sends::{Accepted, KeyMismatch, NewSend, Send, SendState, Step},
         sweeping::{Due, DueRow, Kept, Oldest},
     },
 };
@@ -26,11 +27,13 @@ pub enum Call {
     Select,
     Due,
     Oldest,
+    Recipients,
+    Advance,
 }
 
 /// What a test does at the calls of a store: nothing, unless it says so.
 #[async_trait]
-pub trait Hook: Send + Sync + 'static {
+pub trait Hook: std::marker::Send + Sync + 'static {
     async fn before(&self, _: Call) {}
 
     /// Whatever came of it; the caller has no answer yet.
@@ -197,5 +200,140 @@ impl<S: Sweeping + ?Sized, H: Hook> Sweeping for Hooked<S, H> {
         at_most: usize,
     ) -> Result<Vec<InboxKey>, Error> {
         self.inner.inboxes(organization, after, at_most).await
+    }
+}
+
+#[async_trait]
+impl<S: Sends + ?Sized, H: Hook> Sends for Hooked<S, H> {
+    async fn accept(
+        &self,
+        new: &NewSend,
+        now: Timestamp,
+    ) -> Result<Result<Accepted, KeyMismatch>, Error> {
+        self.inner.accept(new, now).await
+    }
+
+    async fn send(&self, organization: &OrganizationId, of: &Named) -> Result<Option<Send>, Error> {
+        self.inner.send(organization, of).await
+    }
+
+    async fn sends(
+        &self,
+        organization: &OrganizationId,
+        state: Option<SendState>,
+        before: Option<Uuid>,
+        at_most: usize,
+    ) -> Result<Vec<Send>, Error> {
+        let sends = self.inner.sends(organization, state, before, at_most);
+        sends.await
+    }
+
+    async fn cancel(
+        &self,
+        organization: &OrganizationId,
+        id: Uuid,
+        now: Timestamp,
+    ) -> Result<Option<Send>, Error> {
+        self.inner.cancel(organization, id, now).await
+    }
+
+    async fn due_sends(&self, now: Timestamp, at_most: usize) -> Result<Vec<Send>, Error> {
+        self.inner.due_sends(now, at_most).await
+    }
+
+    async fn begin(&self, send: &Send, now: Timestamp) -> Result<Option<Send>, Error> {
+        self.inner.begin(send, now).await
+    }
+
+    async fn recipients(&self, send: &Send, at_most: usize) -> Result<Vec<UserId>, Error> {
+        let users = self.inner.recipients(send, at_most);
+        self.tell(Call::Recipients, users).await
+    }
+
+    async fn advance(&self, send: &Send, step: &Step, next: Timestamp) -> Result<(), Error> {
+        let advance = self.inner.advance(send, step, next);
+        self.tell(Call::Advance, advance).await
+    }
+
+    async fn postpone(&self, send: &Send, next: Timestamp) -> Result<(), Error> {
+        self.inner.postpone(send, next).await
+    }
+
+    async fn forget_sends(&self, until: Timestamp, at_most: usize) -> Result<usize, Error> {
+        self.inner.forget_sends(until, at_most).await
+    }
+
+    async fn forget_recipient(&self, inbox: &InboxKey) -> Result<(), Error> {
+        self.inner.forget_recipient(inbox).await
+    }
+
+    async fn delete_sends(
+        &self,
+        organization: &OrganizationId,
+        at_most: usize,
+    ) -> Result<usize, Error> {
+        self.inner.delete_sends(organization, at_most).await
+    }
+}
+
+#[async_trait]
+impl<S: Topics + ?Sized, H: Hook> Topics for Hooked<S, H> {
+    async fn add_members(
+        &self,
+        organization: &OrganizationId,
+        topic: &TopicId,
+        users: &[UserId],
+    ) -> Result<usize, Error> {
+        self.inner.add_members(organization, topic, users).await
+    }
+
+    async fn remove_members(
+        &self,
+        organization: &OrganizationId,
+        topic: &TopicId,
+        users: &[UserId],
+    ) -> Result<usize, Error> {
+        self.inner.remove_members(organization, topic, users).await
+    }
+
+    async fn members(
+        &self,
+        organization: &OrganizationId,
+        topic: &TopicId,
+        after: Option<&UserId>,
+        at_most: usize,
+    ) -> Result<Vec<UserId>, Error> {
+        let members = self.inner.members(organization, topic, after, at_most);
+        members.await
+    }
+
+    async fn topics_of(
+        &self,
+        inbox: &InboxKey,
+        after: Option<&TopicId>,
+        at_most: usize,
+    ) -> Result<Vec<TopicId>, Error> {
+        self.inner.topics_of(inbox, after, at_most).await
+    }
+
+    async fn empty_topic(
+        &self,
+        organization: &OrganizationId,
+        topic: &TopicId,
+        at_most: usize,
+    ) -> Result<usize, Error> {
+        self.inner.empty_topic(organization, topic, at_most).await
+    }
+
+    async fn forget_member(&self, inbox: &InboxKey) -> Result<(), Error> {
+        self.inner.forget_member(inbox).await
+    }
+
+    async fn forget_members(
+        &self,
+        organization: &OrganizationId,
+        at_most: usize,
+    ) -> Result<usize, Error> {
+        self.inner.forget_members(organization, at_most).await
     }
 }

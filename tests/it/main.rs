@@ -39,6 +39,7 @@ mod programs;
 mod proxies;
 mod races;
 mod rpcs;
+mod sends;
 mod server;
 mod store;
 mod streams;

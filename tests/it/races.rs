@@ -42,18 +42,18 @@ use crate::{
 
 /// Holds back the answer of one call.
 #[derive(Default)]
-struct Gate {
+pub struct Gate {
     armed: Mutex<Option<Call>>,
     reached: Notify,
-    go: Notify,
+    pub go: Notify,
 }
 
 impl Gate {
-    fn arm(&self, call: Call) {
+    pub fn arm(&self, call: Call) {
         *self.armed.lock().unwrap() = Some(call);
     }
 
-    async fn reached(&self) {
+    pub async fn reached(&self) {
         let reached = timeout(PATIENCE, self.reached.notified()).await;
         reached.expect("what is to be held back is read");
     }
@@ -71,7 +71,7 @@ impl Hook for Gate {
 }
 
 /// Their clock is an hour behind: what they send may be due by the sweeper's.
-fn inboxes(store: Arc<dyn Store>, seed: u64) -> Arc<Inboxes> {
+pub fn inboxes(store: Arc<dyn Store>, seed: u64) -> Arc<Inboxes> {
     let feeds = FeedSettings {
         replay_page: 1,
         ..FeedSettings::default()

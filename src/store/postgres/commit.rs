@@ -107,7 +107,9 @@ pub(super) struct Sends<'b> {
 
 impl<'b> Sends<'b> {
     fn of(batch: &'b [Mutation], now: Timestamp) -> Option<Self> {
-        let is_plain = |new: &&NewNotification| new.collapse_key.is_none() && !new.is_expired(now);
+        let is_plain = |new: &&NewNotification| {
+            new.collapse_key.is_none() && new.part_of.is_none() && !new.is_expired(now)
+        };
         let rows = sends(batch).filter(is_plain).collect::<Vec<_>>();
         let keys = plan::keys(batch);
         let is_repeated = keys.iter().collect::<HashSet<_>>().len() < keys.len();

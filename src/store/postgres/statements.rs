@@ -9,7 +9,11 @@
 //! connection, and in each transaction that writes, which holds through a pooler
 //! as well. There a connection's settings do not last, so that all is transactions.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use sqlx::postgres::PgRow;
 use tokio::time::{sleep, timeout};
@@ -23,7 +27,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    model::{Content, Data, InboxKey, NewNotification, Row},
+    model::{Content, Data, InboxKey, NewNotification, OrganizationId, Row},
     store::{
         Error, Mutation,
         plan::{self, Before, Changed, Fingerprint, Made, Plan, Rewritten},
@@ -98,6 +102,11 @@ const SEND: &str = concat!(
     head_columns!(),
     " FROM heads AS i"
 );
+
+/// Those of some sends that are under way, and whoever cancels one waits.
+const UNDER_WAY: &str = "SELECT s.organization_id, s.id FROM unnest($1::text[], $2::uuid[]) \
+     AS w (organization_id, id) JOIN sends AS s ON s.organization_id = w.organization_id \
+     AND s.id = w.id WHERE s.state = 1 ORDER BY s.organization_id, s.id FOR SHARE OF s";
 
 /// Locks the heads in the order of their keys, and makes those that are missing and
 /// sent to: an inbox without a head has nothing to mark.
@@ -401,6 +410,27 @@ impl<'p> Writing<'p> {
             .await
     }
 
+    async fn under_way(
+        &mut self,
+        batch: &[Mutation],
+    ) -> Result<HashSet<(OrganizationId, Uuid)>, Error> {
+        let parts = plan::parts(batch);
+        let mut under_way = HashSet::new();
+        if parts.is_empty() {
+            return Ok(under_way);
+        }
+        let (organizations, ids): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        let organizations = column(&organizations, |of| of.as_str());
+        let query = self.store.query(UNDER_WAY).bind(organizations).bind(ids);
+        for row in self.fetch(query).await? {
+            let columns = Columns::of(&row, "sends");
+            let organization = OrganizationId::parse(columns.text("organization_id")?);
+            let wrong = |error| columns.inconsistent("organization_id", error);
+            under_way.insert((organization.map_err(wrong)?, columns.id()?));
+        }
+        Ok(under_way)
+    }
+
     async fn fetch(&mut self, query: PgQuery) -> Result<Vec<PgRow>, Error> {
         let rows = query.fetch_all(&mut *self.connection);
         self.store
@@ -468,9 +498,12 @@ impl Link for Writing<'_> {
         }
         let (organizations, users) = halves(inboxes.keys().copied());
         let is_sent_to: Vec<bool> = inboxes.into_values().collect();
+        // Before the heads: who cancels holds none of them.
+        let under_way = self.under_way(batch).await?;
         let query = self.store.query(LOCK_HEADS);
         let query = query.bind(organizations).bind(users).bind(is_sent_to);
         let mut before = read_heads(&self.fetch(query).await?)?;
+        before.under_way = under_way;
 
         let keys = plan::keys(batch);
         for row in self.named(KEYED, &keys).await? {

@@ -1,0 +1,49 @@
+//! Sends that outlive their call, and topics: one method a call. Each is tried once; with an
+//! idempotency key, or none of its own, each may be made twice, see [`Client::patiently`].
+
+use super::{Client, Error};
+use crate::proto::{
+    AddTopicMembersRequest, AddTopicMembersResponse, CancelSendRequest, CancelSendResponse,
+    DeleteTopicRequest, DeleteTopicResponse, GetSendRequest, GetSendResponse, ListSendsRequest,
+    ListSendsResponse, ListTopicMembersRequest, ListTopicMembersResponse, ListTopicsOfUserRequest,
+    ListTopicsOfUserResponse, RemoveTopicMembersRequest, RemoveTopicMembersResponse,
+    SendToTopicRequest, SendToTopicResponse, send_service_client::SendServiceClient,
+    topic_service_client::TopicServiceClient,
+};
+
+macro_rules! calls {
+    ($($service:ident.$method:ident($request:ident) -> $answer:ident: $doc:literal,)*) => {
+        impl Client {
+            $(
+                #[doc = $doc]
+                pub async fn $method(&self, request: $request) -> Result<$answer, Error> {
+                    self.call(request, async |channel, request| {
+                        $service::new(channel).$method(request).await
+                    })
+                    .await
+                }
+            )*
+        }
+    };
+}
+
+calls! {
+    SendServiceClient.send_to_topic(SendToTopicRequest) -> SendToTopicResponse:
+        "Sends one content to all members of a topic.",
+    SendServiceClient.get_send(GetSendRequest) -> GetSendResponse:
+        "Says how a send is.",
+    SendServiceClient.list_sends(ListSendsRequest) -> ListSendsResponse:
+        "Lists the sends of an organization, the newest first.",
+    SendServiceClient.cancel_send(CancelSendRequest) -> CancelSendResponse:
+        "Stops a send: nobody gets it after the answer.",
+    TopicServiceClient.add_topic_members(AddTopicMembersRequest) -> AddTopicMembersResponse:
+        "Makes people members of a topic.",
+    TopicServiceClient.remove_topic_members(RemoveTopicMembersRequest)
+        -> RemoveTopicMembersResponse: "Makes people members no more.",
+    TopicServiceClient.list_topic_members(ListTopicMembersRequest) -> ListTopicMembersResponse:
+        "Lists who is a member of a topic.",
+    TopicServiceClient.list_topics_of_user(ListTopicsOfUserRequest) -> ListTopicsOfUserResponse:
+        "Lists what a person is a member of.",
+    TopicServiceClient.delete_topic(DeleteTopicRequest) -> DeleteTopicResponse:
+        "Removes all members of a topic.",
+}

@@ -1,0 +1,182 @@
+//! `doorbell.v1.SendService`: authorise, convert, call the [`Sends`].
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{caller, convert, covers, sender, server::send_service_server::SendService, status};
+use crate::{
+    clock::Timestamp,
+    config::ContentLimits,
+    model::{NewNotification, TopicId},
+    proto::{
+        self, CancelSendRequest, CancelSendResponse, GetSendRequest, GetSendResponse,
+        ListSendsRequest, ListSendsResponse, SendToTopicRequest, SendToTopicResponse,
+    },
+    sends::{NotCancelled, Sends},
+    store::{
+        Named,
+        sends::{Accepted, NewSend, Send, SendState, Target},
+    },
+    wire,
+};
+
+/// The service.
+pub struct Service {
+    sends: Arc<Sends>,
+    limits: ContentLimits,
+}
+
+impl Service {
+    /// The service of `sends`.
+    pub fn new(sends: Arc<Sends>, limits: ContentLimits) -> Self {
+        Self { sends, limits }
+    }
+}
+
+/// A send as it is answered.
+pub(super) fn told(send: &Send) -> proto::Send {
+    let state = match send.state {
+        SendState::Waiting => proto::SendState::Waiting,
+        SendState::UnderWay => proto::SendState::UnderWay,
+        SendState::Done => proto::SendState::Done,
+        SendState::Cancelled => proto::SendState::Cancelled,
+    };
+    let topic = send.topic_id.as_ref().map(TopicId::as_str);
+    proto::Send {
+        id: send.id.to_string(),
+        state: state.into(),
+        topic_id: topic.unwrap_or_default().to_owned(),
+        total_count: send.total,
+        delivered_count: send.tally.delivered,
+        suppressed_count: send.tally.suppressed,
+        error_count: send.tally.errors,
+        accepted_at: Some(wire::time(send.accepted_at)),
+        deliver_time: Some(wire::time(send.deliver_time)),
+        started_at: send.started_at.map(wire::time),
+        ended_at: send.ended_at.map(wire::time),
+        content: Some(wire::content(&send.content)),
+        sender: send.sender.to_string(),
+    }
+}
+
+async fn accepted(sends: &Sends, new: &NewSend) -> Result<Accepted, Status> {
+    let accepted = sends.accept(new).await;
+    let accepted = accepted.map_err(|error| status::of(&error))?;
+    accepted.map_err(status::of_key)
+}
+
+/// Accepts what is for later, as one send to all whom `new` is for: they are sent the same.
+/// What is for now is none, unless its key is that of a send for later: then its time has
+/// come since.
+pub(super) async fn later(
+    sends: &Sends,
+    new: &[NewNotification],
+    deliver_time: Option<Timestamp>,
+) -> Result<Option<Accepted>, Status> {
+    let (Some(deliver_time), Some(first)) = (deliver_time, new.first()) else {
+        return Ok(None);
+    };
+    let organization_id = &first.inbox.organization_id;
+    if deliver_time <= sends.now() {
+        let Some(key) = &first.idempotency_key else {
+            return Ok(None);
+        };
+        let known = sends.get(organization_id, &Named::Key(key.clone())).await;
+        if known.map_err(|error| status::of(&error))?.is_none() {
+            return Ok(None);
+        }
+    }
+    let users = new.iter().map(|new| new.inbox.user_id.clone());
+    let new = NewSend {
+        organization_id: organization_id.clone(),
+        id: sends.new_id(),
+        target: Target::Users(users.collect()),
+        content: first.content.clone(),
+        idempotency_key: first.idempotency_key.clone(),
+        sender: first.sender.clone(),
+        expire_time: first.expire_time,
+        collapse_key: first.collapse_key.clone(),
+        is_silent: first.is_silent,
+        deliver_time,
+    };
+    accepted(sends, &new).await.map(Some)
+}
+
+#[tonic::async_trait]
+impl SendService for Service {
+    async fn send_to_topic(
+        &self,
+        request: Request<SendToTopicRequest>,
+    ) -> Result<Response<SendToTopicResponse>, Status> {
+        let caller = caller(&request)?;
+        let scope = sender(&caller)?;
+        let (id, now) = (self.sends.new_id(), self.sends.now());
+        let subject = caller.subject.clone();
+        let new = convert::send_to_topic(request.into_inner(), &self.limits, id, subject, now)?;
+        covers(scope, &new.organization_id)?;
+        let Accepted { send, duplicate } = accepted(&self.sends, &new).await?;
+        Ok(Response::new(SendToTopicResponse {
+            send: Some(told(&send)),
+            duplicate,
+        }))
+    }
+
+    async fn get_send(
+        &self,
+        request: Request<GetSendRequest>,
+    ) -> Result<Response<GetSendResponse>, Status> {
+        let caller = caller(&request)?;
+        let scope = sender(&caller)?;
+        let request = request.into_inner();
+        convert::check_size(&request, &self.limits)?;
+        let (organization, named) = convert::get_send(request)?;
+        covers(scope, &organization)?;
+        let send = self.sends.get(&organization, &named).await;
+        let send = send.map_err(|error| status::of(&error))?;
+        let send = send.ok_or_else(status::no_send)?;
+        Ok(Response::new(GetSendResponse {
+            send: Some(told(&send)),
+        }))
+    }
+
+    async fn list_sends(
+        &self,
+        request: Request<ListSendsRequest>,
+    ) -> Result<Response<ListSendsResponse>, Status> {
+        let caller = caller(&request)?;
+        let scope = sender(&caller)?;
+        convert::check_size(request.get_ref(), &self.limits)?;
+        let page = convert::list_sends(request.get_ref())?;
+        let (organization, state) = page.of;
+        covers(scope, &organization)?;
+        let sends = self
+            .sends
+            .list(&organization, state, page.after, page.limit);
+        let sends = sends.await.map_err(|error| status::of(&error))?;
+        let last = sends.last().filter(|_| sends.len() == page.limit);
+        Ok(Response::new(ListSendsResponse {
+            next_page_token: last.map(|last| last.id.to_string()).unwrap_or_default(),
+            sends: sends.iter().map(told).collect(),
+        }))
+    }
+
+    async fn cancel_send(
+        &self,
+        request: Request<CancelSendRequest>,
+    ) -> Result<Response<CancelSendResponse>, Status> {
+        let caller = caller(&request)?;
+        let scope = sender(&caller)?;
+        convert::check_size(request.get_ref(), &self.limits)?;
+        let (organization, id) = convert::cancel_send(request.get_ref())?;
+        covers(scope, &organization)?;
+        let cancelled = self.sends.cancel(&organization, id).await;
+        match cancelled.map_err(|error| status::of(&error))? {
+            Ok(send) => Ok(Response::new(CancelSendResponse {
+                send: Some(told(&send)),
+            })),
+            Err(NotCancelled::NotFound) => Err(status::no_send()),
+            Err(NotCancelled::Done) => Err(status::send_done()),
+        }
+    }
+}

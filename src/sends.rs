@@ -1,0 +1,247 @@
+//! Sends that outlive their call: accepted at once, delivered when their time has come, to
+//! one, to many or to a topic, and until then, or under way, cancelled.
+//!
+//! The node that does what falls due delivers them, in pieces, each a few hundred ordinary
+//! sends behind what callers write. A piece holds the send's own row against a
+//! cancellation, and each notification bears the send's id as its key: so nobody gets it
+//! after it was cancelled, and a piece that was done twice is done once. Who had it last is
+//! noted after the piece, and the next node goes on there.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use uuid::Uuid;
+
+use crate::{
+    clock::{Clock, Timestamp},
+    inbox::{Error, Inboxes},
+    metrics,
+    model::{InboxKey, NewNotification, OrganizationId, PartOf, UserId},
+    sabotage::{self, Sabotage},
+    store::{
+        Database, Named, NotSent,
+        sends::{Accepted, KeyMismatch, NewSend, Send, SendState, Step, Tally},
+    },
+};
+
+/// The most people of one piece.
+const AT_ONCE: usize = 500;
+/// The most sends that are under way side by side, a piece each in turn.
+const SIDE_BY_SIDE: usize = 4;
+/// A piece that failed is tried again after so long.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// So often; then who could not be delivered to is an error of it.
+const TRIES: u32 = 5;
+/// How long what has ended is kept, and with it its idempotency key.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The most of it that one look deletes.
+const FORGOTTEN: usize = 8;
+/// What begins so much after its time is late.
+const LATE: Duration = Duration::from_secs(10);
+
+/// All sends of the service that outlive their calls.
+pub struct Sends {
+    store: Arc<dyn Database>,
+    inboxes: Arc<Inboxes>,
+    clock: Arc<dyn Clock>,
+    /// How often the present piece of a send has failed.
+    failures: Mutex<HashMap<Uuid, u32>>,
+}
+
+/// Why a send was not cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotCancelled {
+    /// There is none of that id.
+    NotFound,
+    /// All have it.
+    Done,
+}
+
+/// What became of a piece.
+#[derive(Default)]
+struct Piece {
+    tally: Tally,
+    /// Of its members, those whom it could not be delivered to.
+    failed: u32,
+    is_cancelled: bool,
+}
+
+impl Sends {
+    /// The sends in `store`, delivered through `inboxes`.
+    pub fn new(store: Arc<dyn Database>, inboxes: Arc<Inboxes>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            store,
+            inboxes,
+            clock,
+            failures: Mutex::default(),
+        }
+    }
+
+    /// The time by which a send is for later.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// An id for a send that is to be accepted.
+    pub fn new_id(&self) -> Uuid {
+        self.inboxes.new_id()
+    }
+
+    /// Accepts a send: it is durable then. Cancel safe.
+    pub async fn accept(&self, new: &NewSend) -> Result<Result<Accepted, KeyMismatch>, Error> {
+        Ok(self.store.accept(new, self.clock.now()).await?)
+    }
+
+    /// The send of that name. Cancel safe.
+    pub async fn get(
+        &self,
+        organization: &OrganizationId,
+        of: &Named,
+    ) -> Result<Option<Send>, Error> {
+        Ok(self.store.send(organization, of).await?)
+    }
+
+    /// At most so many sends, the newest first, below an id. Cancel safe.
+    pub async fn list(
+        &self,
+        organization: &OrganizationId,
+        state: Option<SendState>,
+        before: Option<Uuid>,
+        at_most: usize,
+    ) -> Result<Vec<Send>, Error> {
+        let sends = self.store.sends(organization, state, before, at_most);
+        Ok(sends.await?)
+    }
+
+    /// Cancels a send: nobody gets it after this. Again is as well. Cancel safe.
+    pub async fn cancel(
+        &self,
+        organization: &OrganizationId,
+        id: Uuid,
+    ) -> Result<Result<Send, NotCancelled>, Error> {
+        let now = self.clock.now();
+        Ok(match self.store.cancel(organization, id, now).await? {
+            None => Err(NotCancelled::NotFound),
+            Some(send) if send.state == SendState::Done => Err(NotCancelled::Done),
+            Some(send) => Ok(send),
+        })
+    }
+
+    /// Delivers a piece of each send whose turn it is, and forgets what ended long ago;
+    /// whether there may be more. `now` is the time of the database.
+    ///
+    /// Cancel safe: what of a piece is queued is delivered, and noted by who does it again.
+    pub async fn deliver(&self, now: Timestamp) -> Result<bool, Error> {
+        let kept = i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX);
+        let until = Timestamp::from_micros(now.as_micros().saturating_sub(kept));
+        let forgotten = self.store.forget_sends(until, FORGOTTEN).await?;
+        let due = self.store.due_sends(now, SIDE_BY_SIDE).await?;
+        for send in &due {
+            self.piece(send, now).await?;
+        }
+        Ok(forgotten == FORGOTTEN || !due.is_empty())
+    }
+
+    /// Delivers the next piece of a send.
+    async fn piece(&self, send: &Send, now: Timestamp) -> Result<(), Error> {
+        let send = match send.state {
+            SendState::Waiting => {
+                let late = now.since(send.deliver_time.max(send.accepted_at));
+                metrics::send_begun(late > LATE);
+                self.store.begin(send, now).await?
+            }
+            _ => Some(send.clone()),
+        };
+        let Some(send) = send.filter(|send| send.state == SendState::UnderWay) else {
+            return Ok(());
+        };
+        let users = self.store.recipients(&send, AT_ONCE).await?;
+        let is_last = users.len() < AT_ONCE;
+        let last_user_id = match users.last() {
+            Some(last) => last.as_str().to_owned(),
+            None => send.last_user_id.clone(),
+        };
+        let Piece {
+            mut tally,
+            failed,
+            is_cancelled,
+        } = self.deliver_to(&send, users).await;
+        if failed > 0 && !is_cancelled {
+            if self.note_failure(send.id) < TRIES {
+                let next = now.as_micros() + i64::try_from(TRY_AGAIN.as_micros()).unwrap_or(0);
+                self.store
+                    .postpone(&send, Timestamp::from_micros(next))
+                    .await?;
+                return Ok(());
+            }
+            tally.errors = failed;
+        }
+        self.failures().remove(&send.id);
+        metrics::send_delivered(tally.delivered, tally.suppressed, tally.errors);
+        let step = Step {
+            // What was cancelled in the midst of a piece has no next one.
+            is_last,
+            last_user_id,
+            tally,
+        };
+        Ok(self.store.advance(&send, &step, now).await?)
+    }
+
+    async fn deliver_to(&self, send: &Send, users: Vec<UserId>) -> Piece {
+        let new = users.into_iter().map(|user| self.notification(send, user));
+        let mut piece = Piece::default();
+        for sent in self.inboxes.send_to_many(new.collect()).await {
+            match sent {
+                Ok(_) => piece.tally.delivered += 1,
+                Err(Error::NotSent(NotSent::Expired(_))) => piece.tally.suppressed += 1,
+                Err(Error::NotSent(NotSent::Cancelled)) => piece.is_cancelled = true,
+                Err(error) => {
+                    if piece.failed == 0 {
+                        tracing::warn!(%error, send_id = %send.id, "a send could not be delivered");
+                    }
+                    piece.failed += 1;
+                }
+            }
+        }
+        piece
+    }
+
+    fn notification(&self, send: &Send, user_id: UserId) -> NewNotification {
+        let inbox = InboxKey {
+            organization_id: send.organization_id.clone(),
+            user_id,
+        };
+        let part_of = PartOf {
+            send_id: send.id,
+            accepted_at: send.accepted_at,
+        };
+        let is_keyed = !sabotage::is(Sabotage::DeliverTwice);
+        NewNotification {
+            idempotency_key: is_keyed.then(|| part_of.key()),
+            expire_time: send.expire_time,
+            collapse_key: send.collapse_key.clone(),
+            is_silent: send.is_silent,
+            part_of: Some(part_of),
+            ..NewNotification::new(
+                inbox,
+                self.inboxes.new_id(),
+                send.content.clone(),
+                send.sender.clone(),
+            )
+        }
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, u32>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_failure(&self, id: Uuid) -> u32 {
+        let mut failures = self.failures();
+        let times = failures.entry(id).or_default();
+        *times += 1;
+        *times
+    }
+}
