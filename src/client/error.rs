@@ -84,9 +84,14 @@ impl Error {
         }
     }
 
-    /// Whether waiting may mend it by itself. A refused token was asked for anew already.
-    pub(super) fn may_pass(&self) -> bool {
-        !self.is_terminal() && self.code() != Some(Code::Unauthenticated)
+    /// Whether waiting may mend it by itself. A refused token was asked for anew already;
+    /// what is not there, or not as it must be, does not change by asking.
+    pub fn may_pass(&self) -> bool {
+        let is_answer = matches!(
+            self.code(),
+            Some(Code::Unauthenticated | Code::NotFound | Code::FailedPrecondition)
+        );
+        !self.is_terminal() && !is_answer
     }
 
     /// How long the service asks to wait, five minutes at most.

@@ -52,17 +52,17 @@ const PROMPT: Duration = Duration::from_secs(8);
 const NO_HEARTBEAT: &str = "10m";
 
 /// Nodes, each with its own way to Postgres and to NATS.
-struct Cluster {
-    postgres: Postgres,
+pub struct Cluster {
+    pub postgres: Postgres,
     nats: Nats,
-    database: String,
-    to_postgres: Vec<Proxy>,
+    pub database: String,
+    pub to_postgres: Vec<Proxy>,
     to_nats: Vec<Proxy>,
-    nodes: Vec<Server>,
+    pub nodes: Vec<Server>,
 }
 
 impl Cluster {
-    async fn start(nodes: usize, variables: &[(&str, &str)]) -> Self {
+    pub async fn start(nodes: usize, variables: &[(&str, &str)]) -> Self {
         let postgres = block_in_place(Postgres::start);
         let nats = block_in_place(Nats::start);
         let database = postgres.create_database().await;
@@ -103,14 +103,14 @@ impl Cluster {
     }
 
     /// Starts a node that was killed or told to drain; whoever drained ended well.
-    fn start_again(&mut self, node: usize, was_told: bool) {
+    pub fn start_again(&mut self, node: usize, was_told: bool) {
         let server = &mut self.nodes[node];
         let status = server.wait(PATIENCE);
         assert_eq!(status.success(), was_told, "{status}: {}", server.log());
         self.nodes[node] = server.setup.clone().start();
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         let is_complaint = |line: &&str| line.contains("\"ERROR\"") || line.contains("\"WARN\"");
         let complaints = |node: &Server| {
             let log = node.log();
@@ -140,7 +140,7 @@ impl Cluster {
     }
 
     /// What other eyes than the service's see in the database.
-    async fn check(&self) -> Check {
+    pub async fn check(&self) -> Check {
         for (what, query) in [
             (
                 "each unread count is a count of the rows",

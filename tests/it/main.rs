@@ -17,6 +17,7 @@ mod costs;
 mod documents;
 mod durability;
 mod engines;
+mod fan_out;
 mod feeds;
 mod foreign;
 mod fuzzed;

@@ -5,7 +5,7 @@ use doorbell::{
     sabotage::{self, Sabotage},
 };
 
-use crate::{cluster, durability, feeds, history::Check, races};
+use crate::{cluster, durability, feeds, history::Check, races, sends};
 
 /// Has this process the bug while it looks: it must be found.
 #[expect(
@@ -59,6 +59,12 @@ fn the_property_of_the_feeds_catches_each_bug_of_a_feed_or_a_verb() {
     // This one takes a COMMIT that is lost.
     caught(Sabotage::CommitOldPlan, || {
         runtime.block_on(races::a_doubtful_read_brings_nothing_back())
+    });
+    caught(Sabotage::DeliverTwice, || {
+        runtime.block_on(sends::delivers_once())
+    });
+    caught(Sabotage::DeliverCancelled, || {
+        runtime.block_on(sends::cancels())
     });
     feeds::explore(20, 0, &FeedSettings::default(), None).expect("without a bug nothing is found");
 }

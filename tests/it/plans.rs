@@ -7,11 +7,15 @@ use std::{sync::Arc, time::Duration};
 
 use doorbell::{
     clock::{Clock as _, SystemClock, Timestamp},
-    model::{Content, Field, InboxKey, NewNotification, RemovalCause, Revision, View},
+    model::{
+        Content, Field, InboxKey, NewNotification, PartOf, RemovalCause, Revision, TopicId, UserId,
+        View,
+    },
     store::{
-        About, Correction, Cursor, Deletion, Edit, Mutation, Named, PageLimit, RecentQuery, Store,
-        Verb, Which,
+        About, Correction, Cursor, Deletion, Edit, Mutation, Named, PageLimit, RecentQuery,
+        Sends as _, Store, Topics as _, Verb, Which,
         postgres::Postgres as PostgresStore,
+        sends::{NewSend, Send, Step, Tally, Target},
         sweeping::{Due, Kept, Sweeping as _},
     },
 };
@@ -94,6 +98,7 @@ impl Explained {
         support::postgres(&url).await.close().await;
         let database = database_of(&url);
         postgres.execute(database, FILL).await;
+        postgres.execute(database, FILL_SENDS).await;
         for setting in [
             "session_preload_libraries = auto_explain",
             "auto_explain.log_min_duration = 0",
@@ -233,6 +238,7 @@ async fn each_statement_reads_what_it_answers_with_however_many_rows_there_are()
     walk(&mut explained).await;
     write(&mut explained).await;
     sweep(&mut explained).await;
+    later(&mut explained).await;
     assert!(explained.plans > 100, "{}", explained.plans);
     let faults = &explained.faults;
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -451,6 +457,174 @@ async fn write(explained: &mut Explained) {
             .at_most(what, most, store.commit(&batch, now))
             .await;
     }
+}
+
+/// Sends that wait for a day to come, a hundred that are due and a hundred that ended, one
+/// in two for those that are named; and a topic of a hundred thousand.
+const FILL_SENDS: &str = "
+    INSERT INTO sends (organization_id, id, topic_id, idempotency_key, fingerprint, state,
+        accepted_at, deliver_time, next_at, ended_at, total_count, sender, is_silent, type, title)
+    SELECT 'acme', ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
+        CASE WHEN n % 2 = 0 THEN 'all' END, 'send-' || n, sha256('x'),
+        CASE WHEN n <= 100 THEN 2 WHEN n <= 200 THEN 1 ELSE 0 END, 0, 0,
+        CASE WHEN n <= 100 THEN NULL WHEN n <= 200 THEN n ELSE 4000000000000000 END,
+        CASE WHEN n <= 100 THEN n END, 0, 's', 0, 't', 't' FROM generate_series(1, 100000) AS n;
+    INSERT INTO send_recipients (organization_id, send_id, user_id)
+    SELECT 'acme', ('00000000-0000-7000-8000-' || lpad(to_hex(n % 1000), 12, '0'))::uuid,
+        'user-' || n FROM generate_series(1, 100000) AS n;
+    INSERT INTO topic_members (organization_id, topic_id, user_id)
+    SELECT 'acme', 'all', 'user-' || n FROM generate_series(1, 100000) AS n;
+    INSERT INTO topic_members (organization_id, topic_id, user_id)
+    SELECT 'acme', 'topic-' || n, 'user-1' FROM generate_series(1, 1000) AS n;
+    ANALYZE;
+";
+
+/// Sends that outlive their call, and topics.
+async fn later(explained: &mut Explained) {
+    let store = explained.store.clone();
+    let (organization, now) = (large().organization_id, SystemClock.now());
+    let topic = TopicId::parse("all").unwrap();
+    let users = |first: u32, count: u32| -> Vec<UserId> {
+        let user = |number| UserId::parse(&format!("user-{number}")).unwrap();
+        (first..first + count).map(user).collect()
+    };
+    let new = |number, target| NewSend {
+        organization_id: organization.clone(),
+        id: id(number),
+        target,
+        content: Arc::new(Content::new("comment", "a title")),
+        idempotency_key: Some(format!("send-{number}")),
+        sender: "backend".into(),
+        expire_time: None,
+        collapse_key: None,
+        is_silent: false,
+        deliver_time: now,
+    };
+    let to_many = new(1 << 41, Target::Users(users(1, 100)));
+    explained
+        .at_most("a send for later", 100.0, store.accept(&to_many, now))
+        .await
+        .unwrap();
+    let again = NewSend {
+        idempotency_key: Some("send-500".into()),
+        ..new(2 << 41, Target::Topic(topic.clone()))
+    };
+    explained
+        .at_most("one again", 1.0, store.accept(&again, now))
+        .await
+        .unwrap_err();
+    for of in [Named::Id(id(777)), Named::Key("send-777".into())] {
+        let found = explained
+            .at_most("a send", 1.0, store.send(&organization, &of))
+            .await;
+        assert!(found.is_some());
+    }
+    for (state, before) in [(None, None), (None, Some(id(50_000)))] {
+        let page = store.sends(&organization, state, before, 20);
+        assert_eq!(explained.at_most("sends", 20.0, page).await.len(), 20);
+    }
+    let due = explained
+        .at_most("sends that are due", 4.0, store.due_sends(now, 4))
+        .await;
+    assert_eq!(due.len(), 4);
+    let waiting = store
+        .send(&organization, &Named::Id(id(901)))
+        .await
+        .unwrap()
+        .unwrap();
+    explained
+        .at_most("a begin", 1.0, store.begin(&waiting, now))
+        .await;
+    // Of a topic its members are counted, once.
+    let to_topic = store
+        .send(&organization, &Named::Id(id(902)))
+        .await
+        .unwrap()
+        .unwrap();
+    let begun = explained.at_most("a begin of a topic", 100_000.0, store.begin(&to_topic, now));
+    assert_eq!(begun.await.unwrap().total, 100_000);
+    for send in [&waiting, &to_topic] {
+        let send = Send {
+            last_user_id: "user-5".into(),
+            ..send.clone()
+        };
+        let next = explained
+            .at_most("recipients", 50.0, store.recipients(&send, 50))
+            .await;
+        assert_eq!(next.len(), 50);
+        let step = Step {
+            last_user_id: "user-6".into(),
+            tally: Tally::default(),
+            is_last: false,
+        };
+        explained
+            .at_most("an advance", 1.0, store.advance(&send, &step, now))
+            .await;
+        explained
+            .at_most("a delay", 1.0, store.postpone(&send, now))
+            .await;
+    }
+    let of_a_send = Mutation::Send(NewNotification {
+        part_of: Some(PartOf {
+            send_id: to_topic.id,
+            accepted_at: now,
+        }),
+        ..send(large(), 1 << 42)
+    });
+    let batch = [of_a_send];
+    explained
+        .at_most("a part of a send", 1.0, store.commit(&batch, now))
+        .await;
+    explained
+        .at_most(
+            "a cancel",
+            1.0,
+            store.cancel(&organization, waiting.id, now),
+        )
+        .await;
+    // Each with the hundred that it is for.
+    let ended = Timestamp::from_micros(1_000);
+    let forgotten = explained
+        .at_most("ended sends", 800.0, store.forget_sends(ended, 8))
+        .await;
+    assert_eq!(forgotten, 8);
+    let one = InboxKey::parse("acme", "user-1").unwrap();
+    explained
+        .at_most("a recipient", 10.0, store.forget_recipient(&one))
+        .await;
+    let deleted = store.delete_sends(&organization, 8);
+    explained
+        .at_most("sends of an organization", 900.0, deleted)
+        .await;
+
+    let (some, others) = (users(1, 100), users(200_000, 100));
+    let added = store.add_members(&organization, &topic, &others);
+    assert_eq!(explained.at_most("new members", 100.0, added).await, 100);
+    let removed = store.remove_members(&organization, &topic, &some);
+    assert_eq!(
+        explained.at_most("members removed", 100.0, removed).await,
+        100
+    );
+    let after = users(5, 1).pop();
+    let members = store.members(&organization, &topic, after.as_ref(), 50);
+    assert_eq!(explained.at_most("members", 50.0, members).await.len(), 50);
+    let of = store.topics_of(&one, Some(&topic), 50);
+    assert_eq!(explained.at_most("topics of one", 50.0, of).await.len(), 50);
+    let emptied = store.empty_topic(&organization, &topic, 100);
+    assert_eq!(
+        explained.at_most("a topic emptied", 200.0, emptied).await,
+        100
+    );
+    explained
+        .at_most("a member", 1001.0, store.forget_member(&one))
+        .await;
+    let forgotten = store.forget_members(&organization, 100);
+    assert_eq!(
+        explained
+            .at_most("members forgotten", 200.0, forgotten)
+            .await,
+        100
+    );
 }
 
 async fn sweep(explained: &mut Explained) {
