@@ -6,7 +6,8 @@ use futures_util::stream;
 
 use super::{
     Error, Named, PageLimit, Snapshot,
-    rows::{self, Fields, columns, head_columns},
+    rows::{self, columns, head_columns},
+    sql::{Sql, Statement},
 };
 use crate::model::{InboxKey, Notification};
 
@@ -38,21 +39,23 @@ macro_rules! by {
     };
 }
 
-/// The text that finds it: its parameters are the inbox and the name.
-pub(super) fn text(of: &Named) -> &'static str {
-    match of {
-        Named::Id(_) => by!("id"),
-        Named::Key(_) => by!("idempotency_key"),
+#[async_trait]
+impl<Engine: Sql> Lookup for Engine {
+    async fn find(
+        &self,
+        inbox: &InboxKey,
+        of: &Named,
+    ) -> Result<(Snapshot, Option<Notification>), Error> {
+        let statement = match of {
+            Named::Id(id) => Statement::of(by!("id"), inbox).id(*id),
+            Named::Key(key) => Statement::of(by!("idempotency_key"), inbox).text(key),
+        };
+        let one = PageLimit {
+            rows: 1,
+            bytes: usize::MAX,
+        };
+        let found = self.fetch(statement).await?.into_iter().map(Ok);
+        let page = rows::page(stream::iter(found), one, None).await?;
+        Ok((page.snapshot, page.rows.into_iter().next()))
     }
-}
-
-/// What was found.
-pub(super) async fn found<R: Fields>(row: R) -> Result<(Snapshot, Option<Notification>), Error> {
-    let one = PageLimit {
-        rows: 1,
-        bytes: usize::MAX,
-    };
-    let row = stream::iter([Ok(row)]);
-    let page = rows::page(row, one, None).await?;
-    Ok((page.snapshot, page.rows.into_iter().next()))
 }

@@ -5,10 +5,8 @@
 
 mod commit;
 mod connections;
-mod lookup;
 mod sql;
 mod statements;
-mod sweeping;
 mod url;
 
 use std::{sync::atomic::AtomicUsize, time::Duration};

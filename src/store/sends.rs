@@ -515,9 +515,7 @@ impl<Engine: Sql> Sends for Engine {
     }
 
     async fn forget_recipient(&self, inbox: &InboxKey) -> Result<(), Error> {
-        let statement = Statement::new(FORGET_RECIPIENT)
-            .text(inbox.organization_id.as_str())
-            .text(inbox.user_id.as_str());
+        let statement = Statement::of(FORGET_RECIPIENT, inbox);
         self.write_one(statement).await.map(drop)
     }
 

@@ -9,7 +9,10 @@ use super::{
     Error,
     rows::{self, Fields},
 };
-use crate::{clock::Timestamp, model::UserId};
+use crate::{
+    clock::Timestamp,
+    model::{InboxKey, UserId},
+};
 
 /// A parameter.
 #[derive(Clone, Debug)]
@@ -34,6 +37,12 @@ impl Statement {
             text: text.into(),
             values: Vec::new(),
         }
+    }
+
+    /// About one inbox: its key is the first two parameters.
+    pub(super) fn of(text: impl Into<String>, inbox: &InboxKey) -> Self {
+        let statement = Self::new(text).text(inbox.organization_id.as_str());
+        statement.text(inbox.user_id.as_str())
     }
 
     fn with(mut self, value: Value) -> Self {
@@ -78,6 +87,13 @@ impl Statement {
         let users: Vec<_> = users.iter().map(UserId::as_str).collect();
         self.text(&json!(users).to_string())
     }
+
+    /// Inboxes, as [`Sql::BUT`] takes them.
+    pub(super) fn inboxes(self, inboxes: &[InboxKey]) -> Self {
+        let pair = |key: &InboxKey| json!([key.organization_id.as_str(), key.user_id.as_str()]);
+        let pairs: Vec<_> = inboxes.iter().map(pair).collect();
+        self.text(&json!(pairs).to_string())
+    }
 }
 
 /// An engine that runs statements.
@@ -89,6 +105,13 @@ pub(super) trait Sql: Send + Sync + 'static {
     /// The texts of the JSON array that is the third parameter, as the column `value` of
     /// a table `w`.
     const LIST: &'static str;
+
+    /// That a row of the table `n` is of none of the inboxes that are the third parameter.
+    const BUT: &'static str;
+
+    /// Takes the lease of the parameters, who and for how long, and answers with the time
+    /// as `now`; with no row where another has it. None: there is no other.
+    const LEASE: Option<&'static str>;
 
     /// Reads. Cancel safe.
     async fn fetch(&self, statement: Statement) -> Result<Vec<Self::Row>, Error>;

@@ -11,9 +11,7 @@
 //! that begins and reads the heads, one that writes and commits.
 
 mod files;
-mod lookup;
 mod sql;
-mod sweeping;
 
 use std::{collections::HashMap, str::FromStr as _, sync::Arc, time::Duration};
 
@@ -1037,7 +1035,7 @@ impl Store for Sqlite {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sweeping::Kept;
+    use crate::store::sweeping::{self, Kept};
 
     #[test]
     fn versions_are_compared_by_their_numbers() {
@@ -1118,14 +1116,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_due_is_found_by_its_time() {
         let mut connection = migrated().await;
-        let texts = sweeping::TEXTS;
-        for (sql, index) in [
-            (texts.expiry, "notifications_by_expiry"),
-            (texts.archived, "notifications_by_archival"),
-            (texts.removed, "notifications_by_removal"),
-            (texts.aged, "inboxes_by_age"),
-        ] {
-            let steps = steps(&mut connection, sql).await;
+        for (sql, index) in sweeping::texts::<Sqlite>() {
+            let steps = steps(&mut connection, &sql).await;
             let is_found = steps
                 .iter()
                 .any(|step| step.contains(index) && step.ends_with("<?)"));
@@ -1182,7 +1174,7 @@ mod tests {
             &statements.unread_above,
         ];
         let old: Vec<Arc<str>> = [Kept::All, Kept::Live, Kept::Done]
-            .map(|kept| crate::store::sweeping::oldest_text(kept).into())
+            .map(|kept| sweeping::oldest_text(kept).into())
             .into();
         all.extend(&old);
         all.extend(statements.listed.values());

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::{
     Error,
-    rows::{self, Columns, Fields},
+    rows::{Columns, Fields},
+    sql::{Sql, Statement},
 };
 use crate::{
     clock::Timestamp,
@@ -130,70 +131,47 @@ pub trait Sweeping: Send + Sync + 'static {
     ) -> Result<Vec<InboxKey>, Error>;
 }
 
-/// The text for a [`Due`]: the parameters are the time, how many, and what `$but` takes.
-macro_rules! due {
-    ($time:literal, $is:literal, $but:expr) => {
-        concat!(
-            "SELECT n.organization_id, n.user_id, n.id, n.due_at, i.revision AS head_revision \
-             FROM (SELECT n.organization_id, n.user_id, n.id, n.",
-            $time,
-            " AS due_at FROM notifications AS n WHERE n.",
-            $time,
-            " <= $1 AND ",
-            $is,
-            " AND ",
-            $but,
-            " ORDER BY n.",
-            $time,
-            " LIMIT $2) AS n JOIN inboxes AS i ON i.organization_id = n.organization_id \
-             AND i.user_id = n.user_id ORDER BY n.due_at"
-        )
+/// The text that finds what is due: the parameters are the time, how many, and what
+/// [`Sql::BUT`] takes.
+fn due_text(what: Due, but: &str) -> String {
+    let (time, is) = match what {
+        Due::Expiry => (
+            "expire_time",
+            "n.expire_time IS NOT NULL AND n.removed_at IS NULL",
+        ),
+        Due::Archived => (
+            "archived_at",
+            "n.archived_at IS NOT NULL AND n.removed_at IS NULL",
+        ),
+        Due::Removed => ("removed_at", "n.removed_at IS NOT NULL"),
     };
-}
-pub(super) use due;
-
-/// The texts of an engine, by how it says `but`, of the table `n`.
-macro_rules! texts {
-    ($but:literal) => {
-        $crate::store::sweeping::Texts {
-            expiry: $crate::store::sweeping::due!(
-                "expire_time",
-                "n.expire_time IS NOT NULL AND n.removed_at IS NULL",
-                $but
-            ),
-            archived: $crate::store::sweeping::due!(
-                "archived_at",
-                "n.archived_at IS NOT NULL AND n.removed_at IS NULL",
-                $but
-            ),
-            removed: $crate::store::sweeping::due!("removed_at", "n.removed_at IS NOT NULL", $but),
-            aged: concat!(
-                "SELECT n.organization_id, n.user_id FROM inboxes AS n WHERE n.oldest_at <= $1 \
-                 AND ",
-                $but,
-                " ORDER BY n.oldest_at LIMIT $2"
-            ),
-        }
-    };
-}
-pub(super) use texts;
-
-/// What looks for rows without their inbox.
-pub(super) struct Texts {
-    pub(super) expiry: &'static str,
-    pub(super) archived: &'static str,
-    pub(super) removed: &'static str,
-    pub(super) aged: &'static str,
+    format!(
+        "SELECT n.organization_id, n.user_id, n.id, n.due_at, i.revision AS head_revision \
+         FROM (SELECT n.organization_id, n.user_id, n.id, n.{time} AS due_at \
+         FROM notifications AS n WHERE n.{time} <= $1 AND {is} AND {but} \
+         ORDER BY n.{time} LIMIT $2) AS n JOIN inboxes AS i \
+         ON i.organization_id = n.organization_id AND i.user_id = n.user_id ORDER BY n.due_at"
+    )
 }
 
-impl Texts {
-    pub(super) fn of(&self, what: Due) -> &'static str {
-        match what {
-            Due::Expiry => self.expiry,
-            Due::Archived => self.archived,
-            Due::Removed => self.removed,
-        }
-    }
+/// The text that finds inboxes by the age of their rows, with the same parameters.
+fn aged_text(but: &str) -> String {
+    format!(
+        "SELECT n.organization_id, n.user_id FROM inboxes AS n WHERE n.oldest_at <= $1 \
+         AND {but} ORDER BY n.oldest_at LIMIT $2"
+    )
+}
+
+/// The texts that look for rows without their inbox, each with the index that finds them.
+#[cfg(test)]
+pub(super) fn texts<Engine: Sql>() -> [(String, &'static str); 4] {
+    let due = |what| due_text(what, Engine::BUT);
+    [
+        (due(Due::Expiry), "notifications_by_expiry"),
+        (due(Due::Archived), "notifications_by_archival"),
+        (due(Due::Removed), "notifications_by_removal"),
+        (aged_text(Engine::BUT), "inboxes_by_age"),
+    ]
 }
 
 /// The oldest of some rows of an inbox, beside its head.
@@ -243,17 +221,13 @@ pub(super) fn oldest_text(which: Kept) -> &'static str {
     }
 }
 
-/// The text of [`Sweeping::looked_at`]. One that grew by a thousand meanwhile is to be
-/// looked at again.
-pub(super) const LOOKED_AT: &str = "UPDATE inboxes SET oldest_at = $3 WHERE organization_id = $1 AND user_id = $2 \
+/// One that grew by a thousand meanwhile is to be looked at again.
+const LOOKED_AT: &str = "UPDATE inboxes SET oldest_at = $3 WHERE organization_id = $1 AND user_id = $2 \
      AND row_count / 1000 <= $4 / 1000";
-
-/// The text of [`Sweeping::inboxes`].
-pub(super) const INBOXES: &str = "SELECT i.organization_id, i.user_id FROM inboxes AS i \
+const INBOXES: &str = "SELECT i.organization_id, i.user_id FROM inboxes AS i \
      WHERE i.organization_id = $1 AND i.user_id > $2 ORDER BY i.user_id LIMIT $3";
 
-/// A row that is due.
-pub(super) fn due_row(row: &dyn Fields) -> Result<DueRow, Error> {
+fn due_row(row: &dyn Fields) -> Result<DueRow, Error> {
     let columns = Columns::of(row, "notifications");
     Ok(DueRow {
         inbox: columns.inbox()?,
@@ -263,13 +237,13 @@ pub(super) fn due_row(row: &dyn Fields) -> Result<DueRow, Error> {
     })
 }
 
-/// The key of a head.
-pub(super) fn inbox(row: &dyn Fields) -> Result<InboxKey, Error> {
-    Columns::of(row, "inboxes").inbox()
+fn inboxes_of<R: Fields>(rows: &[R]) -> Result<Vec<InboxKey>, Error> {
+    let inbox = |row: &R| Columns::of(row, "inboxes").inbox();
+    rows.iter().map(inbox).collect()
 }
 
 /// The oldest rows, each with the head beside it; of no head nothing.
-pub(super) fn oldest<R: Fields>(found: &[R]) -> Result<Oldest, Error> {
+fn oldest_of<R: Fields>(found: &[R]) -> Result<Oldest, Error> {
     let mut oldest = Oldest::default();
     for row in found {
         let columns = Columns::of(row, "inboxes");
@@ -288,9 +262,71 @@ pub(super) fn oldest<R: Fields>(found: &[R]) -> Result<Oldest, Error> {
     Ok(oldest)
 }
 
-/// How long, for a database.
-pub(super) fn micros(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
-}
+#[async_trait]
+impl<Engine: Sql> Sweeping for Engine {
+    async fn lease(
+        &self,
+        holder: Uuid,
+        now: Timestamp,
+        within: Duration,
+    ) -> Result<Option<Timestamp>, Error> {
+        let Some(text) = Self::LEASE else {
+            return Ok(Some(now));
+        };
+        let micros = i64::try_from(within.as_micros()).unwrap_or(i64::MAX);
+        let rows = self.write_one(Statement::new(text).id(holder).number(micros));
+        let now = |row| Columns::of(row, "sweeper").number("now");
+        let now = rows.await?.first().map(|row| now(row)).transpose()?;
+        Ok(now.map(Timestamp::from_micros))
+    }
 
-pub(super) use rows::bound;
+    async fn due(
+        &self,
+        what: Due,
+        until: Timestamp,
+        but: &[InboxKey],
+        at_most: usize,
+    ) -> Result<Vec<DueRow>, Error> {
+        let statement = Statement::new(due_text(what, Self::BUT)).time(until);
+        let rows = self.fetch(statement.bound(at_most).inboxes(but)).await?;
+        rows.iter().map(|row| due_row(row)).collect()
+    }
+
+    async fn aged(
+        &self,
+        until: Timestamp,
+        but: &[InboxKey],
+        at_most: usize,
+    ) -> Result<Vec<InboxKey>, Error> {
+        let statement = Statement::new(aged_text(Self::BUT)).time(until);
+        inboxes_of(&self.fetch(statement.bound(at_most).inboxes(but)).await?)
+    }
+
+    async fn oldest(&self, inbox: &InboxKey, which: Kept, at_most: usize) -> Result<Oldest, Error> {
+        let statement = Statement::of(oldest_text(which), inbox).bound(at_most);
+        oldest_of(&self.fetch(statement).await?)
+    }
+
+    async fn looked_at(
+        &self,
+        inbox: &InboxKey,
+        oldest_at: Timestamp,
+        row_count: u32,
+    ) -> Result<(), Error> {
+        let statement = Statement::of(LOOKED_AT, inbox).time(oldest_at);
+        self.write_one(statement.number(row_count)).await.map(drop)
+    }
+
+    async fn inboxes(
+        &self,
+        organization: &OrganizationId,
+        after: Option<&UserId>,
+        at_most: usize,
+    ) -> Result<Vec<InboxKey>, Error> {
+        let statement = Statement::new(INBOXES)
+            .text(organization.as_str())
+            .text(after.map_or("", UserId::as_str))
+            .bound(at_most);
+        inboxes_of(&self.fetch(statement).await?)
+    }
+}

@@ -137,9 +137,7 @@ impl<Engine: Sql> Topics for Engine {
         after: Option<&TopicId>,
         at_most: usize,
     ) -> Result<Vec<TopicId>, Error> {
-        let statement = Statement::new(TOPICS_OF)
-            .text(inbox.organization_id.as_str())
-            .text(inbox.user_id.as_str())
+        let statement = Statement::of(TOPICS_OF, inbox)
             .text(after.map_or("", TopicId::as_str))
             .bound(at_most);
         let rows = self.fetch(statement).await?;
@@ -162,9 +160,7 @@ impl<Engine: Sql> Topics for Engine {
     }
 
     async fn forget_member(&self, inbox: &InboxKey) -> Result<(), Error> {
-        let statement = Statement::new(FORGET_MEMBER)
-            .text(inbox.organization_id.as_str())
-            .text(inbox.user_id.as_str());
+        let statement = Statement::of(FORGET_MEMBER, inbox);
         self.write_one(statement).await.map(drop)
     }
 

@@ -10,6 +10,13 @@ use crate::store::{
     sql::{Sql, Statement, Value},
 };
 
+/// Takes the lease where it is free, over or one's own.
+const LEASE: &str = "WITH t AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
+     AS now) INSERT INTO sweeper AS s (id, holder, held_until) SELECT 1, $1, t.now + $2 FROM t \
+     ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until \
+     WHERE s.holder = excluded.holder OR s.held_until < excluded.held_until - $2 \
+     RETURNING s.held_until - $2 AS now";
+
 impl Postgres {
     fn statement(&self, statement: &Statement) -> PgQuery {
         let query = sqlx::query(AssertSqlSafe(statement.text.clone()));
@@ -47,6 +54,9 @@ impl Sql for Postgres {
     type Row = PgRow;
 
     const LIST: &'static str = "jsonb_array_elements_text($3::jsonb) AS w (value)";
+    const BUT: &'static str = "NOT EXISTS (SELECT FROM jsonb_array_elements($3::jsonb) AS b (pair) \
+         WHERE b.pair ->> 0 = n.organization_id AND b.pair ->> 1 = n.user_id)";
+    const LEASE: Option<&'static str> = Some(LEASE);
 
     async fn fetch(&self, statement: Statement) -> Result<Vec<PgRow>, Error> {
         self.read(|connection| {

@@ -45,6 +45,9 @@ impl Sql for Sqlite {
     type Row = SqliteRow;
 
     const LIST: &'static str = "json_each($3) AS w";
+    const BUT: &'static str = "(n.organization_id, n.user_id) NOT IN \
+         (SELECT value ->> 0, value ->> 1 FROM json_each($3))";
+    const LEASE: Option<&'static str> = None;
 
     async fn fetch(&self, statement: Statement) -> Result<Vec<SqliteRow>, Error> {
         let rows = query(statement).fetch_all(&self.readers).await;
