@@ -8,9 +8,10 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "proto/doorbell/v1/notifications.proto",
     "proto/doorbell/v1/operators.proto",
+    "proto/doorbell/v1/preferences.proto",
     "proto/doorbell/v1/sends.proto",
     "proto/doorbell/v1/topics.proto",
 ];

@@ -31,6 +31,7 @@ use crate::{
         server::{
             notification_service_server::{self, NotificationServiceServer},
             operator_service_server::{self, OperatorServiceServer},
+            preference_service_server::{self, PreferenceServiceServer},
             send_service_server::{self, SendServiceServer},
             topic_service_server::{self, TopicServiceServer},
         },
@@ -43,6 +44,7 @@ use crate::{
         pages::{self, Readiness},
     },
     operators::Operators,
+    preferences::Preferences,
     proto,
     random::Random,
     sends::Sends,
@@ -79,10 +81,11 @@ pub enum Error {
 }
 
 /// The names under which health is told: that of all, and those of the services.
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "",
     notification_service_server::SERVICE_NAME,
     operator_service_server::SERVICE_NAME,
+    preference_service_server::SERVICE_NAME,
     send_service_server::SERVICE_NAME,
     topic_service_server::SERVICE_NAME,
 ];
@@ -149,11 +152,24 @@ impl App {
             &config.writer,
         );
         let content = &config.content;
-        let sends = Sends::new(store.clone(), inbox.clone(), clock.clone());
+        let preferences = Arc::new(Preferences::new(store.clone()));
+        let sends = Sends::new(
+            store.clone(),
+            inbox.clone(),
+            preferences.clone(),
+            clock.clone(),
+        );
         let sends = Arc::new(sends);
         let operators = Operators::new(store.clone(), inbox.clone());
         let services = Services {
-            own: Service::new(inbox.clone(), sends.clone(), clock.clone(), content.clone()),
+            own: Service::new(
+                inbox.clone(),
+                sends.clone(),
+                preferences.clone(),
+                clock.clone(),
+                content.clone(),
+            ),
+            preferences: grpc::preferences::Service::new(preferences, content.clone()),
             operators: operators::Service::new(operators, content.clone()),
             sends: grpc::sends::Service::new(sends.clone(), content.clone()),
             topics: topics::Service::new(Topics::new(store.clone()), content.clone()),
@@ -342,6 +358,7 @@ impl Monitor {
 /// What answers calls that need a token.
 struct Services {
     own: Service,
+    preferences: grpc::preferences::Service,
     operators: operators::Service,
     sends: grpc::sends::Service,
     topics: topics::Service,
@@ -378,6 +395,7 @@ fn router(
     };
     let own = limited!(NotificationServiceServer, services.own)
         .merge(limited!(OperatorServiceServer, services.operators))
+        .merge(limited!(PreferenceServiceServer, services.preferences))
         .merge(limited!(SendServiceServer, services.sends))
         .merge(limited!(TopicServiceServer, services.topics))
         .layer(from_fn_with_state(readers, call_limit::of_readers))

@@ -11,6 +11,7 @@ pub mod dev;
 pub mod erase;
 pub mod healthcheck;
 pub mod inbox;
+pub mod preferences;
 pub mod retract;
 pub mod selection;
 pub mod send;

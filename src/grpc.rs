@@ -10,6 +10,7 @@ pub mod convert;
 pub mod cors;
 pub mod encoded;
 pub mod operators;
+pub mod preferences;
 pub mod protocol;
 pub mod sends;
 pub mod status;
@@ -31,6 +32,7 @@ use crate::{
     },
     metrics,
     model::{InboxKey, OrganizationId, RemovalCause, Revision},
+    preferences::Preferences,
     proto::{
         ArchiveRequest, ArchiveResponse, ErrorReason, GetRecentRequest, GetRecentResponse,
         GetUnreadCountRequest, GetUnreadCountResponse, MarkReadRequest, MarkReadResponse,
@@ -69,15 +71,18 @@ pub struct Service {
     opening: Semaphore,
     inboxes: Arc<Inboxes>,
     sends: Arc<Sends>,
+    preferences: Arc<Preferences>,
     clock: Arc<dyn Clock>,
     limits: ContentLimits,
 }
 
 impl Service {
-    /// The service of `inboxes`; what is for later is one of `sends`.
+    /// The service of `inboxes`; what is for later is one of `sends`, and what is wanted
+    /// is in `preferences`.
     pub fn new(
         inboxes: Arc<Inboxes>,
         sends: Arc<Sends>,
+        preferences: Arc<Preferences>,
         clock: Arc<dyn Clock>,
         limits: ContentLimits,
     ) -> Self {
@@ -85,6 +90,7 @@ impl Service {
             opening: Semaphore::new(OPENING),
             inboxes,
             sends,
+            preferences,
             clock,
             limits,
         }
@@ -159,6 +165,9 @@ fn send_result(recipient_user_id: String, sent: &Result<Sent, Error>) -> SendRes
         Err(Error::NotSent(NotSent::Expired(_))) => {
             result.suppressed = Suppressed::Expired.into();
         }
+        Err(Error::NotSent(NotSent::Muted(_))) => {
+            result.suppressed = Suppressed::Muted.into();
+        }
         Err(error) => result.error = Some(status::of_one(error)),
     }
     result
@@ -226,7 +235,7 @@ impl NotificationService for Service {
         convert::check_size(&request, &self.limits)?;
         let (id, subject) = (self.inboxes.new_id(), caller.subject.clone());
         let now = self.clock.now();
-        let (new, deliver_time) = convert::send(request, &self.limits, id, subject, now)?;
+        let (mut new, deliver_time) = convert::send(request, &self.limits, id, subject, now)?;
         covers(scope, &new.inbox.organization_id)?;
         let later = sends::later(&self.sends, std::slice::from_ref(&new), deliver_time);
         if let Some(Accepted { send, duplicate }) = later.await? {
@@ -236,12 +245,16 @@ impl NotificationService for Service {
                 ..SendInAppResponse::default()
             }));
         }
+        let organization = &new.inbox.organization_id;
+        let wanted = self.preferences.wanted(organization, &new.content.kind);
+        new.wanted = wanted.await.map_err(|error| status::of(&error))?;
         let (sent, suppressed, head) = match self.inboxes.send(new).await {
             Ok(sent) => {
                 let head = sent.head;
                 (Some(sent), Suppressed::Unspecified, head)
             }
             Err(Error::NotSent(NotSent::Expired(head))) => (None, Suppressed::Expired, head),
+            Err(Error::NotSent(NotSent::Muted(head))) => (None, Suppressed::Muted, head),
             Err(error) => return Err(status::of(&error)),
         };
         Ok(Response::new(SendInAppResponse {
@@ -264,7 +277,7 @@ impl NotificationService for Service {
         let new_id = || self.inboxes.new_id();
         let now = self.clock.now();
         let new = convert::send_to_many(request, &self.limits, new_id, &caller.subject, now);
-        let (new, deliver_time) = new?;
+        let (mut new, deliver_time) = new?;
         if let Some(new) = new.first() {
             covers(scope, &new.inbox.organization_id)?;
         }
@@ -275,6 +288,12 @@ impl NotificationService for Service {
                 duplicate,
                 ..SendToManyResponse::default()
             }));
+        }
+        if let Some(first) = new.first() {
+            let organization = &first.inbox.organization_id;
+            let wanted = self.preferences.wanted(organization, &first.content.kind);
+            let wanted = wanted.await.map_err(|error| status::of(&error))?;
+            new.iter_mut().for_each(|new| new.wanted = wanted);
         }
         let sent = self.inboxes.send_to_many(new).await;
         let results = users.into_iter().zip(&sent);

@@ -54,6 +54,7 @@ pub mod live;
 pub mod metrics;
 pub mod model;
 pub mod operators;
+pub mod preferences;
 pub mod proto;
 pub mod random;
 pub mod sabotage;

@@ -8,7 +8,7 @@ use std::{env, process::ExitCode, time::Duration};
 use doorbell::{
     cli::{
         command::{self, Command, Failure, Parsed},
-        erase, healthcheck, inbox, retract,
+        erase, healthcheck, inbox, preferences, retract,
         selection::edit,
         send, sends, serve, shell, timeline, token, topic, update, watch,
     },
@@ -79,6 +79,8 @@ async fn execute(command: Command) -> Result<(), Failure> {
         Command::Unarchive(args) => Ok(edit(Verb::Unarchive, args).await?),
         Command::Remove(args) => Ok(edit(Verb::Remove, args).await?),
         Command::Seen(args) => Ok(inbox::mark_seen(args).await?),
+        Command::Preferences(args) => Ok(preferences::run(args).await?),
+        Command::TypeDefaults(args) => Ok(preferences::defaults(args).await?),
         Command::Timeline(args) => Ok(timeline::run(args).await?),
         Command::Erase(args) => Ok(erase::run(args).await?),
         Command::Healthcheck(args) => healthcheck::run(&args).await,

@@ -378,6 +378,31 @@ pub struct NewNotification {
     pub is_silent: bool,
     /// The send that it is of, where that outlives its call.
     pub part_of: Option<PartOf>,
+    /// Whether its person has a say.
+    pub wanted: Wanted,
+}
+
+/// What an organization says of a type: who gets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// Everybody.
+    Required,
+    /// Who did not turn it off.
+    #[default]
+    UnlessMuted,
+    /// Who turned it on.
+    IfChosen,
+}
+
+impl Wanted {
+    /// Whether it is not to be made, by what its person said of its type.
+    pub fn is_muted(self, chosen: Option<bool>) -> bool {
+        match self {
+            Self::Required => false,
+            Self::UnlessMuted => chosen == Some(false),
+            Self::IfChosen => chosen != Some(true),
+        }
+    }
 }
 
 /// The send that a notification is of.
@@ -417,6 +442,7 @@ impl NewNotification {
             collapse_key: None,
             is_silent: false,
             part_of: None,
+            wanted: Wanted::default(),
         }
     }
 

@@ -70,6 +70,7 @@ impl Operators {
         // First, so that nothing comes by these.
         self.store.forget_member(inbox).await?;
         self.store.forget_recipient(inbox).await?;
+        self.store.forget_preferences(inbox).await?;
         self.erase_rows(inbox).await
     }
 
@@ -102,6 +103,7 @@ impl Operators {
     pub async fn erase_organization(&self, organization: &OrganizationId) -> Result<Erased, Error> {
         while self.store.delete_sends(organization, SENDS).await? == SENDS {}
         while self.store.forget_members(organization, MEMBERS).await? == MEMBERS {}
+        while self.store.delete_preferences(organization, MEMBERS).await? == MEMBERS {}
         let mut all = Erased::default();
         let mut after = None;
         loop {

@@ -56,6 +56,8 @@ pub enum Sabotage {
     DeliverCancelled,
     /// What was delivered to does not tell of which send it is.
     DeliverTwice,
+    /// What a person does not want is sent all the same.
+    RingMuted,
 }
 
 #[cfg(not(feature = "sabotage"))]

@@ -19,10 +19,11 @@ use crate::{
     clock::{Clock, Timestamp},
     inbox::{Error, Inboxes},
     metrics,
-    model::{InboxKey, NewNotification, OrganizationId, PartOf, UserId},
+    model::{InboxKey, NewNotification, OrganizationId, PartOf, UserId, Wanted},
+    preferences::Preferences,
     sabotage::{self, Sabotage},
     store::{
-        Database, Named, NotSent,
+        self, Database, Named, NotSent,
         sends::{Accepted, KeyMismatch, NewSend, Send, SendState, Step, Tally},
     },
 };
@@ -31,9 +32,10 @@ use crate::{
 const AT_ONCE: usize = 500;
 /// The most sends that are under way side by side, a piece each in turn.
 const SIDE_BY_SIDE: usize = 4;
-/// A piece that failed is tried again after so long.
+/// A piece that failed is tried again after so long, for as long as what it failed for may
+/// pass.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
-/// So often; then who could not be delivered to is an error of it.
+/// Who is refused so often is passed over, as an error of the send.
 const TRIES: u32 = 5;
 /// How long what has ended is kept, and with it its idempotency key.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -46,6 +48,7 @@ const LATE: Duration = Duration::from_secs(10);
 pub struct Sends {
     store: Arc<dyn Database>,
     inboxes: Arc<Inboxes>,
+    preferences: Arc<Preferences>,
     clock: Arc<dyn Clock>,
     /// How often the present piece of a send has failed.
     failures: Mutex<HashMap<Uuid, u32>>,
@@ -64,17 +67,25 @@ pub enum NotCancelled {
 #[derive(Default)]
 struct Piece {
     tally: Tally,
-    /// Of its members, those whom it could not be delivered to.
-    failed: u32,
+    /// Of its members, those whom the store refuses.
+    refused: u32,
+    /// For some it failed for what passes: the store is away, or an inbox is held.
+    is_delayed: bool,
     is_cancelled: bool,
 }
 
 impl Sends {
-    /// The sends in `store`, delivered through `inboxes`.
-    pub fn new(store: Arc<dyn Database>, inboxes: Arc<Inboxes>, clock: Arc<dyn Clock>) -> Self {
+    /// The sends in `store`, delivered through `inboxes` to who wants them.
+    pub fn new(
+        store: Arc<dyn Database>,
+        inboxes: Arc<Inboxes>,
+        preferences: Arc<Preferences>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             store,
             inboxes,
+            preferences,
             clock,
             failures: Mutex::default(),
         }
@@ -166,18 +177,20 @@ impl Sends {
         };
         let Piece {
             mut tally,
-            failed,
+            refused,
+            is_delayed,
             is_cancelled,
-        } = self.deliver_to(&send, users).await;
-        if failed > 0 && !is_cancelled {
-            if self.note_failure(send.id) < TRIES {
+        } = self.deliver_to(&send, users).await?;
+        if !is_cancelled && (is_delayed || refused > 0) {
+            // What is delayed says nothing of those who are refused.
+            if is_delayed || self.note_failure(send.id) < TRIES {
                 let next = now.as_micros() + i64::try_from(TRY_AGAIN.as_micros()).unwrap_or(0);
                 self.store
                     .postpone(&send, Timestamp::from_micros(next))
                     .await?;
                 return Ok(());
             }
-            tally.errors = failed;
+            tally.errors = refused;
         }
         self.failures().remove(&send.id);
         metrics::send_delivered(tally.delivered, tally.suppressed, tally.errors);
@@ -190,26 +203,37 @@ impl Sends {
         Ok(self.store.advance(&send, &step, now).await?)
     }
 
-    async fn deliver_to(&self, send: &Send, users: Vec<UserId>) -> Piece {
-        let new = users.into_iter().map(|user| self.notification(send, user));
+    async fn deliver_to(&self, send: &Send, users: Vec<UserId>) -> Result<Piece, Error> {
+        let wanted = self
+            .preferences
+            .wanted(&send.organization_id, &send.content.kind);
+        let wanted = wanted.await?;
+        let new = users
+            .into_iter()
+            .map(|user| self.notification(send, user, wanted));
         let mut piece = Piece::default();
         for sent in self.inboxes.send_to_many(new.collect()).await {
             match sent {
                 Ok(_) => piece.tally.delivered += 1,
-                Err(Error::NotSent(NotSent::Expired(_))) => piece.tally.suppressed += 1,
+                Err(Error::NotSent(NotSent::Expired(_) | NotSent::Muted(_))) => {
+                    piece.tally.suppressed += 1;
+                }
                 Err(Error::NotSent(NotSent::Cancelled)) => piece.is_cancelled = true,
                 Err(error) => {
-                    if piece.failed == 0 {
+                    if piece.refused == 0 && !piece.is_delayed {
                         tracing::warn!(%error, send_id = %send.id, "a send could not be delivered");
                     }
-                    piece.failed += 1;
+                    match is_refused(&error) {
+                        true => piece.refused += 1,
+                        false => piece.is_delayed = true,
+                    }
                 }
             }
         }
-        piece
+        Ok(piece)
     }
 
-    fn notification(&self, send: &Send, user_id: UserId) -> NewNotification {
+    fn notification(&self, send: &Send, user_id: UserId, wanted: Wanted) -> NewNotification {
         let inbox = InboxKey {
             organization_id: send.organization_id.clone(),
             user_id,
@@ -225,6 +249,7 @@ impl Sends {
             collapse_key: send.collapse_key.clone(),
             is_silent: send.is_silent,
             part_of: Some(part_of),
+            wanted,
             ..NewNotification::new(
                 inbox,
                 self.inboxes.new_id(),
@@ -244,4 +269,12 @@ impl Sends {
         *times += 1;
         *times
     }
+}
+
+/// Whether the store refuses this one, whenever it is tried.
+fn is_refused(error: &Error) -> bool {
+    let Error::Store(error) = error else {
+        return false;
+    };
+    error.may_be_of_a_member() && !matches!(**error, store::Error::Held(_))
 }

@@ -17,6 +17,7 @@ pub mod lookup;
 pub(crate) mod memory;
 mod plan;
 pub mod postgres;
+pub mod preferences;
 mod rows;
 pub mod selection;
 pub mod sends;
@@ -44,6 +45,7 @@ use crate::{
     random::Random,
 };
 pub use lookup::Lookup;
+pub use preferences::Preferences;
 pub use sends::Sends;
 pub use sweeping::Sweeping;
 pub use topics::Topics;
@@ -320,6 +322,9 @@ pub enum NotSent {
     /// Its time was over before it came; the head of its inbox.
     #[error("its time was over before it came")]
     Expired(Head),
+    /// Its person does not want its type; the head of their inbox.
+    #[error("its person does not want notifications of this type")]
+    Muted(Head),
     /// The send that it is of is not under way.
     #[error("its send is not under way")]
     Cancelled,
@@ -550,9 +555,9 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// All that an engine is.
-pub trait Database: Store + Sweeping + Lookup + Sends + Topics {}
+pub trait Database: Store + Sweeping + Lookup + Sends + Topics + Preferences {}
 
-impl<Engine: Store + Sweeping + Lookup + Sends + Topics> Database for Engine {}
+impl<Engine: Store + Sweeping + Lookup + Sends + Topics + Preferences> Database for Engine {}
 
 /// Opens the store that `settings` name, brings its schema up to date, and makes
 /// its ids if it has none.

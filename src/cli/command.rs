@@ -16,6 +16,7 @@ use super::{
     erase::EraseArgs,
     healthcheck::HealthcheckArgs,
     inbox::{CountArgs, MarkSeenArgs, RecentArgs},
+    preferences::{PreferencesArgs, TypeDefaultsArgs},
     retract::RetractArgs,
     selection::SelectionArgs,
     send::SendArgs,
@@ -79,6 +80,10 @@ pub enum Command {
     Remove(SelectionArgs),
     /// Says that the caller has looked: at all there is, or up to a sequence
     Seen(MarkSeenArgs),
+    /// Says which types of notifications the caller wants, and lists them
+    Preferences(PreferencesArgs),
+    /// Says which types people have who said nothing of them, and lists them
+    TypeDefaults(TypeDefaultsArgs),
     /// Says what became of a notification; for operators
     Timeline(TimelineArgs),
     /// Deletes an inbox, or all of a tenant's, for good; for operators

@@ -162,6 +162,7 @@ pub(super) fn suppressed(why: Suppressed) -> Option<&'static str> {
     match why {
         Suppressed::Unspecified => None,
         Suppressed::Expired => Some("expired"),
+        Suppressed::Muted => Some("muted"),
     }
 }
 
@@ -195,9 +196,12 @@ fn print(
         });
         return Ok(write_json(out, &value)?);
     }
-    if suppressed.is_some() {
-        let to = text::line(to);
-        writeln!(out, "not sent to {to}: its time is over already")?;
+    if let Some(why) = suppressed {
+        let why = match why {
+            "muted" => "they do not want this type",
+            _ => "its time is over already",
+        };
+        writeln!(out, "not sent to {}: {why}", text::line(to))?;
         return Ok(());
     }
     let id = response

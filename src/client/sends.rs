@@ -1,13 +1,16 @@
-//! Sends that outlive their call, and topics: one method a call. Each is tried once; with an
+//! Sends that outlive their call, topics and preferences: one method a call. Each is tried once; with an
 //! idempotency key, or none of its own, each may be made twice, see [`Client::patiently`].
 
 use super::{Client, Error};
 use crate::proto::{
     AddTopicMembersRequest, AddTopicMembersResponse, CancelSendRequest, CancelSendResponse,
-    DeleteTopicRequest, DeleteTopicResponse, GetSendRequest, GetSendResponse, ListSendsRequest,
-    ListSendsResponse, ListTopicMembersRequest, ListTopicMembersResponse, ListTopicsOfUserRequest,
-    ListTopicsOfUserResponse, RemoveTopicMembersRequest, RemoveTopicMembersResponse,
-    SendToTopicRequest, SendToTopicResponse, send_service_client::SendServiceClient,
+    DeleteTopicRequest, DeleteTopicResponse, GetPreferencesRequest, GetPreferencesResponse,
+    GetSendRequest, GetSendResponse, GetTypeDefaultsRequest, GetTypeDefaultsResponse,
+    ListSendsRequest, ListSendsResponse, ListTopicMembersRequest, ListTopicMembersResponse,
+    ListTopicsOfUserRequest, ListTopicsOfUserResponse, RemoveTopicMembersRequest,
+    RemoveTopicMembersResponse, SendToTopicRequest, SendToTopicResponse, UpdatePreferencesRequest,
+    UpdatePreferencesResponse, UpdateTypeDefaultsRequest, UpdateTypeDefaultsResponse,
+    preference_service_client::PreferenceServiceClient, send_service_client::SendServiceClient,
     topic_service_client::TopicServiceClient,
 };
 
@@ -46,4 +49,12 @@ calls! {
         "Lists what a person is a member of.",
     TopicServiceClient.delete_topic(DeleteTopicRequest) -> DeleteTopicResponse:
         "Removes all members of a topic.",
+    PreferenceServiceClient.get_preferences(GetPreferencesRequest) -> GetPreferencesResponse:
+        "Lists the caller's own preferences.",
+    PreferenceServiceClient.update_preferences(UpdatePreferencesRequest)
+        -> UpdatePreferencesResponse: "Turns types on or off for the caller.",
+    PreferenceServiceClient.get_type_defaults(GetTypeDefaultsRequest) -> GetTypeDefaultsResponse:
+        "Lists what an organization says of types.",
+    PreferenceServiceClient.update_type_defaults(UpdateTypeDefaultsRequest)
+        -> UpdateTypeDefaultsResponse: "Says what holds for who said nothing of a type.",
 }

@@ -21,11 +21,13 @@ use crate::{
     model::{
         Action, Content, Data, Epoch, Field, Image, InboxKey, InvalidId, NewNotification,
         Notification, OrganizationId, PartOf, RemovalCause, Revision, SEND_KEY, TopicId, UserId,
-        View,
+        View, Wanted,
     },
+    preferences::MOST_TYPES,
     proto::{self, ErrorReason, json, subscribe_response},
     store::{
         About, Correction, Edit, Named, PageLimit, RecentQuery, Verb, Which,
+        preferences::TypeDefault,
         sends::{NewSend, SendState, Target},
     },
     wire,
@@ -231,6 +233,23 @@ impl Violations {
         types.collect()
     }
 
+    fn of_types<T>(&mut self, field: &str, of: OfTypes<T>) -> OfTypes<T> {
+        if of.is_empty() || of.len() > MOST_TYPES {
+            let problem = format!("must name 1 to {MOST_TYPES} types, names {}", of.len());
+            self.add(field, problem);
+            return Vec::new();
+        }
+        let mut known = HashSet::new();
+        for (index, (kind, _)) in of.iter().enumerate() {
+            let field = format!("{field}[{index}].type");
+            if !known.insert(kind) {
+                self.add(&*field, "is there twice");
+            }
+            self.text(&field, kind.clone(), 1, config::MAX_TYPE_BYTES);
+        }
+        of
+    }
+
     fn about(&mut self, about: proto::About) -> About {
         let most = config::MAX_ENTITY_BYTES;
         About {
@@ -414,6 +433,7 @@ pub fn send(
         collapse_key: collapse_key.map(Arc::from),
         is_silent: request.silent,
         part_of: None,
+        wanted: Wanted::default(),
     };
     Ok((new, deliver_time))
 }
@@ -454,6 +474,7 @@ pub fn send_to_many(
         collapse_key: collapse_key.clone(),
         is_silent: request.silent,
         part_of: None,
+        wanted: Wanted::default(),
     });
     Ok((new.collect(), deliver_time))
 }
@@ -573,6 +594,37 @@ pub fn members(
     let topic = wrong.topic(organization_id, topic_id);
     let users = wrong.users("user_ids", user_ids);
     Ok((wrong.none_and(topic)?, users))
+}
+
+/// What is said of types, each once.
+pub type OfTypes<T> = Vec<(String, Option<T>)>;
+
+/// Checks an `UpdatePreferences`.
+pub fn choices(choices: Vec<proto::Choice>) -> Result<OfTypes<bool>, Status> {
+    let mut wrong = Violations::default();
+    let choices = choices.into_iter().map(|choice| (choice.r#type, choice.on));
+    let of = wrong.of_types("choices", choices.collect());
+    wrong.none()?;
+    Ok(of)
+}
+
+/// Checks an `UpdateTypeDefaults`.
+pub fn type_defaults(
+    request: proto::UpdateTypeDefaultsRequest,
+) -> Result<(OrganizationId, OfTypes<TypeDefault>), Status> {
+    let mut wrong = Violations::default();
+    let organization_id = OrganizationId::parse(&request.organization_id);
+    let organization = wrong.id("organization_id", organization_id);
+    let defaults = request.defaults.into_iter().map(|of| {
+        let default = TypeDefault {
+            is_on: of.on,
+            is_required: of.required,
+        };
+        (of.r#type, Some(default))
+    });
+    let removed = request.removed_types.into_iter().map(|kind| (kind, None));
+    let of = wrong.of_types("defaults", defaults.chain(removed).collect());
+    Ok((wrong.none_and(organization)?, of))
 }
 
 /// Checks which topic is meant.

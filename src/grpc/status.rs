@@ -147,8 +147,8 @@ pub fn of(error: &inbox::Error) -> Status {
         inbox::Error::Join(JoinError::UserFull(_) | JoinError::OrganizationFull(_)) => {
             exhausted(ErrorReason::TooManyStreams, text)
         }
-        // What has expired is answered, and no error.
-        inbox::Error::NotSent(NotSent::Mismatch | NotSent::Expired(_)) => new(
+        // What has expired or is muted is answered, and no error.
+        inbox::Error::NotSent(NotSent::Mismatch | NotSent::Expired(_) | NotSent::Muted(_)) => new(
             Code::AlreadyExists,
             ErrorReason::IdempotencyMismatch,
             "idempotency_key: was used for this inbox with another content",

@@ -20,7 +20,7 @@ use crate::{
     clock::Timestamp,
     model::{
         Change, Content, Head, Image, InboxEvent, InboxKey, NewNotification, Notification,
-        OrganizationId, RemovalCause, Revision, Row, RowState, View,
+        OrganizationId, RemovalCause, Revision, Row, RowState, View, Wanted,
     },
     sabotage::{self, Sabotage},
 };
@@ -70,6 +70,8 @@ pub(super) struct Before {
     pub(super) rows: HashMap<InboxKey, HashMap<Uuid, Known>>,
     /// How many rows are unread above a sequence that somebody has seen.
     pub(super) unread_above: HashMap<(InboxKey, Revision), u32>,
+    /// What the people of its sends said of their types.
+    pub(super) chosen: HashMap<InboxKey, HashMap<String, bool>>,
     /// Those of its sends that are under way, and stay so until the batch is committed.
     pub(super) under_way: HashSet<(OrganizationId, Uuid)>,
 }
@@ -246,6 +248,17 @@ pub(super) fn ids(batch: &[Mutation]) -> [Vec<(&InboxKey, Uuid)>; 2] {
     ids
 }
 
+/// The types of its sends of which their people have a say.
+pub(super) fn choices(batch: &[Mutation]) -> BTreeSet<(&InboxKey, &str)> {
+    let choice = |mutation| match mutation {
+        &Mutation::Send(ref new) if new.wanted != Wanted::Required => {
+            Some((&new.inbox, new.content.kind.as_str()))
+        }
+        _ => None,
+    };
+    batch.iter().filter_map(choice).collect()
+}
+
 /// The sends that its rows are of, in the order in which they are locked.
 pub(super) fn parts(batch: &[Mutation]) -> BTreeSet<(&OrganizationId, Uuid)> {
     let part = |mutation| match mutation {
@@ -393,6 +406,11 @@ impl Planner {
         }
         if new.is_expired(self.now) {
             return Err(NotSent::Expired(stored.head));
+        }
+        let chosen = self.before.chosen.get(inbox);
+        let chosen = chosen.and_then(|chosen| chosen.get(&new.content.kind));
+        if new.wanted.is_muted(chosen.copied()) && !sabotage::is(Sabotage::RingMuted) {
+            return Err(NotSent::Muted(stored.head));
         }
 
         let revision = stored.head.revision.next();

@@ -543,6 +543,10 @@ fn migrator() -> Migrator {
             "sends and topics",
             include_str!("../../migrations/postgres/0006_sends_and_topics.sql"),
         ),
+        (
+            "preferences",
+            include_str!("../../migrations/postgres/0007_preferences.sql"),
+        ),
     ]);
     // A newer version may have migrated already, see `oldest_schema`.
     migrator.set_ignore_missing(true);

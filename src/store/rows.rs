@@ -382,6 +382,17 @@ pub(super) fn add_keyed(before: &mut Before, row: &dyn Fields) -> Result<(), Err
     Ok(())
 }
 
+/// Notes what a person said of a type.
+pub(super) fn add_chosen(before: &mut Before, row: &dyn Fields) -> Result<(), Error> {
+    let columns = Columns::of(row, "preferences");
+    let of = before.chosen.entry(columns.inbox()?).or_default();
+    of.insert(
+        columns.text("type")?.to_owned(),
+        columns.number("is_on")? != 0,
+    );
+    Ok(())
+}
+
 /// Notes a row with all of it.
 pub(super) fn add_whole(before: &mut Before, row: &dyn Fields) -> Result<(), Error> {
     let inbox = Columns::of(row, "notifications").inbox()?;

@@ -13,7 +13,12 @@
 mod files;
 mod sql;
 
-use std::{collections::HashMap, str::FromStr as _, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    str::FromStr as _,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
@@ -230,6 +235,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "sends and topics",
         include_str!("../../migrations/sqlite/0005_sends_and_topics.sql"),
     ),
+    (
+        "preferences",
+        include_str!("../../migrations/sqlite/0006_preferences.sql"),
+    ),
 ];
 
 /// The columns of a row's state.
@@ -268,6 +277,8 @@ struct Statements {
     heads: Vec<Arc<str>>,
     keyed: Vec<Arc<str>>,
     collapsible: Vec<Arc<str>>,
+    /// What people said of types.
+    chosen: Vec<Arc<str>>,
     rows: Vec<Arc<str>>,
     whole: Vec<Arc<str>>,
     unread_above: Arc<str>,
@@ -373,7 +384,10 @@ impl Statements {
             concat!(
                 ") SELECT i.organization_id, i.user_id, ",
                 head_columns!(),
-                " FROM wanted CROSS JOIN inboxes AS i USING (organization_id, user_id)"
+                ", EXISTS (SELECT 1 FROM preferences AS p \
+                 WHERE p.organization_id = i.organization_id AND p.user_id = i.user_id) \
+                 AS has_preferences \
+                 FROM wanted CROSS JOIN inboxes AS i USING (organization_id, user_id)"
             ),
         );
         let of_ids = |columns: &str| {
@@ -497,6 +511,12 @@ impl Statements {
                     of_source!(unread)
                 ),
             ),
+            chosen: each_size(
+                "WITH wanted (organization_id, user_id, type) AS (VALUES ",
+                "(?, ?, ?)",
+                ") SELECT p.organization_id, p.user_id, p.type, p.is_on \
+                 FROM wanted CROSS JOIN preferences AS p USING (organization_id, user_id, type)",
+            ),
             rows: of_ids(row_columns!()),
             whole: of_ids(columns!()),
             unread_above: "SELECT count(*) FROM notifications \
@@ -594,6 +614,7 @@ impl Statements {
         batch: &[Mutation],
     ) -> Result<Before, Error> {
         let mut before = Before::default();
+        let mut indifferent = HashSet::new();
 
         let inboxes: Vec<&InboxKey> = plan::inboxes(batch).into_iter().collect();
         for (number, chunk) in chunks(&inboxes, 2).enumerate() {
@@ -608,11 +629,21 @@ impl Statements {
                 bind_inbox(query, inbox)
             });
             for row in query.fetch_all(&mut *connection).await.map_err(failed)? {
-                let inbox = Columns::of(&row, "inboxes").inbox()?;
+                let columns = Columns::of(&row, "inboxes");
+                let inbox = columns.inbox()?;
+                if columns.number("has_preferences")? == 0 {
+                    indifferent.insert(inbox.clone());
+                }
                 before.heads.insert(inbox, rows::head(&row)?);
             }
         }
 
+        // Few people say anything, and to look for nothing takes a call as well.
+        let mut choices: Vec<_> = plan::choices(batch).into_iter().collect();
+        choices.retain(|(inbox, _)| !indifferent.contains(*inbox));
+        for row in named(connection, &self.chosen, &choices).await? {
+            rows::add_chosen(&mut before, &row)?;
+        }
         let keys = plan::keys(batch);
         for row in named(connection, &self.keyed, &keys).await? {
             rows::add_keyed(&mut before, &row)?;
@@ -1184,6 +1215,7 @@ mod tests {
             &statements.heads,
             &statements.keyed,
             &statements.collapsible,
+            &statements.chosen,
             &statements.rows,
             &statements.whole,
             &statements.delete,

@@ -7,8 +7,9 @@ use doorbell::{
     clock::Timestamp,
     model::{Epoch, InboxKey, Notification, OrganizationId, Revision, TopicId, UserId},
     store::{
-        Changes, Committed, Cursor, Error, Lookup, Mutation, Named, PageLimit, Recent, RecentQuery,
-        Selected, Sends, Snapshot, Store, Sweeping, Topics, TypeCounts, Verb,
+        Changes, Committed, Cursor, Error, Lookup, Mutation, Named, PageLimit, Preferences, Recent,
+        RecentQuery, Selected, Sends, Snapshot, Store, Sweeping, Topics, TypeCounts, Verb,
+        preferences::{Chosen, TypeDefault, TypeDefaults},
         sends::{Accepted, KeyMismatch, NewSend, Send, SendState, Step},
         sweeping::{Due, DueRow, Kept, Oldest},
     },
@@ -335,5 +336,44 @@ impl<S: Topics + ?Sized, H: Hook> Topics for Hooked<S, H> {
         at_most: usize,
     ) -> Result<usize, Error> {
         self.inner.forget_members(organization, at_most).await
+    }
+}
+
+#[async_trait]
+impl<S: Preferences + ?Sized, H: Hook> Preferences for Hooked<S, H> {
+    async fn chosen(&self, inbox: &InboxKey) -> Result<Chosen, Error> {
+        self.inner.chosen(inbox).await
+    }
+
+    async fn choose(
+        &self,
+        inbox: &InboxKey,
+        of: &[(String, Option<bool>)],
+    ) -> Result<Chosen, Error> {
+        self.inner.choose(inbox, of).await
+    }
+
+    async fn type_defaults(&self, organization: &OrganizationId) -> Result<TypeDefaults, Error> {
+        self.inner.type_defaults(organization).await
+    }
+
+    async fn set_type_defaults(
+        &self,
+        organization: &OrganizationId,
+        of: &[(String, Option<TypeDefault>)],
+    ) -> Result<TypeDefaults, Error> {
+        self.inner.set_type_defaults(organization, of).await
+    }
+
+    async fn forget_preferences(&self, inbox: &InboxKey) -> Result<(), Error> {
+        self.inner.forget_preferences(inbox).await
+    }
+
+    async fn delete_preferences(
+        &self,
+        organization: &OrganizationId,
+        at_most: usize,
+    ) -> Result<usize, Error> {
+        self.inner.delete_preferences(organization, at_most).await
     }
 }

@@ -35,6 +35,7 @@ mod oracle;
 mod people;
 mod plans;
 mod postgres;
+mod preferences;
 mod process;
 mod programs;
 mod proxies;

@@ -66,6 +66,7 @@ fn the_property_of_the_feeds_catches_each_bug_of_a_feed_or_a_verb() {
     caught(Sabotage::DeliverCancelled, || {
         runtime.block_on(sends::cancels())
     });
+    caught(Sabotage::RingMuted, || runtime.block_on(sends::judges()));
     feeds::explore(20, 0, &FeedSettings::default(), None).expect("without a bug nothing is found");
 }
 

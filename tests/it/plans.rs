@@ -12,8 +12,8 @@ use doorbell::{
         View,
     },
     store::{
-        About, Correction, Cursor, Deletion, Edit, Mutation, Named, PageLimit, RecentQuery,
-        Sends as _, Store, Topics as _, Verb, Which,
+        About, Correction, Cursor, Deletion, Edit, Mutation, Named, PageLimit, Preferences as _,
+        RecentQuery, Sends as _, Store, Topics as _, Verb, Which,
         postgres::Postgres as PostgresStore,
         sends::{NewSend, Send, Step, Tally, Target},
         sweeping::{Due, Kept, Sweeping as _},
@@ -238,6 +238,7 @@ async fn each_statement_reads_what_it_answers_with_however_many_rows_there_are()
     walk(&mut explained).await;
     write(&mut explained).await;
     sweep(&mut explained).await;
+    preferences(&mut explained).await;
     later(&mut explained).await;
     assert!(explained.plans > 100, "{}", explained.plans);
     let faults = &explained.faults;
@@ -476,8 +477,59 @@ const FILL_SENDS: &str = "
     SELECT 'acme', 'all', 'user-' || n FROM generate_series(1, 100000) AS n;
     INSERT INTO topic_members (organization_id, topic_id, user_id)
     SELECT 'acme', 'topic-' || n, 'user-1' FROM generate_series(1, 1000) AS n;
+    INSERT INTO preferences (organization_id, user_id, type, is_on)
+    SELECT 'acme', 'user-' || n / 20, 'type-' || n % 20, n % 2 FROM generate_series(1, 100000) AS n;
+    INSERT INTO type_defaults (organization_id, type, is_on, is_required)
+    SELECT 'acme', 'type-' || n, 1, 0 FROM generate_series(1, 200) AS n;
     ANALYZE;
 ";
+
+/// What is wanted, of a hundred thousand things that people said.
+async fn preferences(explained: &mut Explained) {
+    let store = explained.store.clone();
+    let inbox = InboxKey::parse("acme", "user-77").unwrap();
+    let chosen = explained
+        .at_most("what one said", 20.0, store.chosen(&inbox))
+        .await;
+    assert_eq!(chosen.len(), 20);
+    let of = [
+        ("type-3".to_owned(), Some(true)),
+        ("type-4".to_owned(), None),
+    ];
+    explained
+        .at_most("a choice", 20.0, store.choose(&inbox, &of))
+        .await;
+    let organization = inbox.organization_id.clone();
+    let defaults = store.type_defaults(&organization);
+    assert_eq!(
+        explained.at_most("defaults", 200.0, defaults).await.len(),
+        200
+    );
+    let of = [("type-3".to_owned(), None)];
+    let defaults = store.set_type_defaults(&organization, &of);
+    explained.at_most("a default", 200.0, defaults).await;
+    let kind = |number: u64| Arc::new(Content::new(&format!("type-{number}"), "a title"));
+    let sends = (0..100).map(|number| {
+        let user = InboxKey::parse("acme", &format!("user-{}", 100 + number)).unwrap();
+        Mutation::Send(NewNotification {
+            content: kind(number % 20),
+            ..send(user, (1 << 43) + number)
+        })
+    });
+    let sends: Vec<_> = sends.collect();
+    let commit = store.commit(&sends, SystemClock.now());
+    explained
+        .at_most("sends of which some are muted", 100.0, commit)
+        .await;
+    explained
+        .at_most("one forgotten", 20.0, store.forget_preferences(&inbox))
+        .await;
+    let deleted = store.delete_preferences(&organization, 100);
+    assert_eq!(
+        explained.at_most("all forgotten", 200.0, deleted).await,
+        100
+    );
+}
 
 /// Sends that outlive their call, and topics.
 async fn later(explained: &mut Explained) {

@@ -6,13 +6,16 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use doorbell::{
     clock::{Clock as _, SystemClock, Timestamp},
     inbox::Inboxes,
-    model::{Content, InboxKey, OrganizationId, TopicId, UserId, View},
+    model::{Content, InboxKey, OrganizationId, PartOf, TopicId, UserId, View},
+    preferences::Preferences,
     sends::{NotCancelled, Sends},
     store::{
-        Database, Named, PageLimit, RecentQuery, Sends as _, Store as _, Topics as _,
+        Database, Named, PageLimit, Preferences as _, RecentQuery, Sends as _, Store as _,
+        Topics as _,
         sends::{NewSend, Send, SendState, Target},
     },
 };
+use sqlx::Connection as _;
 use tempfile::TempDir;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -36,7 +39,9 @@ struct Node {
 
 impl Node {
     fn new(store: Arc<dyn Database>, inboxes: Arc<Inboxes>) -> Self {
-        let sends = Arc::new(Sends::new(store, inboxes.clone(), Arc::new(SystemClock)));
+        let preferences = Arc::new(Preferences::new(store.clone()));
+        let clock = Arc::new(SystemClock);
+        let sends = Arc::new(Sends::new(store, inboxes.clone(), preferences, clock));
         Self { inboxes, sends }
     }
 }
@@ -447,6 +452,31 @@ async fn what_is_over_when_it_comes_is_suppressed(house: House) {
     assert_eq!(house.count("user-00000").await, 0);
 }
 
+async fn who_does_not_want_its_type_is_passed_over(house: House) {
+    judges_each(house).await.unwrap();
+}
+
+/// Of a piece, who does not want its type has nothing of it.
+async fn judges_each(house: House) -> Check {
+    let (all, no) = (users(3), [("test".to_owned(), Some(false))]);
+    house.gate.choose(&inbox(&all[1]), &no).await.unwrap();
+    let send = house.accept(&house.new_send(Target::Users(all))).await;
+    house.deliver(&house.first).await;
+    let count = house.count("user-00001").await;
+    if count > 0 {
+        return Err(format!("who does not want it has it: {count}"));
+    }
+    let tally = house.send(send.id).await.tally;
+    assert_eq!((tally.delivered, tally.suppressed), (2, 1));
+    Ok(())
+}
+
+/// What some do not want, on Postgres.
+#[cfg(feature = "sabotage")]
+pub async fn judges() -> Check {
+    judges_each(House::on_postgres().await).await
+}
+
 async fn sends_are_listed_newest_first_by_their_state(house: House) {
     let mut ids = Vec::new();
     for _ in 0..5 {
@@ -535,6 +565,89 @@ async fn what_was_to_come_goes_with_who_is_erased(house: House) {
     assert_eq!(house.count("user-00001").await, 1);
 }
 
+/// Whose inbox somebody holds for longer than any piece is tried has it in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_held_for_long_is_not_passed_over() {
+    let url = engines::Postgres::shared().create_database().await;
+    let store: Arc<dyn Database> = Arc::new(support::postgres(&url).await);
+    let node = Node::new(store.clone(), inboxes(store.clone(), 1));
+    let house = House {
+        gate: Hooked::new(store.clone(), Gate::default()),
+        first: Node::new(store.clone(), node.inboxes.clone()),
+        second: node,
+        _directory: None,
+    };
+    let first = house.accept(&house.new_send(Target::Users(users(3)))).await;
+    house.deliver(&house.first).await;
+    assert_eq!(house.send(first.id).await.state, SendState::Done);
+    let mut holder = sqlx::PgConnection::connect(&url).await.unwrap();
+    let hold = "BEGIN; SELECT * FROM inboxes WHERE user_id = 'user-00001' FOR UPDATE";
+    sqlx::raw_sql(hold).execute(&mut holder).await.unwrap();
+    let send = house.accept(&house.new_send(Target::Users(users(3)))).await;
+    let mut now = SystemClock.now().as_micros();
+    for _ in 0..7 {
+        house
+            .first
+            .sends
+            .deliver(Timestamp::from_micros(now))
+            .await
+            .unwrap();
+        now += 6_000_000;
+    }
+    let held = house.send(send.id).await;
+    assert_eq!((held.state, held.tally.errors), (SendState::UnderWay, 0));
+    sqlx::raw_sql("ROLLBACK")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    while house
+        .first
+        .sends
+        .deliver(Timestamp::from_micros(now))
+        .await
+        .unwrap()
+    {}
+    let done = house.send(send.id).await;
+    assert_eq!((done.state, done.tally.delivered), (SendState::Done, 3));
+    assert_eq!(house.count("user-00001").await, 2);
+}
+
+/// Whose row is damaged is an error of the send after some tries, and holds nobody up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_refused_is_passed_over_in_the_end() {
+    let url = engines::Postgres::shared().create_database().await;
+    let store: Arc<dyn Database> = Arc::new(support::postgres(&url).await);
+    let node = || Node::new(store.clone(), inboxes(store.clone(), 1));
+    let house = House {
+        gate: Hooked::new(store.clone(), Gate::default()),
+        first: node(),
+        second: node(),
+        _directory: None,
+    };
+    let send = house.accept(&house.new_send(Target::Users(users(3)))).await;
+    // A row of its key without the fingerprint that such a row has.
+    let key = PartOf::key_of(send.id);
+    let damage = format!(
+        "INSERT INTO notifications (organization_id, user_id, sequence, id, revision, type, \
+         title, sender, created_at, idempotency_key) \
+         VALUES ('acme', 'user-00001', 1, gen_random_uuid(), 1, 't', 't', 's', 1, '{key}')"
+    );
+    engines::execute(&url, &damage).await;
+    let mut now = SystemClock.now().as_micros();
+    for _ in 0..6 {
+        house
+            .first
+            .sends
+            .deliver(Timestamp::from_micros(now))
+            .await
+            .unwrap();
+        now += 6_000_000;
+    }
+    let done = house.send(send.id).await;
+    assert_eq!(done.state, SendState::Done);
+    assert_eq!((done.tally.delivered, done.tally.errors), (2, 1));
+}
+
 macro_rules! on_both {
     ($($case:ident),+ $(,)?) => {
         on_both!(sqlite, super::House::on_sqlite(), [$($case),+]);
@@ -562,6 +675,7 @@ on_both!(
     a_key_is_of_the_whole_organization,
     what_waits_is_delivered_when_its_time_has_come,
     what_is_over_when_it_comes_is_suppressed,
+    who_does_not_want_its_type_is_passed_over,
     sends_are_listed_newest_first_by_their_state,
     members_and_topics_are_listed_in_pages,
     what_was_to_come_goes_with_who_is_erased,

@@ -28,7 +28,9 @@ use uuid::Uuid;
 use super::{Postgres, is_dead, statements::Writing};
 use crate::{
     clock::Timestamp,
-    model::{Change, Head, InboxEvent, InboxKey, NewNotification, Notification, Revision, Run},
+    model::{
+        Change, Head, InboxEvent, InboxKey, NewNotification, Notification, Revision, Run, Wanted,
+    },
     random::{Random, SystemRandom},
     sabotage::{self, Sabotage},
     store::{
@@ -108,7 +110,8 @@ pub(super) struct Sends<'b> {
 impl<'b> Sends<'b> {
     fn of(batch: &'b [Mutation], now: Timestamp) -> Option<Self> {
         let is_plain = |new: &&NewNotification| {
-            new.collapse_key.is_none() && new.part_of.is_none() && !new.is_expired(now)
+            let is_for_now = new.part_of.is_none() && !new.is_expired(now);
+            new.collapse_key.is_none() && is_for_now && new.wanted != Wanted::IfChosen
         };
         let rows = sends(batch).filter(is_plain).collect::<Vec<_>>();
         let keys = plan::keys(batch);

@@ -59,7 +59,8 @@ macro_rules! new_arrays {
 }
 
 /// Counts the heads on in the order of their keys, makes those that are missing, and
-/// writes the rows and the id of the batch; or writes nothing, where a key was used. A
+/// writes the rows and the id of the batch; or writes nothing, where a key was used or
+/// somebody does not want a type. A
 /// row names its head by the place in that order, from 1, and tells how many rows of its
 /// inbox come after it. An inbox that grew by a thousand is one to look at for who lets
 /// old rows go.
@@ -72,6 +73,10 @@ const SEND: &str = concat!(
      AS w (organization_id, user_id, idempotency_key) JOIN notifications AS n \
      ON n.organization_id = w.organization_id AND n.user_id = w.user_id \
      AND n.idempotency_key = w.idempotency_key WHERE w.idempotency_key IS NOT NULL) \
+     AND NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[], $4::text[]) \
+     AS w (organization_id, user_id, type) JOIN preferences AS p \
+     ON p.organization_id = w.organization_id AND p.user_id = w.user_id \
+     AND p.type = w.type WHERE p.is_on = 0) \
      ORDER BY w.organization_id COLLATE \"C\", w.user_id COLLATE \"C\" \
      ON CONFLICT (organization_id, user_id) DO UPDATE SET \
      revision = i.revision + excluded.revision, \
@@ -102,6 +107,12 @@ const SEND: &str = concat!(
     head_columns!(),
     " FROM heads AS i"
 );
+
+/// What people said of types.
+const CHOSEN: &str = "SELECT p.organization_id, p.user_id, p.type, p.is_on \
+     FROM unnest($1::text[], $2::text[], $3::text[]) AS w (organization_id, user_id, type) \
+     JOIN preferences AS p ON p.organization_id = w.organization_id \
+     AND p.user_id = w.user_id AND p.type = w.type";
 
 /// Those of some sends that are under way, and whoever cancels one waits.
 const UNDER_WAY: &str = "SELECT s.organization_id, s.id FROM unnest($1::text[], $2::uuid[]) \
@@ -508,6 +519,10 @@ impl Link for Writing<'_> {
         let keys = plan::keys(batch);
         for row in self.named(KEYED, &keys).await? {
             rows::add_keyed(&mut before, &row)?;
+        }
+        let choices: Vec<_> = plan::choices(batch).into_iter().collect();
+        for row in self.named(CHOSEN, &choices).await? {
+            rows::add_chosen(&mut before, &row)?;
         }
         let collapse_keys = plan::collapse_keys(batch);
         for row in self.named(COLLAPSIBLE, &collapse_keys).await? {
