@@ -207,10 +207,11 @@ fn refuse_blank_ends(
     let Some((name, matches)) = matches.subcommand() else {
         return Ok(());
     };
-    let args = command
-        .find_subcommand(name)
-        .into_iter()
-        .flat_map(clap::Command::get_arguments);
+    let Some(command) = command.find_subcommand(name) else {
+        return Ok(());
+    };
+    refuse_blank_ends(command, matches)?;
+    let args = command.get_arguments();
     // What is a list trims its own members.
     for arg in args.filter(|arg| arg.get_env().is_some() && arg.get_value_delimiter().is_none()) {
         let mut values = matches.get_raw(arg.get_id().as_str()).into_iter().flatten();

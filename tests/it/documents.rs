@@ -250,7 +250,10 @@ fn check_fields(set: &FileDescriptorSet, of: &DescriptorProto, value: &Value) {
         if field.r#type() == field_descriptor_proto::Type::Message
             && let Some(of) = message(set, field.type_name())
         {
-            check_fields(set, of, value);
+            let values = value.as_array().map(Vec::as_slice);
+            for value in values.unwrap_or(std::slice::from_ref(value)) {
+                check_fields(set, of, value);
+            }
         }
     }
 }

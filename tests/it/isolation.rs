@@ -10,10 +10,15 @@ use std::{
 };
 
 use doorbell::proto::{
-    ArchiveRequest, Content, EraseInboxRequest, EraseOrganizationRequest, FILE_DESCRIPTOR_SET,
-    GetRecentRequest, GetTimelineRequest, GetUnreadCountRequest, MarkSeenRequest,
-    MarkUnreadRequest, ReadInboxRequest, RemoveRequest, RetractInAppRequest, SendToManyRequest,
-    SubscribeRequest, UnarchiveRequest, UpdateInAppRequest,
+    AddTopicMembersRequest, ArchiveRequest, CancelSendRequest, Choice, Content, DeleteTopicRequest,
+    EraseInboxRequest, EraseOrganizationRequest, FILE_DESCRIPTOR_SET, GetPreferencesRequest,
+    GetRecentRequest, GetSendRequest, GetTimelineRequest, GetTypeDefaultsRequest,
+    GetUnreadCountRequest, ListSendsRequest, ListTopicMembersRequest, ListTopicsOfUserRequest,
+    MarkSeenRequest, MarkUnreadRequest, ReadInboxRequest, RemoveRequest, RemoveTopicMembersRequest,
+    RetractInAppRequest, SendToManyRequest, SendToTopicRequest, SubscribeRequest, UnarchiveRequest,
+    UpdateInAppRequest, UpdatePreferencesRequest, UpdateTypeDefaultsRequest,
+    preference_service_client::PreferenceServiceClient, send_service_client::SendServiceClient,
+    topic_service_client::TopicServiceClient,
 };
 use futures_util::future::BoxFuture;
 use prost::Message as _;
@@ -24,13 +29,14 @@ use uuid::Uuid;
 
 use crate::{
     calls::{
-        Inbox, SERVICE, Way, assert_refused, counts, eventually, exchange, in_seconds, mark, next,
-        page, rest, send, signed,
+        Inbox, Way, assert_refused, counts, eventually, exchange, in_seconds, mark, next, page,
+        rest, send, signed,
     },
     history::{Screen, Told},
     process::PATIENCE,
     server::{
-        Client, OperatorClient, Server, Setup, free_port, operator_token, sender_token, user_token,
+        Authorized, Client, OperatorClient, Server, Setup, free_port, operator_token, sender_token,
+        user_token,
     },
 };
 
@@ -43,6 +49,7 @@ struct Named {
     page_token: String,
     revision: u64,
     epoch: String,
+    send_id: String,
 }
 
 /// Who calls.
@@ -50,6 +57,8 @@ struct Named {
 struct As {
     client: Client,
     operator: OperatorClient,
+    /// For the other services.
+    channel: Authorized,
 }
 
 impl As {
@@ -57,8 +66,22 @@ impl As {
         Self {
             client: server.client(token).await,
             operator: server.operator(token).await,
+            channel: server.authorized(token).await,
         }
     }
+}
+
+/// A case of a service that has a client of its own.
+macro_rules! case {
+    ($of:ident, $client:ident.$method:ident, $request:expr) => {
+        $of(|As { channel, .. }, named| {
+            Box::pin(async move {
+                let request = ($request)(named);
+                let answer = $client::new(channel).$method(request).await?;
+                Ok(answer.into_inner().encode_to_vec())
+            })
+        })
+    };
 }
 
 /// Calls a method with what is somebody's, and gives all bytes of the answer.
@@ -346,20 +369,183 @@ fn cases() -> BTreeMap<&'static str, Case> {
                 })
             }),
         ),
+        (
+            "SendToTopic",
+            case!(sends, SendServiceClient.send_to_topic, |named: Named| {
+                SendToTopicRequest {
+                    organization_id: named.organization,
+                    topic_id: TOPIC.into(),
+                    content: Some(Content {
+                        r#type: "greeting".into(),
+                        title: "From outside".into(),
+                        ..Content::default()
+                    }),
+                    idempotency_key: Uuid::new_v4().to_string(),
+                    deliver_time: in_a_day(),
+                    ..SendToTopicRequest::default()
+                }
+            }),
+        ),
+        (
+            "GetSend",
+            case!(sends, SendServiceClient.get_send, |named: Named| {
+                GetSendRequest {
+                    organization_id: named.organization,
+                    send_id: Some(named.send_id),
+                    idempotency_key: None,
+                }
+            }),
+        ),
+        (
+            "ListSends",
+            case!(sends, SendServiceClient.list_sends, |named: Named| {
+                ListSendsRequest {
+                    organization_id: named.organization,
+                    ..ListSendsRequest::default()
+                }
+            }),
+        ),
+        (
+            "CancelSend",
+            case!(sends, SendServiceClient.cancel_send, |named: Named| {
+                CancelSendRequest {
+                    organization_id: named.organization,
+                    send_id: named.send_id,
+                }
+            }),
+        ),
+        (
+            "AddTopicMembers",
+            case!(
+                sends,
+                TopicServiceClient.add_topic_members,
+                |named: Named| {
+                    AddTopicMembersRequest {
+                        organization_id: named.organization,
+                        topic_id: "another".into(),
+                        user_ids: vec![named.user],
+                    }
+                }
+            ),
+        ),
+        (
+            "RemoveTopicMembers",
+            case!(
+                sends,
+                TopicServiceClient.remove_topic_members,
+                |named: Named| {
+                    RemoveTopicMembersRequest {
+                        organization_id: named.organization,
+                        topic_id: TOPIC.into(),
+                        user_ids: vec![named.user],
+                    }
+                }
+            ),
+        ),
+        (
+            "ListTopicMembers",
+            case!(
+                sends,
+                TopicServiceClient.list_topic_members,
+                |named: Named| {
+                    ListTopicMembersRequest {
+                        organization_id: named.organization,
+                        topic_id: TOPIC.into(),
+                        ..ListTopicMembersRequest::default()
+                    }
+                }
+            ),
+        ),
+        (
+            "ListTopicsOfUser",
+            case!(
+                sends,
+                TopicServiceClient.list_topics_of_user,
+                |named: Named| {
+                    ListTopicsOfUserRequest {
+                        organization_id: named.organization,
+                        user_id: named.user,
+                        ..ListTopicsOfUserRequest::default()
+                    }
+                }
+            ),
+        ),
+        (
+            "DeleteTopic",
+            case!(sends, TopicServiceClient.delete_topic, |named: Named| {
+                DeleteTopicRequest {
+                    organization_id: named.organization,
+                    topic_id: TOPIC.into(),
+                }
+            }),
+        ),
+        (
+            "GetPreferences",
+            case!(
+                reads,
+                PreferenceServiceClient.get_preferences,
+                |_: Named| { GetPreferencesRequest {} }
+            ),
+        ),
+        (
+            "UpdatePreferences",
+            case!(
+                reads,
+                PreferenceServiceClient.update_preferences,
+                |_: Named| {
+                    UpdatePreferencesRequest {
+                        choices: vec![Choice {
+                            r#type: "noise".into(),
+                            on: Some(false),
+                        }],
+                    }
+                }
+            ),
+        ),
+        (
+            "GetTypeDefaults",
+            case!(
+                sends,
+                PreferenceServiceClient.get_type_defaults,
+                |named: Named| {
+                    GetTypeDefaultsRequest {
+                        organization_id: named.organization,
+                    }
+                }
+            ),
+        ),
+        (
+            "UpdateTypeDefaults",
+            case!(
+                sends,
+                PreferenceServiceClient.update_type_defaults,
+                |named: Named| {
+                    UpdateTypeDefaultsRequest {
+                        organization_id: named.organization,
+                        defaults: vec![],
+                        removed_types: vec!["noise".into()],
+                    }
+                }
+            ),
+        ),
     ])
 }
 
-/// The methods of the services, as its descriptor has them.
-fn methods() -> BTreeSet<String> {
+/// The methods of the services, as the descriptor has them, each with its path.
+fn methods() -> BTreeMap<String, String> {
     let set = prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
     let ours = set
         .file
         .iter()
         .filter(|file| file.package() == "doorbell.v1");
-    ours.flat_map(|file| &file.service)
-        .flat_map(|service| &service.method)
-        .map(|method| method.name().to_owned())
-        .collect()
+    let of = |service: &prost_types::ServiceDescriptorProto| {
+        let path = |method: &str| format!("/doorbell.v1.{}/{method}", service.name());
+        let methods = service.method.iter().map(|method| method.name());
+        methods
+            .map(|method| (method.to_owned(), path(method)))
+            .collect::<Vec<_>>()
+    };
+    ours.flat_map(|file| &file.service).flat_map(of).collect()
 }
 
 /// A case for every method, or the test fails.
@@ -367,7 +553,7 @@ fn every_case() -> Vec<(&'static str, Case)> {
     let cases = cases();
     let with_case: BTreeSet<_> = cases.keys().map(|name| (*name).to_owned()).collect();
     assert_eq!(
-        methods(),
+        methods().into_keys().collect::<BTreeSet<_>>(),
         with_case,
         "each method has its case of isolation"
     );
@@ -391,7 +577,7 @@ const ORGANIZATION: &str = "secretive-tenant";
 const USER: &str = "confidential-person";
 const TITLE: &str = "a-title-for-one-pair-of-eyes";
 const BODY: &str = "a-body-for-one-pair-of-eyes";
-const WORDS: [&str; 4] = [ORGANIZATION, USER, TITLE, BODY];
+const WORDS: [&str; 5] = [ORGANIZATION, USER, TITLE, BODY, TOPIC];
 
 fn contains(bytes: &[u8], word: &str) -> bool {
     bytes
@@ -425,8 +611,45 @@ async fn victim(server: &Server) -> (Inbox, Named) {
         page_token: page.next_page_token,
         revision: page.head.unwrap().revision,
         epoch: page.epoch,
+        send_id: to_come(server).await,
     };
     (inbox, named)
+}
+
+/// A topic of the victim's, of which they are a member.
+const TOPIC: &str = "a-topic-of-one-tenant";
+
+fn in_a_day() -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp {
+        seconds: in_seconds(24 * 60 * 60),
+        nanos: 0,
+    })
+}
+
+/// Makes the victim a member of the topic, and something is to come to it.
+async fn to_come(server: &Server) -> String {
+    let channel = server.authorized(&sender_token(ORGANIZATION)).await;
+    let members = AddTopicMembersRequest {
+        organization_id: ORGANIZATION.into(),
+        topic_id: TOPIC.into(),
+        user_ids: vec![USER.into()],
+    };
+    let mut topics = TopicServiceClient::new(channel.clone());
+    topics.add_topic_members(members).await.unwrap();
+    let request = SendToTopicRequest {
+        organization_id: ORGANIZATION.into(),
+        topic_id: TOPIC.into(),
+        content: Some(Content {
+            r#type: "greeting".into(),
+            title: TITLE.into(),
+            ..Content::default()
+        }),
+        idempotency_key: Uuid::new_v4().to_string(),
+        deliver_time: in_a_day(),
+        ..SendToTopicRequest::default()
+    };
+    let sent = SendServiceClient::new(channel).send_to_topic(request).await;
+    sent.unwrap().into_inner().send.unwrap().id
 }
 
 /// What never was: as long as the victim's.
@@ -438,6 +661,7 @@ fn nobodys() -> Named {
         page_token: "00000000000000030123456789abcdef".into(),
         revision: 3,
         epoch: "00000000000000000000000000000000".into(),
+        send_id: Uuid::from_u128(7).to_string(),
     }
 }
 
@@ -478,10 +702,7 @@ async fn without_a_good_token_no_call_is_served() {
         }
         // No metadata at all, on either way in.
         for way in Way::ALL {
-            let path = match case.role {
-                Role::Operator => format!("/doorbell.v1.OperatorService/{method}"),
-                _ => format!("{SERVICE}{method}"),
-            };
+            let path = methods()[method].clone();
             let body = crate::calls::frame(&[]);
             let answer = exchange(&server, way, &path, &[], body).await.unwrap();
             let status = answer.status().expect("a status");

@@ -169,18 +169,19 @@ impl Server {
 
     /// A client with this token, on a connection of its own.
     pub async fn client(&self, token: &str) -> Client {
+        NotificationServiceClient::new(self.authorized(token).await)
+    }
+
+    /// A connection of its own whose calls carry this token, for the client of any service.
+    pub async fn authorized(&self, token: &str) -> Authorized {
         let endpoint = Endpoint::from_shared(self.url()).unwrap();
-        NotificationServiceClient::with_interceptor(
-            endpoint.connect().await.unwrap(),
-            Bearer::new(token),
-        )
+        let channel = endpoint.connect().await.unwrap();
+        InterceptedService::new(channel, Bearer::new(token))
     }
 
     /// A client of operators with this token, on a connection of its own.
     pub async fn operator(&self, token: &str) -> OperatorClient {
-        let endpoint = Endpoint::from_shared(self.url()).unwrap();
-        let channel = endpoint.connect().await.unwrap();
-        OperatorServiceClient::with_interceptor(channel, Bearer::new(token))
+        OperatorServiceClient::new(self.authorized(token).await)
     }
 
     /// A client of a user.
@@ -194,10 +195,12 @@ impl Server {
     }
 }
 
+/// A connection whose calls carry a token.
+pub type Authorized = InterceptedService<Channel, Bearer>;
 /// A client whose calls carry a token.
-pub type Client = NotificationServiceClient<InterceptedService<Channel, Bearer>>;
+pub type Client = NotificationServiceClient<Authorized>;
 /// The same of operators.
-pub type OperatorClient = OperatorServiceClient<InterceptedService<Channel, Bearer>>;
+pub type OperatorClient = OperatorServiceClient<Authorized>;
 
 /// Puts a token on each call.
 #[derive(Clone)]
