@@ -248,24 +248,26 @@ pub(super) fn ids(batch: &[Mutation]) -> [Vec<(&InboxKey, Uuid)>; 2] {
     ids
 }
 
+/// What it sends.
+pub(super) fn sends(batch: &[Mutation]) -> impl Iterator<Item = &NewNotification> {
+    batch.iter().filter_map(|mutation| match mutation {
+        Mutation::Send(new) => Some(new),
+        _ => None,
+    })
+}
+
 /// The types of its sends of which their people have a say.
 pub(super) fn choices(batch: &[Mutation]) -> BTreeSet<(&InboxKey, &str)> {
-    let choice = |mutation| match mutation {
-        &Mutation::Send(ref new) if new.wanted != Wanted::Required => {
-            Some((&new.inbox, new.content.kind.as_str()))
-        }
-        _ => None,
-    };
-    batch.iter().filter_map(choice).collect()
+    let of = sends(batch).filter(|new| new.wanted != Wanted::Required);
+    of.map(|new| (&new.inbox, new.content.kind.as_str()))
+        .collect()
 }
 
 /// The sends that its rows are of, in the order in which they are locked.
 pub(super) fn parts(batch: &[Mutation]) -> BTreeSet<(&OrganizationId, Uuid)> {
-    let part = |mutation| match mutation {
-        &Mutation::Send(ref new) => Some((&new.inbox.organization_id, new.part_of?.send_id)),
-        _ => None,
-    };
-    batch.iter().filter_map(part).collect()
+    sends(batch)
+        .filter_map(|new| Some((&new.inbox.organization_id, new.part_of?.send_id)))
+        .collect()
 }
 
 /// The sequences up to which it sees.

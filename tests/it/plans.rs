@@ -508,7 +508,7 @@ async fn preferences(explained: &mut Explained) {
     let of = [("type-3".to_owned(), None)];
     let defaults = store.set_type_defaults(&organization, &of);
     explained.at_most("a default", 200.0, defaults).await;
-    let kind = |number: u64| Arc::new(Content::new(&format!("type-{number}"), "a title"));
+    let kind = |number: u64| Arc::new(Content::new(format!("type-{number}"), "a title"));
     let sends = (0..100).map(|number| {
         let user = InboxKey::parse("acme", &format!("user-{}", 100 + number)).unwrap();
         Mutation::Send(NewNotification {

@@ -139,7 +139,7 @@ impl House {
     async fn not_one_each(&self, count: usize) -> BTreeMap<String, u64> {
         let mut others = BTreeMap::new();
         for chunk in users(count).chunks(100) {
-            let keys: Vec<_> = chunk.iter().map(|user| inbox(user)).collect();
+            let keys: Vec<_> = chunk.iter().map(inbox).collect();
             let heads = self.gate.heads(&keys).await.unwrap();
             for (key, snapshot) in keys.iter().zip(heads) {
                 let revision = snapshot.head.revision.get();
@@ -535,7 +535,7 @@ async fn members_and_topics_are_listed_in_pages(house: House) {
     let first = inbox(&all[0]);
     assert_eq!(store.topics_of(&first, None, 1).await.unwrap(), [news()]);
     let after = store.topics_of(&first, Some(&news()), 9).await.unwrap();
-    assert_eq!(after, [other.clone()]);
+    assert_eq!(after, std::slice::from_ref(&other));
     store.forget_member(&first).await.unwrap();
     assert_eq!(store.topics_of(&first, None, 9).await.unwrap(), []);
     assert_eq!(store.empty_topic(&acme(), &news(), 4).await.unwrap(), 4);

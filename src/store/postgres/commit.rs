@@ -113,7 +113,7 @@ impl<'b> Sends<'b> {
             let is_for_now = new.part_of.is_none() && !new.is_expired(now);
             new.collapse_key.is_none() && is_for_now && new.wanted != Wanted::IfChosen
         };
-        let rows = sends(batch).filter(is_plain).collect::<Vec<_>>();
+        let rows = plan::sends(batch).filter(is_plain).collect::<Vec<_>>();
         let keys = plan::keys(batch);
         let is_repeated = keys.iter().collect::<HashSet<_>>().len() < keys.len();
         if rows.len() < batch.len() || is_repeated {
@@ -172,14 +172,6 @@ fn head_before(head: Head, sends: u32) -> Head {
         unseen_count: head.unseen_count.saturating_sub(sends),
         ..head
     }
-}
-
-/// What a batch sends.
-pub(super) fn sends(batch: &[Mutation]) -> impl Iterator<Item = &NewNotification> {
-    batch.iter().filter_map(|mutation| match mutation {
-        Mutation::Send(new) => Some(new),
-        _ => None,
-    })
 }
 
 /// What may have been committed under the id of a batch.
@@ -398,7 +390,7 @@ fn sent_by(batch: &[Mutation], found: &Found) -> Option<Committed> {
     }
     let mut committed = Committed::default();
     let mut runs: BTreeMap<&InboxKey, Run> = BTreeMap::new();
-    for new in sends(batch) {
+    for new in plan::sends(batch) {
         let (notification, mut head) = found.get(&(new.inbox.clone(), new.id))?.clone();
         if last.get(&new.inbox) == Some(&head.revision) {
             // What came after this row is of this batch, and unread.

@@ -588,7 +588,7 @@ impl Link for Writing<'_> {
     }
 
     async fn find(&mut self, batch: &[Mutation]) -> Result<Found, Error> {
-        let sends: Vec<_> = super::commit::sends(batch).collect();
+        let sends: Vec<_> = plan::sends(batch).collect();
         let (organizations, users) = halves(sends.iter().map(|new| &new.inbox));
         let ids = column(&sends, |new| new.id);
         let query = self.store.query(FIND);

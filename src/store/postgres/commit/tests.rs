@@ -274,7 +274,7 @@ impl Link for Fake<'_> {
 
     async fn find(&mut self, batch: &[Mutation]) -> Result<Found, Error> {
         self.step()?;
-        let found = sends(batch).filter_map(|new| {
+        let found = plan::sends(batch).filter_map(|new| {
             let key = (new.inbox.clone(), new.id);
             let row = self.server.rows.get(&key)?.clone();
             Some((key, (row, self.server.before.heads[&new.inbox].head)))
