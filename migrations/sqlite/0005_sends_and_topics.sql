@@ -41,6 +41,7 @@ CREATE TABLE sends (
 ) STRICT;
 CREATE UNIQUE INDEX sends_by_idempotency_key ON sends (organization_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
+CREATE INDEX sends_by_state ON sends (organization_id, state, id);
 CREATE INDEX sends_by_next ON sends (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX sends_by_end ON sends (ended_at) WHERE ended_at IS NOT NULL;
 

@@ -226,7 +226,8 @@ pub trait Sends: std::marker::Send + Sync + 'static {
     /// Deletes at most so many sends that ended `until` or before; how many.
     async fn forget_sends(&self, until: Timestamp, at_most: usize) -> Result<usize, Error>;
 
-    /// Takes a person out of all that is for people that were named.
+    /// Takes a person out of all that is for people that were named, and deletes what was
+    /// for them alone.
     async fn forget_recipient(&self, inbox: &InboxKey) -> Result<(), Error>;
 
     /// Deletes at most so many sends of an organization; how many.
@@ -264,10 +265,9 @@ const ACCEPT: &str = "INSERT INTO sends (organization_id, id, topic_id, idempote
      $14, $15, $16, $17, $18, $19, $20, $21) ON CONFLICT DO NOTHING";
 const BY_ID: &str = select!("n.organization_id = $1 AND n.id = $2");
 const BY_KEY: &str = select!("n.organization_id = $1 AND n.idempotency_key = $2");
-const LIST: &str = select!(
-    "n.organization_id = $1 AND n.id < $2 AND ($3 < 0 OR n.state = $3) \
-     ORDER BY n.id DESC LIMIT $4"
-);
+const LIST: &str = select!("n.organization_id = $1 AND n.id < $2 ORDER BY n.id DESC LIMIT $3");
+const LIST_STATE: &str =
+    select!("n.organization_id = $1 AND n.id < $2 AND n.state = $4 ORDER BY n.id DESC LIMIT $3");
 const DUE: &str = select!("n.next_at <= $1 ORDER BY n.next_at LIMIT $2");
 const CANCEL: &str = "UPDATE sends SET state = 3, ended_at = $3, next_at = NULL \
      WHERE organization_id = $1 AND id = $2 AND state < 2";
@@ -290,6 +290,7 @@ const ADVANCE: &str = "UPDATE sends SET last_user_id = $4, \
      WHERE organization_id = $1 AND id = $2 AND last_user_id = $3 AND state IN (1, 3)";
 const POSTPONE: &str = "UPDATE sends SET next_at = $3 \
      WHERE organization_id = $1 AND id = $2 AND state < 2";
+const ENDED: &str = "SELECT id FROM sends WHERE ended_at <= $1 ORDER BY ended_at LIMIT 1";
 /// Those whom what ended long ago was for, and that itself.
 const FORGET: [&str; 2] = [
     "DELETE FROM send_recipients WHERE (organization_id, send_id) IN \
@@ -298,8 +299,12 @@ const FORGET: [&str; 2] = [
      (SELECT organization_id, id FROM sends WHERE ended_at <= $1 ORDER BY ended_at LIMIT $2) \
      RETURNING id",
 ];
-const FORGET_RECIPIENT: &str =
-    "DELETE FROM send_recipients WHERE organization_id = $1 AND user_id = $2";
+/// What was for nobody else, and of the rest this one.
+const FORGET_RECIPIENT: [&str; 2] = [
+    "DELETE FROM sends WHERE organization_id = $1 AND topic_id IS NULL AND total_count = 1 \
+     AND id IN (SELECT send_id FROM send_recipients WHERE organization_id = $1 AND user_id = $2)",
+    "DELETE FROM send_recipients WHERE organization_id = $1 AND user_id = $2",
+];
 const DELETE: [&str; 2] = [
     "DELETE FROM send_recipients WHERE organization_id = $1 AND send_id IN \
      (SELECT id FROM sends WHERE organization_id = $1 ORDER BY id LIMIT $2)",
@@ -447,9 +452,12 @@ impl<Engine: Sql> Sends for Engine {
         before: Option<Uuid>,
         at_most: usize,
     ) -> Result<Vec<Send>, Error> {
-        let statement = about(LIST, organization, before.unwrap_or(Uuid::max()))
-            .number(state.map_or(-1, SendState::number))
-            .bound(at_most);
+        let text = if state.is_some() { LIST_STATE } else { LIST };
+        let statement = about(text, organization, before.unwrap_or(Uuid::max())).bound(at_most);
+        let statement = match state {
+            Some(state) => statement.number(state.number()),
+            None => statement,
+        };
         sends_of(&self.fetch(statement).await?)
     }
 
@@ -509,14 +517,19 @@ impl<Engine: Sql> Sends for Engine {
     }
 
     async fn forget_sends(&self, until: Timestamp, at_most: usize) -> Result<usize, Error> {
+        // It is asked for often, and seldom there.
+        let ended = self.fetch(Statement::new(ENDED).time(until)).await?;
+        if ended.is_empty() {
+            return Ok(0);
+        }
         let statement = |text: &str| Statement::new(text).time(until).bound(at_most);
         let deleted = self.write(FORGET.map(statement).into()).await?.pop();
         Ok(deleted.map_or(0, |rows| rows.len()))
     }
 
     async fn forget_recipient(&self, inbox: &InboxKey) -> Result<(), Error> {
-        let statement = Statement::of(FORGET_RECIPIENT, inbox);
-        self.write_one(statement).await.map(drop)
+        let statements = FORGET_RECIPIENT.map(|text| Statement::of(text, inbox));
+        self.write(statements.into()).await.map(drop)
     }
 
     async fn delete_sends(

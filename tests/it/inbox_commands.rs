@@ -406,3 +406,94 @@ fn completions_and_man_pages_are_made() {
     let help = done(doorbell(&["--help"]));
     assert!(!help.contains("completions"), "{help}");
 }
+
+#[test]
+fn what_is_sent_later_or_to_a_topic_is_followed_and_cancelled() {
+    let desk = Desk::open();
+    let backend = |line: &str| {
+        let line = format!("{line} --organization acme");
+        done(Desk::of(&sender_token("acme"), &desk.server, &line))
+    };
+    let object = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+    assert_eq!(
+        backend("topic add --topic all ann bob"),
+        "2 are members now and were not before\n"
+    );
+    assert_eq!(backend("topic list --topic all"), "ann\nbob\n");
+    assert_eq!(backend("topic of --user ann"), "all\n");
+    let sent = backend("send --json --topic all --type news --title hello --idempotency-key k");
+    let id = id(&object(&sent)["send"]);
+    let followed = object(&backend(&format!("sends --json --follow {id}")));
+    assert_eq!(followed["state"], "done");
+    assert_eq!(
+        (&followed["delivered_count"], &followed["topic_id"]),
+        (&json!(2), &json!("all"))
+    );
+    assert_eq!(desk.titles(""), ["hello"]);
+    let again = backend("send --topic all --type news --title hello --idempotency-key k");
+    assert!(
+        again.starts_with("was sent before, with the same key"),
+        "{again}"
+    );
+    let taken = desk.backend(&format!("retract --send-id {id}"));
+    assert_eq!(taken, "1 taken back; 0 unread\n");
+
+    let waits = backend("send --json --user ann --type news --title soon --deliver-time 1h");
+    let waits = self::id(&object(&waits)["send"]);
+    let listed = backend("sends --state waiting");
+    assert!(
+        listed.starts_with(&waits) && listed.contains("to 1 person; waits until"),
+        "{listed}"
+    );
+    let cancelled = object(&backend(&format!("cancel --json {waits}")));
+    assert_eq!(cancelled["state"], "cancelled");
+    let refused = failed(
+        Desk::of(
+            &sender_token("acme"),
+            &desk.server,
+            &format!("cancel --organization acme {id}"),
+        ),
+        1,
+    );
+    assert!(refused.contains("all have it already"), "{refused}");
+    assert_eq!(
+        backend("topic remove --topic all bob cid"),
+        "1 were members and are none now\n"
+    );
+    assert_eq!(
+        object(&backend("topic delete --json --topic all"))["removed_count"],
+        1
+    );
+}
+
+#[test]
+fn a_person_says_what_they_want_and_a_tenant_what_holds_by_default() {
+    let desk = Desk::open();
+    let defaults = |line: &str| {
+        let line = format!("type-defaults --organization acme {line}");
+        done(Desk::of(&sender_token("acme"), &desk.server, &line))
+    };
+    assert_eq!(desk.ann("preferences"), "");
+    assert_eq!(desk.ann("preferences --off test"), "off  test  (chosen)\n");
+    let muted = desk.backend("send --type test --title hello");
+    assert_eq!(
+        muted,
+        "not sent to ann of acme: they do not want this type\n"
+    );
+    assert_eq!(
+        defaults("--required test --off tips"),
+        "required  test\noff       tips\n"
+    );
+    assert_eq!(
+        desk.ann("preferences"),
+        "on   test  (required)\noff  tips  (by default)\n"
+    );
+    assert!(
+        desk.refused("preferences --off test", 1)
+            .contains("required")
+    );
+    desk.send("made", "");
+    assert_eq!(desk.titles(""), ["made"]);
+    assert_eq!(defaults("--forget test --forget tips"), "");
+    assert_eq!(desk.ann("preferences --default test"), "");
+}

@@ -26,6 +26,7 @@ mod hooked;
 mod inbox_commands;
 mod isolation;
 mod keys;
+mod later;
 mod load;
 mod logs;
 mod many;

@@ -15,7 +15,7 @@ use doorbell::{
         About, Correction, Cursor, Deletion, Edit, Mutation, Named, PageLimit, Preferences as _,
         RecentQuery, Sends as _, Store, Topics as _, Verb, Which,
         postgres::Postgres as PostgresStore,
-        sends::{NewSend, Send, Step, Tally, Target},
+        sends::{NewSend, Send, SendState, Step, Tally, Target},
         sweeping::{Due, Kept, Sweeping as _},
     },
 };
@@ -571,7 +571,8 @@ async fn later(explained: &mut Explained) {
             .await;
         assert!(found.is_some());
     }
-    for (state, before) in [(None, None), (None, Some(id(50_000)))] {
+    let done = Some(SendState::Done);
+    for (state, before) in [(None, None), (None, Some(id(50_000))), (done, None)] {
         let page = store.sends(&organization, state, before, 20);
         assert_eq!(explained.at_most("sends", 20.0, page).await.len(), 20);
     }

@@ -550,6 +550,7 @@ async fn members_and_topics_are_listed_in_pages(house: House) {
 
 /// Who is erased gets nothing of what was to come.
 async fn what_was_to_come_goes_with_who_is_erased(house: House) {
+    let alone = house.accept(&house.new_send(Target::Users(users(1)))).await;
     let send = house.accept(&house.new_send(Target::Users(users(3)))).await;
     house
         .gate
@@ -558,6 +559,12 @@ async fn what_was_to_come_goes_with_who_is_erased(house: House) {
         .unwrap();
     house.deliver(&house.first).await;
     assert_eq!(house.send(send.id).await.tally.delivered, 2);
+    let gone = house.first.sends.get(&acme(), &Named::Id(alone.id)).await;
+    assert_eq!(
+        gone.unwrap(),
+        None,
+        "nothing of what was for them alone is kept"
+    );
     assert_eq!(house.count("user-00000").await, 0);
     house.accept(&house.new_send(Target::Users(users(3)))).await;
     assert_eq!(house.gate.delete_sends(&acme(), 5).await.unwrap(), 2);
