@@ -108,7 +108,7 @@ fn every_metric_has_its_prefix_and_a_help_text() {
     };
     let types = with("# TYPE ");
     assert_eq!(types, with("# HELP "));
-    assert_eq!(types.len(), 31, "{types:?}");
+    assert_eq!(types.len(), 33, "{types:?}");
     assert!(types.iter().all(|name| name.starts_with("doorbell_")));
 }
 
@@ -166,7 +166,7 @@ fn every_call_and_every_reason_of_the_api_has_its_label() {
     for (number, text) in (0..).zip(reasons()).skip(1) {
         assert_eq!(ErrorReason::try_from(number).unwrap().text(), text);
     }
-    assert_eq!(reasons().len(), 24);
+    assert_eq!(reasons().len(), 26);
 }
 
 #[test]
