@@ -101,6 +101,11 @@ impl Sends {
         self.inboxes.new_id()
     }
 
+    /// The most bytes of a page.
+    pub fn page_bytes(&self) -> usize {
+        self.inboxes.page_bytes()
+    }
+
     /// Accepts a send: it is durable then. Cancel safe.
     pub async fn accept(&self, new: &NewSend) -> Result<Result<Accepted, KeyMismatch>, Error> {
         Ok(self.store.accept(new, self.clock.now()).await?)

@@ -185,22 +185,22 @@ fn print(
     as_json: bool,
 ) -> Result<(), Error> {
     let head = response.head.unwrap_or_default();
-    let suppressed = suppressed(response.suppressed());
     if as_json {
         let notification = response.notification.as_ref();
         let value = json!({
             "notification": notification.map(client::json::notification),
             "duplicate": response.duplicate,
-            "suppressed": suppressed,
+            "suppressed": suppressed(response.suppressed()),
             "head": client::json::head(&head),
         });
         return Ok(write_json(out, &value)?);
     }
-    if let Some(why) = suppressed {
-        let why = match why {
-            "muted" => "they do not want this type",
-            _ => "its time is over already",
-        };
+    let why = match response.suppressed() {
+        Suppressed::Unspecified => None,
+        Suppressed::Expired => Some("its time is over already"),
+        Suppressed::Muted => Some("they do not want this type"),
+    };
+    if let Some(why) = why {
         writeln!(out, "not sent to {}: {why}", text::line(to))?;
         return Ok(());
     }

@@ -71,14 +71,7 @@ pub async fn run(
         }
     }
     bar.finish_and_clear();
-    if !as_json {
-        writeln!(out, "{}", told.line())?;
-    }
-    if told.failed > 0 {
-        let problem = format!("{} of {} failed", told.failed, users.len());
-        return Err(incomplete(&problem, &request.idempotency_key));
-    }
-    Ok(())
+    told.end(&mut out, users.len(), &request.idempotency_key, as_json)
 }
 
 /// Has the service send it later, a send for each thousand.
@@ -89,27 +82,34 @@ async fn later(
     patience: Duration,
     as_json: bool,
 ) -> Result<(), Error> {
+    // Nothing, unless the time is past by the service's clock.
+    let mut at_once = None;
     for (number, users) in users.chunks(MAX_RECIPIENTS).enumerate() {
-        let mut request = request.clone();
-        request.recipient_user_ids = users.to_vec();
+        let mut of_these = request.clone();
+        of_these.recipient_user_ids = users.to_vec();
         // The key of a send is of the organization: those after the first need their own.
         if number > 0 {
-            request.idempotency_key = format!("{} {}", request.idempotency_key, number + 1);
+            of_these.idempotency_key = format!("{} {}", request.idempotency_key, number + 1);
         }
-        let call = async || client.send_to_many(request.clone()).await;
-        let answer = client.patiently(patience, call).await?;
+        let call = async || client.send_to_many(of_these.clone()).await;
+        let answer = client.patiently(patience, call).await.map_err(|error| {
+            let error = Error::from(error);
+            incomplete(&error.to_string(), &request.idempotency_key)
+        })?;
         let mut out = io::stdout().lock();
-        match answer.send {
-            Some(send) => sends::accepted(&mut out, &send, answer.duplicate, as_json)?,
-            // Its time is past by the service's clock.
-            None => {
-                for result in &answer.results {
-                    print(&mut out, result, as_json)?;
-                }
-            }
+        if let Some(send) = answer.send {
+            sends::accepted(&mut out, &send, answer.duplicate, as_json)?;
+            continue;
+        }
+        let told = at_once.get_or_insert_with(Told::default);
+        for result in &answer.results {
+            told.count(result);
+            print(&mut out, result, as_json)?;
         }
     }
-    Ok(())
+    let Some(told) = at_once else { return Ok(()) };
+    let mut out = io::stdout().lock();
+    told.end(&mut out, users.len(), &request.idempotency_key, as_json)
 }
 
 /// With the key that was used, the same command completes what is missing.
@@ -131,7 +131,8 @@ pub(super) fn style() -> ProgressStyle {
 struct Told {
     sent: usize,
     duplicate: usize,
-    suppressed: usize,
+    expired: usize,
+    muted: usize,
     failed: usize,
 }
 
@@ -142,22 +143,45 @@ impl Told {
             SendResult {
                 duplicate: true, ..
             } => &mut self.duplicate,
-            _ if result.suppressed() != Suppressed::Unspecified => &mut self.suppressed,
-            _ => &mut self.sent,
+            _ => match result.suppressed() {
+                Suppressed::Unspecified => &mut self.sent,
+                Suppressed::Expired => &mut self.expired,
+                Suppressed::Muted => &mut self.muted,
+            },
         };
         *of_its_kind += 1;
+    }
+
+    /// Says what came of it, to so many users with that key; an error where some failed.
+    fn end(
+        &self,
+        out: &mut impl Write,
+        users: usize,
+        key: &str,
+        as_json: bool,
+    ) -> Result<(), Error> {
+        if !as_json {
+            writeln!(out, "{}", self.line())?;
+        }
+        if self.failed > 0 {
+            let problem = format!("{} of {users} failed", self.failed);
+            return Err(incomplete(&problem, key));
+        }
+        Ok(())
     }
 
     fn line(&self) -> String {
         let Self {
             sent,
             duplicate,
-            suppressed,
+            expired,
+            muted,
             failed,
         } = self;
         let others = [
             (duplicate, "had it already"),
-            (suppressed, "not sent: its time is over already"),
+            (expired, "not sent: its time is over already"),
+            (muted, "not sent: they do not want this type"),
             (failed, "failed"),
         ];
         let others = others.into_iter().filter(|(count, _)| **count > 0);

@@ -214,7 +214,10 @@ fn print(out: &mut impl Write, send: &Send, as_json: bool) -> Result<(), Error> 
         SendState::Cancelled => format!("cancelled at {}: {so_far}", time(&send.ended_at)),
     };
     let others = [
-        (send.suppressed_count, "whose time was over"),
+        (
+            send.suppressed_count,
+            "not sent: its time was over, or they do not want its type",
+        ),
         (send.error_count, "failed"),
     ];
     let others = others.into_iter().filter(|(count, _)| *count > 0);

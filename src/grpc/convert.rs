@@ -936,20 +936,28 @@ fn model_time(time: &prost_types::Timestamp) -> Option<Timestamp> {
         .then(|| Timestamp::from_micros(time.seconds * 1_000_000 + i64::from(time.nanos / 1000)))
 }
 
-/// As many of `rows` as fit into a page of so many bytes, at least one. The store
-/// counts the bytes of what it keeps; `data` takes more on the wire, where a
-/// number has eleven.
+/// As many of `rows` as fit into a page of so many bytes, at least one.
 pub fn page(rows: &[Notification], most_bytes: usize) -> Vec<proto::Notification> {
+    fitting(rows.iter().map(wire::notification), most_bytes)
+}
+
+/// As many as fit into a page of so many bytes, at least one. What the store counts, if it
+/// does, are the bytes of what it keeps; `data` takes more on the wire, where a number has
+/// eleven.
+pub fn fitting<T: prost::Message>(
+    items: impl ExactSizeIterator<Item = T>,
+    most_bytes: usize,
+) -> Vec<T> {
     /// What a page holds besides: its head, its epoch, its token.
     const REST_BYTES: usize = 256;
     let mut bytes = REST_BYTES;
-    let mut page = Vec::with_capacity(rows.len());
-    for row in rows.iter().map(wire::notification) {
-        bytes += prost::encoding::message::encoded_len(1, &row);
+    let mut page = Vec::with_capacity(items.len());
+    for item in items {
+        bytes += prost::encoding::message::encoded_len(1, &item);
         if bytes > most_bytes && !page.is_empty() {
             break;
         }
-        page.push(row);
+        page.push(item);
     }
     page
 }

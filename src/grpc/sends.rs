@@ -154,10 +154,12 @@ impl SendService for Service {
             .sends
             .list(&organization, state, page.after, page.limit);
         let sends = sends.await.map_err(|error| status::of(&error))?;
-        let last = sends.last().filter(|_| sends.len() == page.limit);
+        let page_sends = convert::fitting(sends.iter().map(told), self.sends.page_bytes());
+        let is_more = sends.len() == page.limit || page_sends.len() < sends.len();
+        let last = page_sends.last().filter(|_| is_more);
         Ok(Response::new(ListSendsResponse {
-            next_page_token: last.map(|last| last.id.to_string()).unwrap_or_default(),
-            sends: sends.iter().map(told).collect(),
+            next_page_token: last.map(|last| last.id.clone()).unwrap_or_default(),
+            sends: page_sends,
         }))
     }
 

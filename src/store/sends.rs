@@ -108,7 +108,7 @@ impl SendState {
 pub struct Tally {
     /// So many have it.
     pub delivered: u32,
-    /// For so many it was over before it came.
+    /// For so many it was over before it came, or they do not want its type.
     pub suppressed: u32,
     /// To so many it could not be delivered.
     pub errors: u32,

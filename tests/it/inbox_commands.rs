@@ -497,3 +497,49 @@ fn a_person_says_what_they_want_and_a_tenant_what_holds_by_default() {
     assert_eq!(defaults("--forget test --forget tips"), "");
     assert_eq!(desk.ann("preferences --default test"), "");
 }
+
+/// To many as well: each result is counted, and what failed is the end of it.
+#[test]
+fn a_time_that_is_past_is_at_once() {
+    let desk = Desk::open();
+    let past = "--deliver-time 2020-01-01T00:00:00Z";
+    let one = desk.send("one", &format!("{past} --idempotency-key k"));
+    assert_eq!(one["title"], "one");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("users");
+    fs::write(&file, "ann\nbob\n").unwrap();
+    let file = file.display();
+    let to_many = format!("send --organization acme --type test --to-many {file} {past}");
+    let sent = done(Desk::of(
+        &sender_token("acme"),
+        &desk.server,
+        &format!("{to_many} --title many"),
+    ));
+    assert_eq!(sent, "sent to 2\n");
+    assert_eq!(desk.titles(""), ["many", "one"]);
+    let line = format!("{to_many} --title other --idempotency-key k");
+    let ended = run(&mut Desk::of(&sender_token("acme"), &desk.server, &line));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.out.starts_with("ann: IDEMPOTENCY_MISMATCH: "),
+        "{ended:?}"
+    );
+    assert!(ended.out.ends_with("\nsent to 1; 1 failed\n"), "{ended:?}");
+    assert!(ended.err.contains("--idempotency-key k sends"), "{ended:?}");
+}
+
+/// Who does not want it is told from those whose time is over.
+#[test]
+fn of_many_it_is_said_why_some_have_nothing() {
+    let desk = Desk::open();
+    desk.ann("preferences --off test");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("users");
+    fs::write(&file, "ann\nbob\n").unwrap();
+    let line = format!(
+        "send --organization acme --type test --title many --to-many {}",
+        file.display()
+    );
+    let sent = done(Desk::of(&sender_token("acme"), &desk.server, &line));
+    assert_eq!(sent, "sent to 1; 1 not sent: they do not want this type\n");
+}

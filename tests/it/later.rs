@@ -1,5 +1,7 @@
 //! What is sent later, and to topics, on real servers: from the call to the screen.
 
+use std::collections::BTreeSet;
+
 use doorbell::{
     clock::{Clock as _, SystemClock},
     proto::{
@@ -10,6 +12,7 @@ use doorbell::{
         topic_service_client::TopicServiceClient,
     },
 };
+use prost::Message as _;
 use tokio::task::block_in_place;
 use tonic::{Code, Status};
 
@@ -342,6 +345,53 @@ async fn what_is_wrong_is_named(mut desk: Desk) {
     assert_invalid(desk.sends.cancel_send(request).await, &["send_id"]);
 }
 
+/// A page has as many sends as it may have bytes, and the pages have all of them.
+async fn a_page_of_sends_is_below_1_mib(mut desk: Desk) {
+    let large = Content {
+        body: Some("b".repeat(8 * 1024)),
+        data: Some(prost_types::Struct {
+            fields: [("a".to_owned(), text(15 * 1024))].into(),
+        }),
+        ..content("large").unwrap()
+    };
+    let mut made = BTreeSet::new();
+    for number in 0..60 {
+        let request = SendToTopicRequest {
+            organization_id: "acme".into(),
+            topic_id: "all".into(),
+            content: Some(large.clone()),
+            idempotency_key: number.to_string(),
+            deliver_time: Some(in_seconds(24 * 60 * 60)),
+            ..SendToTopicRequest::default()
+        };
+        let sent = desk.sends.send_to_topic(request).await.unwrap();
+        made.insert(sent.into_inner().send.unwrap().id);
+    }
+    let mut list = ListSendsRequest {
+        organization_id: "acme".into(),
+        limit: 100,
+        ..ListSendsRequest::default()
+    };
+    let mut listed = BTreeSet::new();
+    loop {
+        let page = desk.sends.list_sends(list.clone()).await.unwrap();
+        let page = page.into_inner();
+        assert!(page.encoded_len() <= 1 << 20, "{}", page.encoded_len());
+        assert!(!page.sends.is_empty());
+        listed.extend(page.sends.into_iter().map(|send| send.id));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        list.page_token = page.next_page_token;
+    }
+    assert_eq!(listed, made);
+}
+
+fn text(bytes: usize) -> prost_types::Value {
+    let kind = prost_types::value::Kind::StringValue("d".repeat(bytes));
+    prost_types::Value { kind: Some(kind) }
+}
+
 macro_rules! on_both {
     ($($case:ident),+ $(,)?) => {
         on_both!(sqlite, super::Desk::on_sqlite(), [$($case),+]);
@@ -365,4 +415,5 @@ on_both!(
     what_is_cancelled_comes_to_nobody,
     many_and_a_topic_are_one_send,
     what_is_wrong_is_named,
+    a_page_of_sends_is_below_1_mib,
 );
