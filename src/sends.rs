@@ -200,7 +200,6 @@ impl Sends {
         self.failures().remove(&send.id);
         metrics::send_delivered(tally.delivered, tally.suppressed, tally.errors);
         let step = Step {
-            // What was cancelled in the midst of a piece has no next one.
             is_last,
             last_user_id,
             tally,
