@@ -26,12 +26,15 @@ pub mod topic;
 pub mod update;
 pub mod watch;
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde_json::Value;
 
 use crate::client::{self, Client, Options, TokenSource};
+
+/// How long a call that fails is tried again, where no flag says so.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How to reach the service, and as whom.
 #[derive(Args, Clone)]

@@ -27,10 +27,24 @@ impl Timestamp {
         self.0
     }
 
+    /// The moment so long after this one; the far end of `i64` is clamped.
+    pub fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(micros(time)))
+    }
+
+    /// The moment so long before this one; the far end of `i64` is clamped.
+    pub fn before(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(time)))
+    }
+
     /// How long from `earlier` to `self`; zero when it is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl fmt::Display for Timestamp {
@@ -64,6 +78,6 @@ impl Clock for SystemClock {
         let since_epoch = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default();
-        Timestamp(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+        Timestamp(micros(since_epoch))
     }
 }

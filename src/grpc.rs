@@ -31,7 +31,7 @@ use crate::{
         feed::{Event, Feed, Message},
     },
     metrics,
-    model::{InboxKey, OrganizationId, RemovalCause, Revision},
+    model::{InboxKey, NewNotification, OrganizationId, RemovalCause, Revision, Wanted},
     preferences::Preferences,
     proto::{
         ArchiveRequest, ArchiveResponse, ErrorReason, GetRecentRequest, GetRecentResponse,
@@ -94,6 +94,13 @@ impl Service {
             clock,
             limits,
         }
+    }
+
+    /// What the organization says of its type.
+    async fn wanted(&self, new: &NewNotification) -> Result<Wanted, Status> {
+        let organization = &new.inbox.organization_id;
+        let wanted = self.preferences.wanted(organization, &new.content.kind);
+        wanted.await.map_err(|error| status::of(&error))
     }
 }
 
@@ -245,9 +252,7 @@ impl NotificationService for Service {
                 ..SendInAppResponse::default()
             }));
         }
-        let organization = &new.inbox.organization_id;
-        let wanted = self.preferences.wanted(organization, &new.content.kind);
-        new.wanted = wanted.await.map_err(|error| status::of(&error))?;
+        new.wanted = self.wanted(&new).await?;
         let (sent, suppressed, head) = match self.inboxes.send(new).await {
             Ok(sent) => {
                 let head = sent.head;
@@ -290,9 +295,7 @@ impl NotificationService for Service {
             }));
         }
         if let Some(first) = new.first() {
-            let organization = &first.inbox.organization_id;
-            let wanted = self.preferences.wanted(organization, &first.content.kind);
-            let wanted = wanted.await.map_err(|error| status::of(&error))?;
+            let wanted = self.wanted(first).await?;
             new.iter_mut().for_each(|new| new.wanted = wanted);
         }
         let sent = self.inboxes.send_to_many(new).await;

@@ -151,25 +151,24 @@ impl Sends {
     ///
     /// Cancel safe: what of a piece is queued is delivered, and noted by who does it again.
     pub async fn deliver(&self, now: Timestamp) -> Result<bool, Error> {
-        let kept = i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX);
-        let until = Timestamp::from_micros(now.as_micros().saturating_sub(kept));
-        let forgotten = self.store.forget_sends(until, FORGOTTEN).await?;
+        let forgotten = self.store.forget_sends(now.before(KEPT), FORGOTTEN).await?;
         let due = self.store.due_sends(now, SIDE_BY_SIDE).await?;
-        for send in &due {
+        let is_more = forgotten == FORGOTTEN || !due.is_empty();
+        for send in due {
             self.piece(send, now).await?;
         }
-        Ok(forgotten == FORGOTTEN || !due.is_empty())
+        Ok(is_more)
     }
 
     /// Delivers the next piece of a send.
-    async fn piece(&self, send: &Send, now: Timestamp) -> Result<(), Error> {
+    async fn piece(&self, send: Send, now: Timestamp) -> Result<(), Error> {
         let send = match send.state {
             SendState::Waiting => {
                 let late = now.since(send.deliver_time.max(send.accepted_at));
                 metrics::send_begun(late > LATE);
-                self.store.begin(send, now).await?
+                self.store.begin(&send, now).await?
             }
-            _ => Some(send.clone()),
+            _ => Some(send),
         };
         let Some(send) = send.filter(|send| send.state == SendState::UnderWay) else {
             return Ok(());
@@ -189,11 +188,7 @@ impl Sends {
         if !is_cancelled && (is_delayed || refused > 0) {
             // What is delayed says nothing of those who are refused.
             if is_delayed || self.note_failure(send.id) < TRIES {
-                let next = now.as_micros() + i64::try_from(TRY_AGAIN.as_micros()).unwrap_or(0);
-                self.store
-                    .postpone(&send, Timestamp::from_micros(next))
-                    .await?;
-                return Ok(());
+                return Ok(self.store.postpone(&send, now.after(TRY_AGAIN)).await?);
             }
             tally.errors = refused;
         }

@@ -207,10 +207,7 @@ impl Sweeper {
         if let Some(leased) = &self.leased
             && leased.since.elapsed() < RENEW_AFTER
         {
-            let micros = i64::try_from(leased.since.elapsed().as_micros()).unwrap_or(0);
-            return Ok(Some(Timestamp::from_micros(
-                leased.now.as_micros() + micros,
-            )));
+            return Ok(Some(leased.now.after(leased.since.elapsed())));
         }
         let now = self.clock.now();
         let now = self.store.lease(self.holder, now, LEASE).await?;
@@ -227,8 +224,7 @@ impl Sweeper {
             Stage::Old => *self.settings.retention,
             Stage::Purged => *self.settings.retention_removed,
         };
-        let kept = i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
-        let until = Timestamp::from_micros(now.as_micros().saturating_sub(kept));
+        let until = now.before(kept);
         let but: Vec<InboxKey> = self.failed.keys().cloned().collect();
         let (found, is_more) = match stage {
             Stage::Expired => self.due(Due::Expiry, until, &but).await?,

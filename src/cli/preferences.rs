@@ -1,22 +1,16 @@
 //! `doorbell preferences` and `doorbell type-defaults`: which types of notifications are
 //! wanted.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::io::{self, Write};
 
 use clap::Args;
 use serde_json::json;
 
-use super::{ConnectionArgs, Error, text, write_json};
+use super::{ConnectionArgs, Error, PATIENCE, text, write_json};
 use crate::client::{
     Choice, GetPreferencesRequest, GetTypeDefaultsRequest, Preference, TypeDefault,
     UpdatePreferencesRequest, UpdateTypeDefaultsRequest,
 };
-
-/// How long a call that fails is tried again.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the caller wants.
 #[derive(Args, Clone)]

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::{ConnectionArgs, Error, send_to_many::style, text, write_json};
+use super::{ConnectionArgs, Error, PATIENCE, send_to_many::style, text, write_json};
 use crate::{
     client::{self, CancelSendRequest, Client, GetSendRequest, ListSendsRequest, Send, SendState},
     config::MAX_RECENT_LIMIT,
@@ -18,9 +18,6 @@ use crate::{
 
 /// Between two looks at a send that is followed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long a look that fails is tried again.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// Which sends.
 #[derive(Args, Clone)]
 pub struct SendsArgs {

@@ -3,13 +3,12 @@
 use std::{
     io::{self, Write},
     path::PathBuf,
-    time::Duration,
 };
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{ConnectionArgs, Error, send_to_many::read_users, text, write_json};
+use super::{ConnectionArgs, Error, PATIENCE, send_to_many::read_users, text, write_json};
 use crate::{
     client::{
         AddTopicMembersRequest, DeleteTopicRequest, ListTopicMembersRequest,
@@ -17,9 +16,6 @@ use crate::{
     },
     config::{MAX_MEMBERS_LIMIT, MAX_RECIPIENTS},
 };
-
-/// How long a call that fails is tried again.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What to do with topics.
 #[derive(Args, Clone)]

@@ -116,15 +116,16 @@ impl Violations {
         uuid
     }
 
-    fn named(&mut self, id: Option<String>, key: Option<String>) -> Option<Named> {
+    /// What is named by its id, in this field, or by its key.
+    fn named(&mut self, field: &str, id: Option<String>, key: Option<String>) -> Option<Named> {
         let key = self.key("idempotency_key", key);
-        let id = id.map(|id| self.uuid("notification_id", &id));
+        let id = id.map(|id| self.uuid(field, &id));
         match (id, key) {
             (Some(id), None) => id.map(Named::Id),
             (None, Some(key)) => Some(Named::Key(key)),
             _ => {
                 let problem = "is required, or idempotency_key in its place; not both";
-                self.add("notification_id", problem);
+                self.add(field, problem);
                 None
             }
         }
@@ -134,12 +135,16 @@ impl Violations {
         Epoch::new(&self.text(field, epoch.to_owned(), 1, MAX_EPOCH_BYTES))
     }
 
+    fn organization(&mut self, id: &str) -> Option<OrganizationId> {
+        self.id("organization_id", OrganizationId::parse(id))
+    }
+
     fn inbox(&mut self, organization_id: &str, user_id: &str) -> Option<InboxKey> {
         self.inbox_of(organization_id, "recipient_user_id", user_id)
     }
 
     fn inbox_of(&mut self, organization_id: &str, field: &str, user_id: &str) -> Option<InboxKey> {
-        let organization_id = self.id("organization_id", OrganizationId::parse(organization_id));
+        let organization_id = self.organization(organization_id);
         let user_id = self.id(field, UserId::parse(user_id));
         Some(InboxKey {
             organization_id: organization_id?,
@@ -184,7 +189,7 @@ impl Violations {
     }
 
     fn topic(&mut self, organization_id: &str, topic_id: &str) -> Option<Topic> {
-        let organization_id = self.id("organization_id", OrganizationId::parse(organization_id));
+        let organization_id = self.organization(organization_id);
         let topic_id = self.id("topic_id", TopicId::parse(topic_id));
         organization_id.zip(topic_id)
     }
@@ -449,8 +454,7 @@ pub fn send_to_many(
 ) -> Result<Sending<Vec<NewNotification>>, Status> {
     check_size_of_many(request.encoded_len(), limits)?;
     let mut wrong = Violations::default();
-    let organization_id = OrganizationId::parse(&request.organization_id);
-    let organization_id = wrong.id("organization_id", organization_id);
+    let organization_id = wrong.organization(&request.organization_id);
     let users = wrong.users("recipient_user_ids", &request.recipient_user_ids);
     let said = request.content.unwrap_or_default();
     let content = wrong.content("content.", said, &[Field::Kind, Field::Title], limits);
@@ -517,27 +521,15 @@ pub fn send_to_topic(
 /// Checks which send is meant, and whose.
 pub fn get_send(request: proto::GetSendRequest) -> Result<(OrganizationId, Named), Status> {
     let mut wrong = Violations::default();
-    let organization_id = OrganizationId::parse(&request.organization_id);
-    let organization = wrong.id("organization_id", organization_id);
-    let key = wrong.key("idempotency_key", request.idempotency_key);
-    let id = request.send_id.map(|id| wrong.uuid("send_id", &id));
-    let of = match (id, key) {
-        (Some(id), None) => id.map(Named::Id),
-        (None, Some(key)) => Some(Named::Key(key)),
-        _ => {
-            let problem = "is required, or idempotency_key in its place; not both";
-            wrong.add("send_id", problem);
-            None
-        }
-    };
+    let organization = wrong.organization(&request.organization_id);
+    let of = wrong.named("send_id", request.send_id, request.idempotency_key);
     wrong.none_and(organization.zip(of))
 }
 
 /// Checks a `CancelSend`.
 pub fn cancel_send(request: &proto::CancelSendRequest) -> Result<(OrganizationId, Uuid), Status> {
     let mut wrong = Violations::default();
-    let organization_id = OrganizationId::parse(&request.organization_id);
-    let organization = wrong.id("organization_id", organization_id);
+    let organization = wrong.organization(&request.organization_id);
     let id = wrong.uuid("send_id", &request.send_id);
     wrong.none_and(organization.zip(id))
 }
@@ -557,8 +549,7 @@ pub fn list_sends(
     request: &proto::ListSendsRequest,
 ) -> Result<PageOf<(OrganizationId, Option<SendState>), Uuid>, Status> {
     let mut wrong = Violations::default();
-    let organization_id = OrganizationId::parse(&request.organization_id);
-    let organization = wrong.id("organization_id", organization_id);
+    let organization = wrong.organization(&request.organization_id);
     let state = match proto::SendState::try_from(request.state) {
         Ok(proto::SendState::Unspecified) => None,
         Ok(proto::SendState::Waiting) => Some(SendState::Waiting),
@@ -613,8 +604,7 @@ pub fn type_defaults(
     request: proto::UpdateTypeDefaultsRequest,
 ) -> Result<(OrganizationId, OfTypes<TypeDefault>), Status> {
     let mut wrong = Violations::default();
-    let organization_id = OrganizationId::parse(&request.organization_id);
-    let organization = wrong.id("organization_id", organization_id);
+    let organization = wrong.organization(&request.organization_id);
     let defaults = request.defaults.into_iter().map(|of| {
         let default = TypeDefault {
             is_on: of.on,
@@ -664,7 +654,11 @@ pub fn list_topics(
 pub fn timeline(request: proto::GetTimelineRequest) -> Result<(InboxKey, Named), Status> {
     let mut wrong = Violations::default();
     let inbox = wrong.inbox_of(&request.organization_id, "user_id", &request.user_id);
-    let of = wrong.named(request.notification_id, request.idempotency_key);
+    let of = wrong.named(
+        "notification_id",
+        request.notification_id,
+        request.idempotency_key,
+    );
     wrong.none_and(inbox.zip(of))
 }
 
@@ -675,7 +669,11 @@ pub fn update(
 ) -> Result<Correction, Status> {
     let mut wrong = Violations::default();
     let inbox = wrong.inbox(&request.organization_id, &request.recipient_user_id);
-    let of = wrong.named(request.notification_id, request.idempotency_key);
+    let of = wrong.named(
+        "notification_id",
+        request.notification_id,
+        request.idempotency_key,
+    );
     let said = request.content.unwrap_or_default();
     let fields = wrong.fields(request.update_mask, &said);
     let content = wrong.content("content.", said, &fields, limits);
@@ -734,7 +732,7 @@ pub fn inbox(organization_id: &str, user_id: &str) -> Result<InboxKey, Status> {
 /// Checks which organization an operator names.
 pub fn organization(organization_id: &str) -> Result<OrganizationId, Status> {
     let mut wrong = Violations::default();
-    let organization = wrong.id("organization_id", OrganizationId::parse(organization_id));
+    let organization = wrong.organization(organization_id);
     wrong.none_and(organization)
 }
 

@@ -16,6 +16,7 @@ use super::{
     plan::Fingerprint,
     rows::{self, Columns, Fields, content_columns},
     sql::{Sql, Statement},
+    topics::MEMBERS,
 };
 use crate::{
     clock::Timestamp,
@@ -278,8 +279,6 @@ const BEGIN: &str = "UPDATE sends SET state = 1, started_at = $3, total_count = 
      WHERE organization_id = $1 AND id = $2 AND state = 0";
 const NAMED: &str = "SELECT user_id FROM send_recipients \
      WHERE organization_id = $1 AND send_id = $2 AND user_id > $3 ORDER BY user_id LIMIT $4";
-const MEMBERS: &str = "SELECT user_id FROM topic_members \
-     WHERE organization_id = $1 AND topic_id = $2 AND user_id > $3 ORDER BY user_id LIMIT $4";
 /// What went before a cancellation is counted after it.
 const ADVANCE: &str = "UPDATE sends SET last_user_id = $4, \
      delivered_count = delivered_count + $5, suppressed_count = suppressed_count + $6, \

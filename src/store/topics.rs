@@ -67,7 +67,8 @@ pub trait Topics: Send + Sync + 'static {
     ) -> Result<usize, Error>;
 }
 
-const MEMBERS: &str = "SELECT user_id FROM topic_members \
+/// Those after one, in the order of their ids.
+pub(super) const MEMBERS: &str = "SELECT user_id FROM topic_members \
      WHERE organization_id = $1 AND topic_id = $2 AND user_id > $3 ORDER BY user_id LIMIT $4";
 const TOPICS_OF: &str = "SELECT topic_id FROM topic_members \
      WHERE organization_id = $1 AND user_id = $2 AND topic_id > $3 ORDER BY topic_id LIMIT $4";

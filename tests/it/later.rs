@@ -20,6 +20,7 @@ use crate::{
     calls::{assert_invalid, assert_refused, counts, eventually, next, send},
     engines::Postgres,
     server::{Authorized, Client, Server, Setup, sender_token},
+    support::on_both,
 };
 
 struct Desk {
@@ -392,24 +393,8 @@ fn text(bytes: usize) -> prost_types::Value {
     prost_types::Value { kind: Some(kind) }
 }
 
-macro_rules! on_both {
-    ($($case:ident),+ $(,)?) => {
-        on_both!(sqlite, super::Desk::on_sqlite(), [$($case),+]);
-        on_both!(postgres, super::Desk::on_postgres(), [$($case),+]);
-    };
-    ($engine:ident, $desk:expr, [$($case:ident),+]) => {
-        mod $engine {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    super::$case($desk.await).await;
-                }
-            )+
-        }
-    };
-}
-
 on_both!(
+    Desk:
     what_is_for_later_rings_when_its_time_has_come,
     what_is_past_is_sent_at_once,
     what_is_cancelled_comes_to_nobody,

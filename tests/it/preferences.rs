@@ -15,19 +15,8 @@ use crate::{
     calls::eventually,
     engines::Postgres,
     server::{Server, Setup, operator_token, sender_token, user_token},
+    support::on_both,
 };
-
-async fn on_sqlite() -> Server {
-    Setup::new().with("OPERATOR_ROLE", "operator").start()
-}
-
-async fn on_postgres() -> Server {
-    let url = Postgres::shared().create_database().await;
-    let setup = Setup::new()
-        .with("DATABASE_URL", &url)
-        .with("OPERATOR_ROLE", "operator");
-    tokio::task::block_in_place(|| setup.start())
-}
 
 fn client(server: &Server, token: &str) -> Client {
     Client::new(&server.url(), TokenSource::fixed(token), Options::default()).unwrap()
@@ -40,7 +29,18 @@ struct House {
 }
 
 impl House {
-    fn new(server: Server) -> Self {
+    async fn on_sqlite() -> Self {
+        Self::new(Setup::new())
+    }
+
+    async fn on_postgres() -> Self {
+        let url = Postgres::shared().create_database().await;
+        Self::new(Setup::new().with("DATABASE_URL", &url))
+    }
+
+    fn new(setup: Setup) -> Self {
+        let setup = setup.with("OPERATOR_ROLE", "operator");
+        let server = tokio::task::block_in_place(|| setup.start());
         Self {
             sender: client(&server, &sender_token("acme")),
             ann: client(&server, &user_token("acme", "ann")),
@@ -362,24 +362,8 @@ async fn what_was_said_goes_with_who_is_erased(house: House) {
     assert_eq!(said.preferences, []);
 }
 
-macro_rules! on_both {
-    ($($case:ident),+ $(,)?) => {
-        on_both!(sqlite, super::on_sqlite(), [$($case),+]);
-        on_both!(postgres, super::on_postgres(), [$($case),+]);
-    };
-    ($engine:ident, $server:expr, [$($case:ident),+]) => {
-        mod $engine {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    super::$case(super::House::new($server.await)).await;
-                }
-            )+
-        }
-    };
-}
-
 on_both!(
+    House:
     what_is_turned_off_is_not_made,
     who_never_had_anything_can_say_no,
     what_holds_is_required_chosen_or_by_default,

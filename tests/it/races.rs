@@ -37,7 +37,7 @@ use crate::{
     history::Check,
     hooked::{Call, Hook, Hooked},
     process::PATIENCE,
-    support::{self, WildClock, ann},
+    support::{self, WildClock, ann, on_both},
 };
 
 /// Holds back the answer of one call.
@@ -404,24 +404,8 @@ async fn an_erasure_takes_what_there_was(race: Race) {
     assert_eq!(race.unread().await, (4, vec![new]));
 }
 
-macro_rules! on_both {
-    ($($case:ident),+ $(,)?) => {
-        on_both!(sqlite, super::Race::on_sqlite(), [$($case),+]);
-        on_both!(postgres, super::Race::on_postgres(), [$($case),+]);
-    };
-    ($engine:ident, $race:expr, [$($case:ident),+]) => {
-        mod $engine {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    super::$case($race.await).await;
-                }
-            )+
-        }
-    };
-}
-
 on_both!(
+    Race:
     all_that_was_shown_is_not_what_arrives,
     what_is_unread_again_is_not_of_all_that_was_shown,
     two_senders_with_one_key_leave_one,

@@ -26,7 +26,7 @@ use crate::{
     hooked::{Call, Hooked},
     process::PATIENCE,
     races::{Gate, inboxes},
-    support::{self, at},
+    support::{self, at, on_both},
 };
 
 const WEEK: i64 = 7 * 24 * 60 * 60 * 1_000_000;
@@ -655,24 +655,8 @@ async fn who_is_refused_is_passed_over_in_the_end() {
     assert_eq!((done.tally.delivered, done.tally.errors), (2, 1));
 }
 
-macro_rules! on_both {
-    ($($case:ident),+ $(,)?) => {
-        on_both!(sqlite, super::House::on_sqlite(), [$($case),+]);
-        on_both!(postgres, super::House::on_postgres(), [$($case),+]);
-    };
-    ($engine:ident, $house:expr, [$($case:ident),+]) => {
-        mod $engine {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    super::$case($house.await).await;
-                }
-            )+
-        }
-    };
-}
-
 on_both!(
+    House:
     a_topic_is_delivered_in_pieces,
     who_is_a_member_when_the_piece_is_made_gets_it,
     a_piece_that_is_done_twice_is_done_once,

@@ -179,3 +179,22 @@ impl Hook for Slow {
         self.events.note(committed);
     }
 }
+
+/// Each case, on what it takes, on either engine.
+macro_rules! on_both {
+    ($on:ident: $($case:ident),+ $(,)?) => {
+        crate::support::on_both!(sqlite, $on::on_sqlite, [$($case),+]);
+        crate::support::on_both!(postgres, $on::on_postgres, [$($case),+]);
+    };
+    ($engine:ident, $on:ident::$new:ident, [$($case:ident),+]) => {
+        mod $engine {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$case(super::$on::$new().await).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_both;

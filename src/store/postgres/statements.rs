@@ -378,8 +378,8 @@ impl<'p> Writing<'p> {
             let undone = run(&mut self.connection, "ROLLBACK");
             self.store.in_time(undone).await
         } else if commits.is_multiple_of(EMPTY_EVERY) {
-            let kept = i64::try_from(PROOF_KEPT.as_micros()).unwrap_or(i64::MAX);
-            let millis = u64::try_from((now.as_micros() - kept) / 1000).unwrap_or(0);
+            let millis = now.before(PROOF_KEPT).as_micros() / 1000;
+            let millis = u64::try_from(millis).unwrap_or(0);
             let oldest = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
             let query = self.store.query(EMPTY).bind(oldest).bind(EMPTIED);
             self.fetch(query).await.map(drop)
