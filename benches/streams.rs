@@ -22,7 +22,7 @@ use std::{
 };
 
 use common::{
-    Client, Failure, Server, median, notification, percentile, report, token, with_token,
+    Client, Failure, Other, Server, median, notification, percentile, report, token, with_token,
 };
 use doorbell::proto::{SubscribeRequest, SubscribeResponse, subscribe_response::Event};
 use futures_util::{StreamExt as _, stream};
@@ -85,7 +85,7 @@ async fn memory() -> Result<(), Failure> {
         ),
         ("idle stream, 1,000 on one connection", 1, SHARED, 5.0),
     ] {
-        let bare = bare::Process::start()?;
+        let bare = Other::start(&["bare"])?;
         let floor = grown(bare.address, bare.pid(), connections, streams).await?;
         drop(bare);
         let server = Server::start(&[])?;
@@ -256,7 +256,7 @@ async fn send_for_ever(address: SocketAddr) -> Result<(), Failure> {
 /// A server whose streams say one thing and then nothing: what is left when all
 /// that Doorbell does is taken away.
 mod bare {
-    use std::{net::SocketAddr, process::Child, sync::Arc};
+    use std::{net::SocketAddr, sync::Arc};
 
     use doorbell::{
         config::ServerSettings,
@@ -270,41 +270,7 @@ mod bare {
     use futures_util::{StreamExt as _, stream};
     use tonic::{Request, Response, Status, codegen::BoxStream, service::Routes};
 
-    use super::{Command, Failure, common};
-
-    /// It as a process, so that its memory is counted alone.
-    pub struct Process {
-        child: Child,
-        pub address: SocketAddr,
-    }
-
-    impl Process {
-        pub fn start() -> Result<Self, Failure> {
-            let address = common::free_port()?;
-            let child = Command::new(std::env::current_exe()?)
-                .args(["bare", &address.to_string()])
-                .spawn()?;
-            let process = Self { child, address };
-            for _ in 0..500 {
-                if std::net::TcpStream::connect(address).is_ok() {
-                    return Ok(process);
-                }
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
-            Err("the bare server did not start".into())
-        }
-
-        pub fn pid(&self) -> u32 {
-            self.child.id()
-        }
-    }
-
-    impl Drop for Process {
-        fn drop(&mut self) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
+    use super::Failure;
 
     pub async fn serve(address: SocketAddr) -> Result<(), Failure> {
         let listener = tokio::net::TcpListener::bind(address).await?;

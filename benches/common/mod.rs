@@ -13,7 +13,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -153,6 +153,44 @@ impl Drop for Server {
     }
 }
 
+/// This benchmark once more, as a server that others are held against: a process of
+/// its own, so that what it takes is counted alone. Dropping it kills it.
+pub struct Other {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Other {
+    /// Starts it with these words, the last of which is the address to listen on.
+    pub fn start(words: &[&str]) -> Result<Self, Failure> {
+        let address = free_port()?;
+        let child = Command::new(std::env::current_exe()?)
+            .args(words)
+            .arg(address.to_string())
+            .spawn()?;
+        let other = Self { child, address };
+        for _ in 0..500 {
+            if TcpStream::connect(address).is_ok() {
+                return Ok(other);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err("the other server did not start".into())
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 pub async fn connect(address: SocketAddr) -> Result<Client, Failure> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
     Ok(NotificationServiceClient::new(endpoint.connect().await?))
@@ -172,6 +210,19 @@ pub fn cpu_of(pid: u32) -> Result<Duration, Failure> {
     };
     // A tick is 10 ms on every Linux of today (`getconf CLK_TCK`).
     Ok(Duration::from_millis(10 * (ticks(11)? + ticks(12)?)))
+}
+
+/// How often the threads of a process gave up their core to wait.
+pub fn switches_of(pid: u32) -> Result<u64, Failure> {
+    let mut switches = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end meanwhile.
+        let status = fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
+        let mut lines = status.lines();
+        let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        switches += count.map_or(Ok(0), |count| count.trim().parse::<u64>())?;
+    }
+    Ok(switches)
 }
 
 /// Resident memory of a process, in bytes.
