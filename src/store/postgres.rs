@@ -295,13 +295,16 @@ impl Postgres {
             // Its statements are planned anew, and settings would not last.
             options.statement_cache_capacity(0)
         } else {
-            // Each statement finds its rows by its key: a plan that was made
-            // while a table was small must not read it whole when it is large.
+            // Each statement finds its rows by its key, in the order of an index: a plan
+            // that was made while a table was small must not read it whole when it is
+            // large, and none starts workers to look for the few rows that it will find.
             options
                 .options([
                     ("enable_seqscan", "off"),
                     ("enable_hashjoin", "off"),
                     ("enable_mergejoin", "off"),
+                    ("enable_bitmapscan", "off"),
+                    ("max_parallel_workers_per_gather", "0"),
                     ("plan_cache_mode", "force_generic_plan"),
                     ("jit", "off"),
                     // What is written by one statement waits for its sync, too, and

@@ -13,7 +13,7 @@ use crate::model::{Revision, Row, View};
 
 /// The most rows of one change. Nobody else's write comes through on their lane while they
 /// are written.
-pub const MOST_CHANGED: usize = 64;
+pub const MOST_CHANGED: usize = 48;
 /// The most bytes of one change that tells all of its rows; one row is in it
 /// whatever its size.
 pub const MOST_BYTES: usize = 512 * 1024;

@@ -6,9 +6,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
-use doorbell::{cli::command::commands, config, proto::FILE_DESCRIPTOR_SET};
+use doorbell::{
+    cli::command::commands,
+    clock::{Clock as _, SystemClock},
+    config,
+    proto::FILE_DESCRIPTOR_SET,
+};
 use prost::Message as _;
 use prost_types::{
     DescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto,
@@ -24,6 +30,9 @@ use crate::{
 
 /// Where the examples reach the service.
 const ADDRESS: &str = "127.0.0.1:50051";
+
+/// What the examples send later is sent then: it is to come whenever they are tried.
+const TO_COME: &str = "2026-12-01T08:50:00Z";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -509,6 +518,10 @@ fn follow(document: &str, from: &str, to: &str) {
     let server = setup.with("OPERATOR_ROLE", "operator").start();
     let address = server.setup.listen.to_string();
     let program = format!("{DOORBELL} ");
+    let day = Duration::from_secs(24 * 60 * 60);
+    let tomorrow = SystemClock.now().after(day).as_micros().unsigned_abs();
+    let tomorrow = SystemTime::UNIX_EPOCH + Duration::from_micros(tomorrow);
+    let tomorrow = humantime::format_rfc3339_seconds(tomorrow).to_string();
     let tokens = format!(
         "SENDER='{}'\nALICE='{}'\nOPERATOR='{}'\nDOORBELL_URL='http://{address}'\nexport DOORBELL_URL\n",
         sender_token("*"),
@@ -534,7 +547,8 @@ fn follow(document: &str, from: &str, to: &str) {
             let mut lines = before
                 .text
                 .replace(ADDRESS, &address)
-                .replace("target/release/doorbell ", &program);
+                .replace("target/release/doorbell ", &program)
+                .replace(TO_COME, &tomorrow);
             // One line is the program itself, and ends with the test.
             if lines.lines().count() == 1 {
                 lines.insert_str(0, "exec ");

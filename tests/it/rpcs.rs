@@ -1608,7 +1608,7 @@ async fn all_of_a_large_inbox_is_marked_change_by_change() {
         let unseen = u64::from(said.unseen_count);
         assert_eq!((u64::from(said.unread_count), unseen), (unread, unread));
     }
-    assert_eq!(pieces, [64, 64, 64, 58]);
+    assert_eq!(pieces, [48, 48, 48, 48, 48, 10]);
     assert_eq!(read, (1..=ROWS).collect::<Vec<_>>());
     let head = ann.get_unread_count(GetUnreadCountRequest::default()).await;
     let head = counts(head.unwrap().into_inner().head);
