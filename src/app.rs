@@ -158,6 +158,7 @@ impl App {
             inbox.clone(),
             preferences.clone(),
             clock.clone(),
+            config.retention.retention.into(),
         );
         let sends = Arc::new(sends);
         let operators = Operators::new(store.clone(), inbox.clone());

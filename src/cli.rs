@@ -5,6 +5,7 @@
 //! [`selection`]; what comes from notifications is made harmless before a terminal sees
 //! it.
 
+pub mod broadcast;
 pub mod command;
 pub mod content;
 pub mod dev;
@@ -93,6 +94,24 @@ impl ConnectionArgs {
             ..Options::default()
         };
         Ok(Client::new(&self.url, tokens, options)?)
+    }
+}
+
+/// Whose sends it is about.
+#[derive(Args, Clone, Debug)]
+pub struct ScopeArgs {
+    /// The tenant; or --all-organizations
+    #[arg(long, value_name = "ID", required_unless_present = "all_organizations")]
+    pub organization: Option<String>,
+    /// Everybody of all tenants: for a token whose organization is *
+    #[arg(long, conflicts_with = "organization")]
+    pub all_organizations: bool,
+}
+
+impl ScopeArgs {
+    /// The tenant as a request names it: none where all are meant.
+    fn organization_id(&self) -> String {
+        self.organization.clone().unwrap_or_default()
     }
 }
 

@@ -38,7 +38,8 @@ pub use self::{
     watch::{Event, Update, Watch},
 };
 pub use crate::proto::{
-    About, Action, AddTopicMembersRequest, AddTopicMembersResponse, CancelSendRequest,
+    About, Action, AddTopicMembersRequest, AddTopicMembersResponse, BroadcastRequest,
+    BroadcastResponse, CancelSendRequest,
     CancelSendResponse, ChangedNotification, Choice, Content, DeleteTopicRequest,
     DeleteTopicResponse, EraseInboxRequest, EraseInboxResponse, EraseOrganizationRequest,
     EraseOrganizationResponse, ErrorReason, GetPreferencesRequest, GetPreferencesResponse,
@@ -48,7 +49,7 @@ pub use crate::proto::{
     ListTopicMembersResponse, ListTopicsOfUserRequest, ListTopicsOfUserResponse, MarkSeenRequest,
     MarkSeenResponse, Notification, Preference, ReadInboxRequest, RemovalCause,
     RemoveTopicMembersRequest, RemoveTopicMembersResponse, RetractInAppRequest,
-    RetractInAppResponse, Send, SendError, SendInAppRequest, SendInAppResponse, SendResult,
+    RetractBroadcastRequest, RetractBroadcastResponse, RetractInAppResponse, Send, SendError, SendInAppRequest, SendInAppResponse, SendResult,
     SendState, SendToManyRequest, SendToManyResponse, SendToTopicRequest, SendToTopicResponse,
     Suppressed, Through, TimelineEntry, TimelineEvent, TypeDefault, UpdateInAppRequest,
     UpdateInAppResponse, UpdatePreferencesRequest, UpdatePreferencesResponse,

@@ -44,6 +44,10 @@ pub const MAX_DATA_DEPTH: usize = 16;
 pub const MAX_MARK_READ_IDS: usize = 500;
 /// How far ahead a `deliver_time` may be.
 pub const MAX_DELIVER_AHEAD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// For how long a broadcast is there to be taken, where nothing is said.
+pub const DEFAULT_AVAILABLE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// For how long it may be.
+pub const MAX_AVAILABLE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// The page of a list of members or topics where none is asked for.
 pub const DEFAULT_MEMBERS_LIMIT: usize = 100;
 /// The largest page of a list of members or topics.

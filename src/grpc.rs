@@ -412,14 +412,14 @@ impl NotificationService for Service {
         convert::check_size(request.get_ref(), &self.limits)?;
         let types = convert::types(request.into_inner().types)?;
         if types.is_empty() {
-            let snapshot = self.inboxes.head(&inbox).await;
+            let snapshot = self.inboxes.own_head(&inbox).await;
             let head = snapshot.map_err(|error| status::of(&error))?.head;
             return Ok(Response::new(GetUnreadCountResponse {
                 head: Some(wire::head(&head)),
                 types: Vec::new(),
             }));
         }
-        let counts = self.inboxes.count_types(&inbox, types.clone()).await;
+        let counts = self.inboxes.own_count_types(&inbox, types.clone()).await;
         let TypeCounts { snapshot, unread } = counts.map_err(|error| status::of(&error))?;
         let head = snapshot.head;
         // What is beyond may be of any type.
@@ -447,7 +447,7 @@ impl NotificationService for Service {
         let query = convert::recent(request.get_ref(), &inbox)?;
         let page = self
             .inboxes
-            .recent(&inbox, query)
+            .own_recent(&inbox, query)
             .await
             .map_err(|error| status::of(&error))?;
         let most_bytes = self.inboxes.page_bytes();

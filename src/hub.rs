@@ -211,21 +211,21 @@ impl Hub {
             inboxes.retain(|inbox| self.has_room(inbox));
             return inboxes;
         }
-        let mut inboxes = self.inboxes();
-        inboxes.retain(|inbox| {
+        self.inboxes(|inbox| {
             suspects.contains(&Suspect::All)
                 || suspects.contains(&Suspect::Organization(inbox.organization_id.clone()))
                 || suspects.contains(&Suspect::Inbox(inbox.clone()))
-        });
-        inboxes
+        })
     }
 
-    /// The inboxes that have a room.
-    fn inboxes(&self) -> Vec<InboxKey> {
-        let shards = self.shards.iter();
-        shards
-            .flat_map(|shard| shard.lock().keys().cloned().collect::<Vec<_>>())
-            .collect()
+    /// The inboxes that have a room, and of which this is true.
+    pub fn inboxes(&self, is_meant: impl Fn(&InboxKey) -> bool) -> Vec<InboxKey> {
+        let of = |shard: &Mutex<HashMap<InboxKey, Room>>| {
+            let shard = shard.lock();
+            let meant = shard.keys().filter(|inbox| is_meant(inbox));
+            meant.cloned().collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(of).collect()
     }
 
     /// How many streams an organization has here.

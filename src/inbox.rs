@@ -8,6 +8,7 @@ mod head_reader;
 mod readers;
 mod room_check;
 mod shared_read;
+mod taking;
 mod verbs;
 pub mod writer;
 
@@ -38,6 +39,7 @@ use feed::{Feed, Resume};
 use head_reader::HeadReader;
 use readers::Readers;
 use shared_read::SharedReads;
+use taking::Taking;
 pub use verbs::Done;
 use writer::Writer;
 
@@ -92,11 +94,13 @@ pub struct Inboxes {
     random: Arc<dyn Random>,
     feeds: FeedSettings,
     drain_delay: OnceLock<Duration>,
+    taking: Taking,
     _room_check: AbortOnDropHandle<()>,
 }
 
 impl Inboxes {
-    /// Starts the writer and the room check on the present tokio runtime.
+    /// Starts the writer, the room check and the look for what is broadcast on the present
+    /// tokio runtime.
     pub fn new(
         store: Arc<dyn Store>,
         bus: Bus,
@@ -111,7 +115,7 @@ impl Inboxes {
         let readers = Readers::default();
         let heals = SharedReads::new(store.clone(), readers.clone());
         let check = room_check::run(store.clone(), bus.hub().clone());
-        Arc::new(Self {
+        let inboxes = Arc::new(Self {
             store,
             bus,
             writer,
@@ -122,8 +126,11 @@ impl Inboxes {
             random,
             feeds,
             drain_delay: OnceLock::new(),
+            taking: Taking::default(),
             _room_check: AbortOnDropHandle::new(tokio::spawn(check)),
-        })
+        });
+        tokio::spawn(taking::run(Arc::downgrade(&inboxes)));
+        inboxes
     }
 
     /// An id for a notification that is to be sent.
@@ -157,7 +164,7 @@ impl Inboxes {
         self.writer.edit_in_bulk(mutation).await
     }
 
-    /// Reads the head of an inbox.
+    /// Reads the head of an inbox, as it is.
     pub async fn head(&self, inbox: &InboxKey) -> Result<Snapshot, Error> {
         Ok(self.heads.read(inbox).await?)
     }
@@ -167,7 +174,7 @@ impl Inboxes {
         self.feeds.page_bytes
     }
 
-    /// Lists an inbox, newest first. `query.limit.bytes` is lowered to the
+    /// Lists an inbox as it is, newest first. `query.limit.bytes` is lowered to the
     /// setting's. Cancel safe.
     pub async fn recent(&self, inbox: &InboxKey, mut query: RecentQuery) -> Result<Recent, Error> {
         query.limit.bytes = query.limit.bytes.min(self.feeds.page_bytes);
@@ -184,7 +191,7 @@ impl Inboxes {
         self.read(inbox, read).await
     }
 
-    /// Counts the unread notifications of each of these types. Cancel safe.
+    /// Counts the unread notifications of each of these types, as they are. Cancel safe.
     pub async fn count_types(
         &self,
         inbox: &InboxKey,

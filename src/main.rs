@@ -7,6 +7,7 @@ use std::{env, process::ExitCode, time::Duration};
 
 use doorbell::{
     cli::{
+        broadcast,
         command::{self, Command, Failure, Parsed},
         erase, healthcheck, inbox, preferences, retract,
         selection::edit,
@@ -65,6 +66,7 @@ async fn execute(command: Command) -> Result<(), Failure> {
         Command::Migrate(args) => serve::migrate(args).await,
         Command::Token(args) => token::run(args),
         Command::Send(args) => Ok(send::run(args).await?),
+        Command::Broadcast(args) => Ok(broadcast::run(args).await?),
         Command::Sends(args) => Ok(sends::run(args).await?),
         Command::Cancel(args) => Ok(sends::cancel(args).await?),
         Command::Topic(args) => Ok(topic::run(args).await?),

@@ -43,6 +43,9 @@ fn parse_id(id: &str) -> Result<Arc<str>, InvalidId> {
     }
 }
 
+/// What is said in place of an organization where all are meant.
+const ALL: &str = "*";
+
 /// A tenant. Tenants never see one another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrganizationId(Arc<str>);
@@ -51,10 +54,20 @@ impl OrganizationId {
     /// An opaque string of 1 to 128 bytes without control characters; `*` is no
     /// organization.
     pub fn parse(id: &str) -> Result<Self, InvalidId> {
-        if id == "*" {
+        if id == ALL {
             return Err(InvalidId::Wildcard);
         }
         parse_id(id).map(Self)
+    }
+
+    /// All organizations: whose what is broadcast to everybody is, and nothing else.
+    pub fn all() -> Self {
+        Self(Arc::from(ALL))
+    }
+
+    /// Whether it is [`all`](Self::all) of them.
+    pub fn is_all(&self) -> bool {
+        *self.0 == *ALL
     }
 
     /// The id as it was given.
@@ -406,8 +419,10 @@ impl Wanted {
 }
 
 /// The send that a notification is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartOf {
+    /// Whose it is: of the inbox's organization, or of all.
+    pub organization_id: OrganizationId,
     /// Its id: it must be under way.
     pub send_id: Uuid,
     /// When the service took it.

@@ -65,13 +65,8 @@ impl Preferences {
     /// What the organization says of a type. Cancel safe.
     pub async fn wanted(&self, organization: &OrganizationId, kind: &str) -> Result<Wanted, Error> {
         let defaults = self.known(organization).await?;
-        Ok(match defaults.get(kind) {
-            Some(TypeDefault {
-                is_required: true, ..
-            }) => Wanted::Required,
-            Some(TypeDefault { is_on: false, .. }) => Wanted::IfChosen,
-            _ => Wanted::UnlessMuted,
-        })
+        let default = defaults.get(kind).copied();
+        Ok(default.map(TypeDefault::wanted).unwrap_or_default())
     }
 
     async fn known(&self, organization: &OrganizationId) -> Result<Arc<TypeDefaults>, Error> {

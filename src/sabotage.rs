@@ -58,6 +58,8 @@ pub enum Sabotage {
     DeliverTwice,
     /// What a person does not want is sent all the same.
     RingMuted,
+    /// A broadcast that is taken back stays with who has it.
+    KeepRetracted,
 }
 
 #[cfg(not(feature = "sabotage"))]

@@ -19,12 +19,12 @@ use crate::{
     clock::{Clock, Timestamp},
     inbox::{Error, Inboxes},
     metrics,
-    model::{InboxKey, NewNotification, OrganizationId, PartOf, UserId, Wanted},
+    model::{InboxKey, NewNotification, OrganizationId, UserId, Wanted},
     preferences::Preferences,
     sabotage::{self, Sabotage},
     store::{
         self, Database, Named, NotSent,
-        sends::{Accepted, KeyMismatch, NewSend, Send, SendState, Step, Tally},
+        sends::{Accepted, NotAccepted, NewSend, Send, SendState, Step, Tally},
     },
 };
 
@@ -50,6 +50,8 @@ pub struct Sends {
     inboxes: Arc<Inboxes>,
     preferences: Arc<Preferences>,
     clock: Arc<dyn Clock>,
+    /// How long any notification is kept.
+    retention: Duration,
     /// How often the present piece of a send has failed.
     failures: Mutex<HashMap<Uuid, u32>>,
 }
@@ -75,18 +77,21 @@ struct Piece {
 }
 
 impl Sends {
-    /// The sends in `store`, delivered through `inboxes` to who wants them.
+    /// The sends in `store`, delivered through `inboxes` to who wants them. A notification
+    /// is kept for at most `retention`.
     pub fn new(
         store: Arc<dyn Database>,
         inboxes: Arc<Inboxes>,
         preferences: Arc<Preferences>,
         clock: Arc<dyn Clock>,
+        retention: Duration,
     ) -> Self {
         Self {
             store,
             inboxes,
             preferences,
             clock,
+            retention,
             failures: Mutex::default(),
         }
     }
@@ -107,7 +112,7 @@ impl Sends {
     }
 
     /// Accepts a send: it is durable then. Cancel safe.
-    pub async fn accept(&self, new: &NewSend) -> Result<Result<Accepted, KeyMismatch>, Error> {
+    pub async fn accept(&self, new: &NewSend) -> Result<Result<Accepted, NotAccepted>, Error> {
         Ok(self.store.accept(new, self.clock.now()).await?)
     }
 
@@ -146,12 +151,25 @@ impl Sends {
         })
     }
 
+    /// Takes a broadcast back: nobody takes it after this, and who has it loses it within
+    /// moments, or when they come back. Again is as well; `None`: there is none. Cancel safe.
+    pub async fn retract_broadcast(
+        &self,
+        organization: &OrganizationId,
+        id: Uuid,
+    ) -> Result<Option<Send>, Error> {
+        let now = self.clock.now();
+        Ok(self.store.retract_broadcast(organization, id, now).await?)
+    }
+
     /// Delivers a piece of each send whose turn it is, and forgets what ended long ago;
     /// whether there may be more. `now` is the time of the database.
     ///
     /// Cancel safe: what of a piece is queued is delivered, and noted by who does it again.
     pub async fn deliver(&self, now: Timestamp) -> Result<bool, Error> {
         let forgotten = self.store.forget_sends(now.before(KEPT), FORGOTTEN).await?;
+        let retracted = now.before(self.retention);
+        self.store.forget_retractions(retracted).await?;
         let due = self.store.due_sends(now, SIDE_BY_SIDE).await?;
         let is_more = forgotten == FORGOTTEN || !due.is_empty();
         for send in due {
@@ -160,13 +178,26 @@ impl Sends {
         Ok(is_more)
     }
 
-    /// Delivers the next piece of a send.
+    /// Delivers the next piece of a send. A broadcast begins, and ends when it can be taken
+    /// no more.
     async fn piece(&self, send: Send, now: Timestamp) -> Result<(), Error> {
+        let is_broadcast = send.available_until.is_some();
         let send = match send.state {
             SendState::Waiting => {
                 let late = now.since(send.deliver_time.max(send.accepted_at));
                 metrics::send_begun(late > LATE);
+                if is_broadcast {
+                    return Ok(self.store.publish(&send, now).await.map(drop)?);
+                }
                 self.store.begin(&send, now).await?
+            }
+            _ if is_broadcast => {
+                let step = Step {
+                    is_last: true,
+                    last_user_id: send.last_user_id.clone(),
+                    tally: Tally::default(),
+                };
+                return Ok(self.store.advance(&send, &step, now).await?);
             }
             _ => Some(send),
         };
@@ -237,24 +268,11 @@ impl Sends {
             organization_id: send.organization_id.clone(),
             user_id,
         };
-        let part_of = PartOf {
-            send_id: send.id,
-            accepted_at: send.accepted_at,
-        };
+        let new = send.notification(inbox, self.inboxes.new_id(), wanted);
         let is_keyed = !sabotage::is(Sabotage::DeliverTwice);
         NewNotification {
-            idempotency_key: is_keyed.then(|| part_of.key()),
-            expire_time: send.expire_time,
-            collapse_key: send.collapse_key.clone(),
-            is_silent: send.is_silent,
-            part_of: Some(part_of),
-            wanted,
-            ..NewNotification::new(
-                inbox,
-                self.inboxes.new_id(),
-                send.content.clone(),
-                send.sender.clone(),
-            )
+            idempotency_key: new.idempotency_key.filter(|_| is_keyed),
+            ..new
         }
     }
 

@@ -12,6 +12,7 @@
 //! What the mutations mean is decided by `plan`, for all engines alike; an
 //! engine only loads what the plan needs and writes what it says.
 
+pub mod broadcasts;
 pub mod lookup;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -39,14 +40,15 @@ use crate::{
     clock::Timestamp,
     config::StoreSettings,
     model::{
-        Content, Epoch, Field, Head, InboxKey, NewNotification, Notification, RemovalCause,
-        Revision, Run, View,
+        Content, Epoch, Field, Head, InboxKey, NewNotification, Notification, OrganizationId,
+        RemovalCause, Revision, Run, View,
     },
     random::Random,
 };
+pub use broadcasts::{Broadcasts, Untaken};
 pub use lookup::Lookup;
 pub use preferences::Preferences;
-pub use sends::Sends;
+pub use sends::{Sends, Tally};
 pub use sweeping::Sweeping;
 pub use topics::Topics;
 
@@ -158,6 +160,23 @@ pub enum Mutation {
         /// The sequence.
         through: Revision,
     },
+    /// Take what was broadcast and is not in the inbox yet.
+    Take(Take),
+}
+
+/// Entries that an inbox is to take, see [`broadcasts`].
+#[derive(Clone, Debug)]
+pub struct Take {
+    /// Whose inbox it is.
+    pub inbox: InboxKey,
+    /// It has taken those up to this number; if it has not, nothing is taken.
+    pub after: u64,
+    /// It has taken those up to this number then.
+    pub through: u64,
+    /// What is said.
+    pub sends: Vec<NewNotification>,
+    /// The keys of what is taken back.
+    pub retracted: Vec<String>,
 }
 
 impl Mutation {
@@ -166,9 +185,10 @@ impl Mutation {
         match self {
             Self::Send(new) => &new.inbox,
             Self::Update(correction) => &correction.inbox,
-            Self::Edit { inbox, .. } | Self::Delete { inbox, .. } | Self::Seen { inbox, .. } => {
-                inbox
-            }
+            Self::Edit { inbox, .. }
+            | Self::Delete { inbox, .. }
+            | Self::Seen { inbox, .. }
+            | Self::Take(Take { inbox, .. }) => inbox,
         }
     }
 }
@@ -298,6 +318,8 @@ pub enum Outcome {
     Sent(Result<Sent, NotSent>),
     /// Of [`Mutation::Update`].
     Updated(Result<Updated, NotUpdated>),
+    /// Of [`Mutation::Take`].
+    Taken(Taken),
     /// Of any other.
     Edited(Edited),
 }
@@ -362,6 +384,16 @@ pub struct Edited {
     pub head: Head,
 }
 
+/// What an inbox took of what was broadcast.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Of each that was said, whether it was there already, or why it was not made; of none
+    /// where somebody else took of them meanwhile.
+    pub sent: Vec<Result<bool, NotSent>>,
+    /// The head that it left.
+    pub head: Head,
+}
+
 /// What a commit did.
 #[derive(Debug, Default)]
 pub struct Committed {
@@ -384,6 +416,17 @@ pub struct Snapshot {
     /// The highest last-change revision that was purged: a position below it
     /// cannot be served.
     pub floor: Revision,
+    /// Up to which entry the inbox has taken what was broadcast, and up to which there are.
+    pub taken_through: u64,
+    /// See `taken_through`.
+    pub announced: u64,
+}
+
+impl Snapshot {
+    /// Whether something was broadcast that is not in the inbox.
+    pub fn lacks(&self) -> bool {
+        self.announced > self.taken_through
+    }
 }
 
 /// Where a page of changed rows begins: after the row of this sequence whose
@@ -533,6 +576,27 @@ pub trait Store: Send + Sync + 'static {
         after: Revision,
     ) -> Result<Selected, Error>;
 
+    /// What was broadcast to an organization, or to all, after this number and up to
+    /// `announced`; of more than fits, as much as fits.
+    async fn untaken(
+        &self,
+        organization: &OrganizationId,
+        after: u64,
+        announced: u64,
+    ) -> Result<Untaken, Error>;
+
+    /// The organizations to which something was broadcast after this number, or all, and
+    /// the last number; without one, only that.
+    async fn announced(&self, after: Option<u64>) -> Result<(Vec<OrganizationId>, u64), Error>;
+
+    /// Notes how many took a broadcast, and how many it was not for.
+    async fn note_taken(
+        &self,
+        organization: &OrganizationId,
+        id: Uuid,
+        tally: Tally,
+    ) -> Result<(), Error>;
+
     /// How many batches it can commit at once. An inbox must not be in two of
     /// them: who calls keeps each inbox in one lane.
     fn lanes(&self) -> usize {
@@ -555,9 +619,12 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// All that an engine is.
-pub trait Database: Store + Sweeping + Lookup + Sends + Topics + Preferences {}
+pub trait Database: Store + Sweeping + Lookup + Sends + Broadcasts + Topics + Preferences {}
 
-impl<Engine: Store + Sweeping + Lookup + Sends + Topics + Preferences> Database for Engine {}
+impl<Engine> Database for Engine where
+    Engine: Store + Sweeping + Lookup + Sends + Broadcasts + Topics + Preferences
+{
+}
 
 /// Opens the store that `settings` name, brings its schema up to date, and makes
 /// its ids if it has none.

@@ -13,6 +13,7 @@ use clap::{
 };
 
 use super::{
+    broadcast::BroadcastArgs,
     erase::EraseArgs,
     healthcheck::HealthcheckArgs,
     inbox::{CountArgs, MarkSeenArgs, RecentArgs},
@@ -52,9 +53,11 @@ pub enum Command {
     Token(TokenArgs),
     /// Sends a notification
     Send(SendArgs),
-    /// Lists sends for later and to topics, or shows how far one is
+    /// Says something to everybody
+    Broadcast(BroadcastArgs),
+    /// Lists broadcasts and sends for later and to topics, or shows how far one is
     Sends(SendsArgs),
-    /// Stops a send for later or to a topic
+    /// Stops a broadcast, or a send for later or to a topic
     Cancel(CancelArgs),
     /// Says who is a member of which topic
     Topic(TopicArgs),

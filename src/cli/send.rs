@@ -126,7 +126,7 @@ fn request(args: SendArgs) -> SendInAppRequest {
     }
 }
 
-fn random_key() -> String {
+pub(super) fn random_key() -> String {
     let random: &dyn Random = &SystemRandom;
     random.uuid_v7(SystemClock.now()).to_string()
 }
@@ -166,7 +166,7 @@ pub(super) fn suppressed(why: Suppressed) -> Option<&'static str> {
     }
 }
 
-fn moment(text: &str) -> Result<SystemTime, String> {
+pub(super) fn moment(text: &str) -> Result<SystemTime, String> {
     let Ok(after) = humantime::parse_duration(text) else {
         return humantime::parse_rfc3339(text).map_err(|_| {
             "give a time, such as 2026-12-24T18:00:00Z, or a while, such as 2h".into()

@@ -1,5 +1,5 @@
-//! `doorbell sends` and `doorbell cancel`: sends for later and to topics, how far they are,
-//! and their end.
+//! `doorbell sends` and `doorbell cancel`: broadcasts and sends for later and to topics, how
+//! far they are, and their end.
 
 use std::{
     io::{self, Write},
@@ -10,9 +10,12 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::{ConnectionArgs, Error, PATIENCE, send_to_many::style, text, write_json};
+use super::{ConnectionArgs, Error, PATIENCE, ScopeArgs, send_to_many::style, text, write_json};
 use crate::{
-    client::{self, CancelSendRequest, Client, GetSendRequest, ListSendsRequest, Send, SendState},
+    client::{
+        self, CancelSendRequest, Client, GetSendRequest, ListSendsRequest, RetractBroadcastRequest,
+        Send, SendState,
+    },
     config::MAX_RECENT_LIMIT,
 };
 
@@ -24,9 +27,9 @@ pub struct SendsArgs {
     /// How to reach the service
     #[command(flatten)]
     pub connection: ConnectionArgs,
-    /// The tenant
-    #[arg(long, value_name = "ID")]
-    pub organization: String,
+    /// Whose it is
+    #[command(flatten)]
+    pub scope: ScopeArgs,
     /// This one alone
     #[arg(value_name = "ID", conflicts_with_all = ["state", "limit"])]
     pub id: Option<String>,
@@ -77,12 +80,15 @@ pub struct CancelArgs {
     /// How to reach the service
     #[command(flatten)]
     pub connection: ConnectionArgs,
-    /// The tenant
-    #[arg(long, value_name = "ID")]
-    pub organization: String,
+    /// Whose it is
+    #[command(flatten)]
+    pub scope: ScopeArgs,
     /// The send
     #[arg(value_name = "ID")]
     pub id: String,
+    /// Take it back from who has it, too: of a broadcast
+    #[arg(long)]
+    pub retract: bool,
     /// Print the answer as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -100,7 +106,8 @@ pub async fn run(args: SendsArgs) -> Result<(), Error> {
         return list(&client, &args).await;
     }
     let request = GetSendRequest {
-        organization_id: args.organization.clone(),
+        organization_id: args.scope.organization_id(),
+        all_organizations: args.scope.all_organizations,
         send_id: args.id.clone(),
         idempotency_key: args.idempotency_key.clone(),
     };
@@ -135,7 +142,8 @@ async fn follow(client: &Client, request: &GetSendRequest) -> Result<Send, Error
 
 async fn list(client: &Client, args: &SendsArgs) -> Result<(), Error> {
     let mut request = ListSendsRequest {
-        organization_id: args.organization.clone(),
+        organization_id: args.scope.organization_id(),
+        all_organizations: args.scope.all_organizations,
         state: args
             .state
             .map_or(SendState::Unspecified, SendState::from)
@@ -162,13 +170,26 @@ async fn list(client: &Client, args: &SendsArgs) -> Result<(), Error> {
 /// Cancels, and prints how many had it.
 pub async fn cancel(args: CancelArgs) -> Result<(), Error> {
     let client = args.connection.client()?;
-    let request = CancelSendRequest {
-        organization_id: args.organization,
-        send_id: args.id,
+    let (organization_id, all_organizations) =
+        (args.scope.organization_id(), args.scope.all_organizations);
+    let send = if args.retract {
+        let request = RetractBroadcastRequest {
+            organization_id,
+            all_organizations,
+            send_id: args.id,
+        };
+        let call = async || client.retract_broadcast(request.clone()).await;
+        client.patiently(PATIENCE, call).await?.send
+    } else {
+        let request = CancelSendRequest {
+            organization_id,
+            all_organizations,
+            send_id: args.id,
+        };
+        let call = async || client.cancel_send(request.clone()).await;
+        client.patiently(PATIENCE, call).await?.send
     };
-    let call = async || client.cancel_send(request.clone()).await;
-    let answer = client.patiently(PATIENCE, call).await?;
-    let send = answer.send.unwrap_or_default();
+    let send = send.unwrap_or_default();
     print(&mut io::stdout().lock(), &send, args.json)
 }
 
@@ -194,7 +215,9 @@ fn print(out: &mut impl Write, send: &Send, as_json: bool) -> Result<(), Error> 
         return Ok(write_json(out, &client::json::send(send))?);
     }
     let title = send.content.as_ref().map_or("", |content| &content.title);
+    let is_broadcast = send.available_until.is_some();
     let whom = match send.topic_id.as_str() {
+        "" if is_broadcast => "to everybody".to_owned(),
         "" => format!("to {}", people(send.total_count)),
         topic => format!("to topic {}", text::line(topic)),
     };
@@ -202,10 +225,16 @@ fn print(out: &mut impl Write, send: &Send, as_json: bool) -> Result<(), Error> 
         let time = time.as_ref().map(client::json::rfc3339);
         time.unwrap_or_default()
     };
-    let so_far = format!("{} of {} have it", send.delivered_count, send.total_count);
+    let so_far = match is_broadcast {
+        true => format!("{} have it", send.delivered_count),
+        false => format!("{} of {} have it", send.delivered_count, send.total_count),
+    };
     let how = match send.state() {
         SendState::Unspecified => "in a state that this version does not know".to_owned(),
         SendState::Waiting => format!("waits until {}", time(&send.deliver_time)),
+        SendState::UnderWay if is_broadcast => {
+            format!("until {}: {so_far}", time(&send.available_until))
+        }
         SendState::UnderWay => format!("under way: {so_far}"),
         SendState::Done => format!("done at {}: {so_far}", time(&send.ended_at)),
         SendState::Cancelled => format!("cancelled at {}: {so_far}", time(&send.ended_at)),

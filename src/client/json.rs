@@ -80,6 +80,7 @@ pub fn send(send: &Send) -> Value {
         ("deliver_time", time(&send.deliver_time)),
         ("started_at", time(&send.started_at)),
         ("ended_at", time(&send.ended_at)),
+        ("available_until", time(&send.available_until)),
         ("type", content.map(|content| json!(content.r#type))),
         ("title", content.map(|content| json!(content.title))),
         ("sender", Some(json!(send.sender))),

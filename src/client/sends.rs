@@ -3,12 +3,12 @@
 
 use super::{Client, Error};
 use crate::proto::{
-    AddTopicMembersRequest, AddTopicMembersResponse, CancelSendRequest, CancelSendResponse,
-    DeleteTopicRequest, DeleteTopicResponse, GetPreferencesRequest, GetPreferencesResponse,
+    AddTopicMembersRequest, AddTopicMembersResponse, BroadcastRequest, BroadcastResponse,
+    CancelSendRequest, CancelSendResponse, DeleteTopicRequest, DeleteTopicResponse, GetPreferencesRequest, GetPreferencesResponse,
     GetSendRequest, GetSendResponse, GetTypeDefaultsRequest, GetTypeDefaultsResponse,
     ListSendsRequest, ListSendsResponse, ListTopicMembersRequest, ListTopicMembersResponse,
     ListTopicsOfUserRequest, ListTopicsOfUserResponse, RemoveTopicMembersRequest,
-    RemoveTopicMembersResponse, SendToTopicRequest, SendToTopicResponse, UpdatePreferencesRequest,
+    RemoveTopicMembersResponse, RetractBroadcastRequest, RetractBroadcastResponse, SendToTopicRequest, SendToTopicResponse, UpdatePreferencesRequest,
     UpdatePreferencesResponse, UpdateTypeDefaultsRequest, UpdateTypeDefaultsResponse,
     preference_service_client::PreferenceServiceClient, send_service_client::SendServiceClient,
     topic_service_client::TopicServiceClient,
@@ -33,6 +33,10 @@ macro_rules! calls {
 calls! {
     SendServiceClient.send_to_topic(SendToTopicRequest) -> SendToTopicResponse:
         "Sends one content to all members of a topic.",
+    SendServiceClient.broadcast(BroadcastRequest) -> BroadcastResponse:
+        "Says something to everybody of an organization, or of all.",
+    SendServiceClient.retract_broadcast(RetractBroadcastRequest) -> RetractBroadcastResponse:
+        "Takes a broadcast back, from who has it as well.",
     SendServiceClient.get_send(GetSendRequest) -> GetSendResponse:
         "Says how a send is.",
     SendServiceClient.list_sends(ListSendsRequest) -> ListSendsResponse:

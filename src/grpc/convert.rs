@@ -139,6 +139,17 @@ impl Violations {
         self.id("organization_id", OrganizationId::parse(id))
     }
 
+    /// An organization, or all of them.
+    fn scope(&mut self, organization_id: &str, is_all: bool) -> Option<OrganizationId> {
+        if is_all && !organization_id.is_empty() {
+            self.add("organization_id", "must be empty where all_organizations is set");
+        }
+        if is_all {
+            return Some(OrganizationId::all());
+        }
+        self.organization(organization_id)
+    }
+
     fn inbox(&mut self, organization_id: &str, user_id: &str) -> Option<InboxKey> {
         self.inbox_of(organization_id, "recipient_user_id", user_id)
     }
@@ -518,10 +529,60 @@ pub fn send_to_topic(
     })
 }
 
+/// Checks a `Broadcast` that came from `sender`.
+pub fn broadcast(
+    request: proto::BroadcastRequest,
+    limits: &ContentLimits,
+    id: Uuid,
+    sender: Arc<str>,
+    now: Timestamp,
+) -> Result<NewSend, Status> {
+    check_size_of_many(request.encoded_len(), limits)?;
+    let mut wrong = Violations::default();
+    let organization_id = wrong.scope(&request.organization_id, request.all_organizations);
+    let said = request.content.unwrap_or_default();
+    let content = wrong.content("content.", said, &[Field::Kind, Field::Title], limits);
+    let key = wrong.required_key(request.idempotency_key);
+    let expire_time = wrong.time("expire_time", request.expire_time.as_ref());
+    let deliver_time = wrong.deliver_time(request.deliver_time.as_ref(), now);
+    let deliver_time = deliver_time.unwrap_or(now).max(now);
+    let available_until = wrong.time("available_until", request.available_until.as_ref());
+    let default = deliver_time.after(config::DEFAULT_AVAILABLE);
+    let available_until = available_until.unwrap_or(default);
+    if available_until <= deliver_time
+        || available_until.since(deliver_time) > config::MAX_AVAILABLE
+    {
+        let problem = "must be later than deliver_time, by at most 90 days";
+        wrong.add("available_until", problem);
+    }
+    Ok(NewSend {
+        organization_id: wrong.none_and(organization_id)?,
+        id,
+        target: Target::Everybody { available_until },
+        content: Arc::new(content),
+        idempotency_key: Some(key),
+        sender,
+        expire_time,
+        collapse_key: None,
+        is_silent: request.silent,
+        deliver_time,
+    })
+}
+
+/// Checks a `RetractBroadcast`.
+pub fn retract_broadcast(
+    request: &proto::RetractBroadcastRequest,
+) -> Result<(OrganizationId, Uuid), Status> {
+    let mut wrong = Violations::default();
+    let organization = wrong.scope(&request.organization_id, request.all_organizations);
+    let id = wrong.uuid("send_id", &request.send_id);
+    wrong.none_and(organization.zip(id))
+}
+
 /// Checks which send is meant, and whose.
 pub fn get_send(request: proto::GetSendRequest) -> Result<(OrganizationId, Named), Status> {
     let mut wrong = Violations::default();
-    let organization = wrong.organization(&request.organization_id);
+    let organization = wrong.scope(&request.organization_id, request.all_organizations);
     let of = wrong.named("send_id", request.send_id, request.idempotency_key);
     wrong.none_and(organization.zip(of))
 }
@@ -529,7 +590,7 @@ pub fn get_send(request: proto::GetSendRequest) -> Result<(OrganizationId, Named
 /// Checks a `CancelSend`.
 pub fn cancel_send(request: &proto::CancelSendRequest) -> Result<(OrganizationId, Uuid), Status> {
     let mut wrong = Violations::default();
-    let organization = wrong.organization(&request.organization_id);
+    let organization = wrong.scope(&request.organization_id, request.all_organizations);
     let id = wrong.uuid("send_id", &request.send_id);
     wrong.none_and(organization.zip(id))
 }
@@ -549,7 +610,7 @@ pub fn list_sends(
     request: &proto::ListSendsRequest,
 ) -> Result<PageOf<(OrganizationId, Option<SendState>), Uuid>, Status> {
     let mut wrong = Violations::default();
-    let organization = wrong.organization(&request.organization_id);
+    let organization = wrong.scope(&request.organization_id, request.all_organizations);
     let state = match proto::SendState::try_from(request.state) {
         Ok(proto::SendState::Unspecified) => None,
         Ok(proto::SendState::Waiting) => Some(SendState::Waiting),

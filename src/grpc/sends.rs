@@ -10,8 +10,10 @@ use crate::{
     config::ContentLimits,
     model::{NewNotification, TopicId},
     proto::{
-        self, CancelSendRequest, CancelSendResponse, GetSendRequest, GetSendResponse,
-        ListSendsRequest, ListSendsResponse, SendToTopicRequest, SendToTopicResponse,
+        self, BroadcastRequest, BroadcastResponse, CancelSendRequest, CancelSendResponse,
+        GetSendRequest, GetSendResponse, ListSendsRequest, ListSendsResponse,
+        RetractBroadcastRequest, RetractBroadcastResponse, SendToTopicRequest,
+        SendToTopicResponse,
     },
     sends::{NotCancelled, Sends},
     store::{
@@ -57,13 +59,14 @@ pub(super) fn told(send: &Send) -> proto::Send {
         ended_at: send.ended_at.map(wire::time),
         content: Some(wire::content(&send.content)),
         sender: send.sender.to_string(),
+        available_until: send.available_until.map(wire::time),
     }
 }
 
 async fn accepted(sends: &Sends, new: &NewSend) -> Result<Accepted, Status> {
     let accepted = sends.accept(new).await;
     let accepted = accepted.map_err(|error| status::of(&error))?;
-    accepted.map_err(status::of_key)
+    accepted.map_err(status::of_send)
 }
 
 /// Accepts what is for later, as one send to all whom `new` is for: they are sent the same.
@@ -119,6 +122,39 @@ impl SendService for Service {
         Ok(Response::new(SendToTopicResponse {
             send: Some(told(&send)),
             duplicate,
+        }))
+    }
+
+    async fn broadcast(
+        &self,
+        request: Request<BroadcastRequest>,
+    ) -> Result<Response<BroadcastResponse>, Status> {
+        let caller = caller(&request)?;
+        let scope = sender(&caller)?;
+        let (id, now) = (self.sends.new_id(), self.sends.now());
+        let subject = caller.subject.clone();
+        let new = convert::broadcast(request.into_inner(), &self.limits, id, subject, now)?;
+        covers(scope, &new.organization_id)?;
+        let Accepted { send, duplicate } = accepted(&self.sends, &new).await?;
+        Ok(Response::new(BroadcastResponse {
+            send: Some(told(&send)),
+            duplicate,
+        }))
+    }
+
+    async fn retract_broadcast(
+        &self,
+        request: Request<RetractBroadcastRequest>,
+    ) -> Result<Response<RetractBroadcastResponse>, Status> {
+        let caller = caller(&request)?;
+        let scope = sender(&caller)?;
+        convert::check_size(request.get_ref(), &self.limits)?;
+        let (organization, id) = convert::retract_broadcast(request.get_ref())?;
+        covers(scope, &organization)?;
+        let send = self.sends.retract_broadcast(&organization, id).await;
+        let send = send.map_err(|error| status::of(&error))?;
+        Ok(Response::new(RetractBroadcastResponse {
+            send: Some(told(&send.ok_or_else(status::no_send)?)),
         }))
     }
 

@@ -14,7 +14,7 @@ use crate::{
     inbox::{self, feed::End},
     metrics,
     proto::{ErrorReason, SendError},
-    store::{self, NotSent, NotUpdated, sends::KeyMismatch},
+    store::{self, NotSent, NotUpdated, sends::NotAccepted},
     telemetry::Seldom,
 };
 
@@ -114,14 +114,20 @@ pub fn send_done() -> Status {
     new(Code::FailedPrecondition, ErrorReason::SendDone, message)
 }
 
-/// The key was used for another send.
-pub fn of_key(error: KeyMismatch) -> Status {
-    let message = format!("idempotency_key: {error}");
-    new(
-        Code::AlreadyExists,
-        ErrorReason::IdempotencyMismatch,
-        message,
-    )
+/// A send was not accepted.
+pub fn of_send(error: NotAccepted) -> Status {
+    match error {
+        NotAccepted::Mismatch => new(
+            Code::AlreadyExists,
+            ErrorReason::IdempotencyMismatch,
+            format!("idempotency_key: {error}"),
+        ),
+        NotAccepted::TooManyBroadcasts => new(
+            Code::FailedPrecondition,
+            ErrorReason::TooManyBroadcasts,
+            format!("{error}: cancel one, or wait until one has ended"),
+        ),
+    }
 }
 
 /// Too many streams are opening, each for too long.

@@ -212,7 +212,7 @@ impl Feed {
             let snapshot = inbox.heads.read(key).await?;
             (inbox.bus.join(key).await?, snapshot)
         } else {
-            (inbox.bus.join(key).await?, inbox.heads.read(key).await?)
+            (inbox.bus.join(key).await?, inbox.taken_head(key).await?)
         };
         let interval: Duration = inbox.feeds.heartbeat_interval.into();
         let silence = interval - inbox.random.up_to(interval / 4);
@@ -658,7 +658,7 @@ impl Feed {
     async fn heartbeat(&mut self) {
         let inbox = self.inbox.clone();
         let key = self.subscription.inbox().clone();
-        let head = async move { inbox.heads.read(&key).await };
+        let head = async move { inbox.taken_head(&key).await };
         let Some(snapshot) = self.read(head).await else {
             return;
         };

@@ -30,7 +30,7 @@ use crate::{
     metrics,
     model::{InboxKey, NewNotification, Run},
     sabotage::{self, Sabotage},
-    store::{self, Committed, Correction, Edited, Mutation, Outcome, Sent, Store, Updated},
+    store::{self, Committed, Correction, Edited, Mutation, Outcome, Sent, Store, Take, Taken, Updated},
 };
 use queue::{Answer, Queue};
 
@@ -123,6 +123,14 @@ impl Writer {
     /// Changes what is there; see `write_in_bulk`.
     pub async fn edit_in_bulk(&self, mutation: Mutation) -> Result<Edited, Error> {
         edited(&self.write_in_bulk(mutation).await?)
+    }
+
+    /// Takes what was broadcast; see `write_in_bulk`.
+    pub async fn take(&self, take: Take) -> Result<Taken, Error> {
+        match self.write_in_bulk(Mutation::Take(take)).await? {
+            Outcome::Taken(taken) => Ok(taken),
+            _ => Err(store::Error::unexpected_outcome().into()),
+        }
     }
 
     /// As `write`, when there is room beside what callers write: those who wait longest

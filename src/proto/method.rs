@@ -47,6 +47,8 @@ methods![
     EraseInbox,
     EraseOrganization,
     SendToTopic,
+    Broadcast,
+    RetractBroadcast,
     GetSend,
     ListSends,
     CancelSend,

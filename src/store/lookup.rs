@@ -6,7 +6,7 @@ use futures_util::stream;
 
 use super::{
     Error, Named, PageLimit, Snapshot,
-    rows::{self, columns, head_columns},
+    rows::{self, columns, snapshot_columns},
     sql::{Sql, Statement},
 };
 use crate::model::{InboxKey, Notification};
@@ -26,8 +26,8 @@ pub trait Lookup: Send + Sync + 'static {
 macro_rules! by {
     ($column:literal) => {
         concat!(
-            "SELECT d.epoch, ",
-            head_columns!(),
+            "SELECT ",
+            snapshot_columns!("$1"),
             ", ",
             columns!(),
             " FROM doorbell AS d LEFT JOIN inboxes AS i \

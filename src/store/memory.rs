@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     About, Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
-    Snapshot, Store, TypeCounts, Verb, Which,
+    Snapshot, Store, Tally, TypeCounts, Untaken, Verb, Which,
     plan::{self, Before, Fingerprint, RowWrite, StoredHead},
     selection::Walk,
     sweeping::{Due, DueRow, Kept, OldRow, Oldest, Sweeping},
@@ -91,6 +91,8 @@ impl Memory {
             epoch: self.epoch.lock().unwrap().clone(),
             head: inbox.map(|inbox| inbox.stored.head).unwrap_or_default(),
             floor: inbox.map(|inbox| inbox.stored.floor).unwrap_or_default(),
+            taken_through: 0,
+            announced: 0,
         }
     }
 }
@@ -424,6 +426,18 @@ impl Store for Memory {
             }
         }
         Ok(walk.selected(self.snapshot(inbox)))
+    }
+
+    async fn untaken(&self, _: &OrganizationId, _: u64, _: u64) -> Result<Untaken, Error> {
+        Ok(Untaken::default())
+    }
+
+    async fn announced(&self, _: Option<u64>) -> Result<(Vec<OrganizationId>, u64), Error> {
+        Ok((Vec::new(), 0))
+    }
+
+    async fn note_taken(&self, _: &OrganizationId, _: Uuid, _: Tally) -> Result<(), Error> {
+        Ok(())
     }
 
     async fn database_id(&self) -> Result<Uuid, Error> {

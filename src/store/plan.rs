@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Committed, Correction, Deletion, Edit, Edited, Mutation, Named, NotSent, NotUpdated, Outcome,
-    Sent, Updated,
+    Sent, Take, Taken, Updated,
 };
 use crate::{
     clock::Timestamp,
@@ -38,6 +38,8 @@ pub(super) struct StoredHead {
     pub(super) row_count: u32,
     /// The highest last-change revision that was deleted.
     pub(super) floor: Revision,
+    /// Up to which entry it has taken what was broadcast.
+    pub(super) taken_through: u64,
 }
 
 /// What is known of a row that the batch may touch.
@@ -196,18 +198,29 @@ pub(super) fn inboxes(batch: &[Mutation]) -> BTreeSet<&InboxKey> {
     batch.iter().map(Mutation::inbox).collect()
 }
 
+/// The inboxes that it may make heads for: one without a head has nothing to mark.
+pub(super) fn makes_head(mutation: &Mutation) -> bool {
+    matches!(mutation, Mutation::Send(_) | Mutation::Take(_))
+}
+
 /// The idempotency keys that it names.
 pub(super) fn keys<'b>(batch: &'b [Mutation]) -> Vec<(&'b InboxKey, &'b str)> {
-    let key = |mutation: &'b Mutation| match mutation {
-        Mutation::Send(new) => Some((&new.inbox, new.idempotency_key.as_deref()?)),
-        Mutation::Update(Correction {
-            inbox,
-            of: Named::Key(key),
-            ..
-        }) => Some((inbox, key.as_str())),
-        _ => None,
-    };
-    batch.iter().filter_map(key).collect()
+    let sent = sends(batch).filter_map(|new| Some((&new.inbox, new.idempotency_key.as_deref()?)));
+    let mut keys: Vec<_> = sent.collect();
+    for mutation in batch {
+        match mutation {
+            Mutation::Update(Correction {
+                inbox,
+                of: Named::Key(key),
+                ..
+            }) => keys.push((inbox, key.as_str())),
+            Mutation::Take(Take {
+                inbox, retracted, ..
+            }) => keys.extend(retracted.iter().map(|key| (inbox, key.as_str()))),
+            _ => {}
+        }
+    }
+    keys
 }
 
 /// The keys by which its sends collapse.
@@ -250,9 +263,10 @@ pub(super) fn ids(batch: &[Mutation]) -> [Vec<(&InboxKey, Uuid)>; 2] {
 
 /// What it sends.
 pub(super) fn sends(batch: &[Mutation]) -> impl Iterator<Item = &NewNotification> {
-    batch.iter().filter_map(|mutation| match mutation {
-        Mutation::Send(new) => Some(new),
-        _ => None,
+    batch.iter().flat_map(|mutation| match mutation {
+        Mutation::Send(new) => std::slice::from_ref(new),
+        Mutation::Take(take) => &take.sends,
+        _ => &[],
     })
 }
 
@@ -266,7 +280,8 @@ pub(super) fn choices(batch: &[Mutation]) -> BTreeSet<(&InboxKey, &str)> {
 /// The sends that its rows are of, in the order in which they are locked.
 pub(super) fn parts(batch: &[Mutation]) -> BTreeSet<(&OrganizationId, Uuid)> {
     sends(batch)
-        .filter_map(|new| Some((&new.inbox.organization_id, new.part_of?.send_id)))
+        .filter_map(|new| new.part_of.as_ref())
+        .map(|of| (&of.organization_id, of.send_id))
         .collect()
 }
 
@@ -304,6 +319,7 @@ pub(super) fn plan(batch: &[Mutation], before: Before, now: Timestamp) -> Plan {
                 Outcome::Edited(planner.delete(inbox, ids, *why))
             }
             Mutation::Seen { inbox, through } => Outcome::Edited(planner.seen(inbox, *through)),
+            Mutation::Take(take) => Outcome::Taken(planner.take(take)),
         };
         planner.plan.committed.outcomes.push(outcome);
     }
@@ -401,8 +417,8 @@ impl Planner {
                 head: stored.head,
             });
         }
-        if let Some(part_of) = new.part_of
-            && !self.is_under_way(&inbox.organization_id, part_of.send_id)
+        if let Some(of) = &new.part_of
+            && !self.is_under_way(&of.organization_id, of.send_id)
         {
             return Err(NotSent::Cancelled);
         }
@@ -438,7 +454,7 @@ impl Planner {
             content: new.content.clone(),
             sender: new.sender.clone(),
             created_at: stored.last_created_at,
-            sent_at: new.part_of.map_or(self.now, |of| of.accepted_at),
+            sent_at: new.part_of.as_ref().map_or(self.now, |of| of.accepted_at),
             expire_time: new.expire_time,
             collapse_key: new.collapse_key.clone(),
             collapsed_count: replaced.map_or(0, |(_, count)| count.saturating_add(1)),
@@ -631,6 +647,31 @@ impl Planner {
             changed: deleted,
             head: stored.head,
         }
+    }
+
+    /// Takes what was broadcast, unless somebody else took of it meanwhile. The cursor alone
+    /// takes no revision.
+    fn take(&mut self, take: &Take) -> Taken {
+        let inbox = &take.inbox;
+        let mut taken = Taken::default();
+        if self.head(inbox).taken_through == take.after {
+            for new in &take.sends {
+                let sent = self.send(new);
+                taken.sent.push(sent.map(|sent| sent.duplicate));
+            }
+            let ids = take.retracted.iter();
+            let ids: Vec<_> = ids.filter_map(|key| Some(self.keyed(inbox, key)?.0)).collect();
+            let edit = Edit::Remove(RemovalCause::Sender);
+            if !sabotage::is(Sabotage::KeepRetracted) {
+                self.edit(inbox, &ids, edit, View::All, None);
+            }
+            let mut stored = self.head(inbox);
+            stored.taken_through = take.through;
+            self.before.heads.insert(inbox.clone(), stored);
+            self.plan.heads.insert(inbox.clone(), stored);
+        }
+        taken.head = self.head(inbox).head;
+        taken
     }
 
     /// Sets the final image of a row that was there or is made by this batch. What is

@@ -24,14 +24,14 @@ use uuid::Uuid;
 
 use super::{
     About, Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
-    Sharing, Snapshot, Store, TypeCounts, Verb, Which,
-    rows::{self, Page, bound, columns, head_columns, integer, of_source, walk_columns},
+    Sharing, Snapshot, Store, Tally, TypeCounts, Untaken, Verb, Which, broadcasts,
+    rows::{self, Page, bound, columns, integer, of_source, snapshot_columns, walk_columns},
     selection::{MOST_COUNTED, MOST_LOOKED_AT, Source, Walk},
 };
 use crate::{
     clock::Timestamp,
     config::StoreSettings,
-    model::{Epoch, InboxKey, Revision},
+    model::{Epoch, InboxKey, OrganizationId, Revision},
     random::Random,
 };
 use connections::Connections;
@@ -57,8 +57,8 @@ const MIGRATE_TIMEOUT: Duration = Duration::from_secs(300);
 type PgQuery = Query<'static, Engine, PgArguments>;
 
 const SNAPSHOTS: &str = concat!(
-    "SELECT d.epoch, ",
-    head_columns!(),
+    "SELECT ",
+    snapshot_columns!("w.organization_id"),
     " FROM unnest($1::text[], $2::text[]) WITH ORDINALITY \
      AS w (organization_id, user_id, place) JOIN doorbell AS d ON d.id = 1 \
      LEFT JOIN inboxes AS i \
@@ -73,8 +73,8 @@ macro_rules! page {
     };
     ($columns:expr, $filter:expr, $order:literal, $limit:literal) => {
         concat!(
-            "SELECT d.epoch, ",
-            head_columns!(),
+            "SELECT ",
+            snapshot_columns!("$1"),
             ", ",
             $columns,
             " FROM doorbell AS d LEFT JOIN inboxes AS i \
@@ -125,8 +125,8 @@ macro_rules! filtered {
             newer!(),
             " AND ",
             of_source!($source),
-            " ORDER BY n.sequence DESC LIMIT $8) SELECT d.epoch, ",
-            head_columns!(),
+            " ORDER BY n.sequence DESC LIMIT $8) SELECT ",
+            snapshot_columns!("$1"),
             ", e.walked_to, ",
             columns!(),
             " FROM doorbell AS d LEFT JOIN inboxes AS i \
@@ -148,8 +148,8 @@ const COUNT_CHANGES: &str = "SELECT count(*) FROM (SELECT 1 FROM notifications \
 
 /// How many rows of some types are unread, of those that are looked at.
 const COUNT_TYPES: &str = concat!(
-    "SELECT d.epoch, ",
-    head_columns!(),
+    "SELECT ",
+    snapshot_columns!("$1"),
     ", n.type, n.unread FROM doorbell AS d LEFT JOIN inboxes AS i \
      ON i.organization_id = $1 AND i.user_id = $2 LEFT JOIN (SELECT w.type, count(*) AS unread \
      FROM (SELECT n.type FROM notifications AS n \
@@ -174,8 +174,8 @@ macro_rules! walk {
 /// Those of ids, each found by its id: `OFFSET 0` keeps the sequence out of that search,
 /// or the whole inbox is read in its order.
 const OF_IDS: &str = concat!(
-    "SELECT d.epoch, ",
-    head_columns!(),
+    "SELECT ",
+    snapshot_columns!("$1"),
     ", ",
     walk_columns!(),
     " FROM doorbell AS d LEFT JOIN inboxes AS i \
@@ -550,6 +550,10 @@ fn migrator() -> Migrator {
             "preferences",
             include_str!("../../migrations/postgres/0007_preferences.sql"),
         ),
+        (
+            "broadcasts",
+            include_str!("../../migrations/postgres/0008_broadcasts.sql"),
+        ),
     ]);
     // A newer version may have migrated already, see `oldest_schema`.
     migrator.set_ignore_missing(true);
@@ -779,6 +783,28 @@ impl Store for Postgres {
 
     fn lanes(&self) -> usize {
         self.lanes
+    }
+
+    async fn untaken(
+        &self,
+        organization: &OrganizationId,
+        after: u64,
+        announced: u64,
+    ) -> Result<Untaken, Error> {
+        broadcasts::untaken(self, organization, after, announced).await
+    }
+
+    async fn announced(&self, after: Option<u64>) -> Result<(Vec<OrganizationId>, u64), Error> {
+        broadcasts::announced(self, after).await
+    }
+
+    async fn note_taken(
+        &self,
+        organization: &OrganizationId,
+        id: Uuid,
+        tally: Tally,
+    ) -> Result<(), Error> {
+        broadcasts::note_taken(self, organization, id, tally).await
     }
 
     async fn database_id(&self) -> Result<Uuid, Error> {

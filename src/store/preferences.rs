@@ -9,7 +9,7 @@ use super::{
     rows::{Columns, Fields},
     sql::{Sql, Statement},
 };
-use crate::model::{InboxKey, OrganizationId};
+use crate::model::{InboxKey, OrganizationId, Wanted};
 
 /// What an organization says of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,19 @@ pub struct TypeDefault {
     pub is_on: bool,
     /// Whether everybody has it, whatever they said.
     pub is_required: bool,
+}
+
+impl TypeDefault {
+    /// Whether people have a say.
+    pub fn wanted(self) -> Wanted {
+        match self {
+            Self {
+                is_required: true, ..
+            } => Wanted::Required,
+            Self { is_on: false, .. } => Wanted::IfChosen,
+            Self { .. } => Wanted::UnlessMuted,
+        }
+    }
 }
 
 /// What an organization says, by type.

@@ -58,10 +58,24 @@ pub(super) use columns;
 macro_rules! head_columns {
     () => {
         "i.revision AS head_revision, i.unread_count, i.unseen_count, i.seen_through, i.floor, \
-         i.last_created_at, i.row_count"
+         i.last_created_at, i.row_count, i.taken_through"
     };
 }
 pub(super) use head_columns;
+
+/// The columns of a snapshot of an inbox of an organization, of the tables `d` and `i`; for
+/// `concat!`.
+macro_rules! snapshot_columns {
+    ($organization:literal) => {
+        concat!(
+            "d.epoch, (SELECT max(a.last_number) FROM audiences AS a WHERE a.organization_id IN (",
+            $organization,
+            ", '*')) AS announced, ",
+            $crate::store::rows::head_columns!()
+        )
+    };
+}
+pub(super) use snapshot_columns;
 
 /// The columns of a row that is looked at by a walk, of the table `n`; for `concat!`.
 macro_rules! walk_columns {
@@ -191,11 +205,13 @@ impl<'r> Columns<'r> {
         self.some(column, self.row.number(column))
     }
 
+    pub(super) fn optional_number(&self, column: &'static str) -> Result<Option<i64>, Error> {
+        let number = self.row.number(column);
+        number.map_err(|error| self.inconsistent(column, error))
+    }
+
     pub(super) fn time(&self, column: &'static str) -> Result<Option<Timestamp>, Error> {
-        self.row
-            .number(column)
-            .map(|micros| micros.map(Timestamp::from_micros))
-            .map_err(|error| self.inconsistent(column, error))
+        Ok(self.optional_number(column)?.map(Timestamp::from_micros))
     }
 
     pub(super) fn revision(&self, column: &'static str) -> Result<Revision, Error> {
@@ -281,6 +297,7 @@ pub(super) fn head(row: &dyn Fields) -> Result<StoredHead, Error> {
         last_created_at: columns.time("last_created_at")?.unwrap_or_default(),
         row_count: columns.count("row_count")?,
         floor: columns.revision("floor")?,
+        taken_through: columns.revision("taken_through")?.get(),
     })
 }
 
@@ -288,20 +305,18 @@ pub(super) fn head(row: &dyn Fields) -> Result<StoredHead, Error> {
 /// and so nulls.
 pub(super) fn snapshot(row: &dyn Fields) -> Result<Snapshot, Error> {
     let columns = Columns::of(row, "doorbell");
-    let has_head = row
-        .number("head_revision")
-        .map_err(|error| columns.inconsistent("head_revision", error))?
-        .is_some();
-    let epoch = Epoch::new(columns.text("epoch")?);
-    if !has_head {
-        return Ok(Snapshot {
-            epoch,
-            head: Head::default(),
-            floor: Revision::ZERO,
-        });
-    }
-    let StoredHead { head, floor, .. } = head(row)?;
-    Ok(Snapshot { epoch, head, floor })
+    let stored = match columns.optional_number("head_revision")? {
+        Some(_) => head(row)?,
+        None => StoredHead::default(),
+    };
+    let announced = columns.optional_number("announced")?;
+    Ok(Snapshot {
+        epoch: Epoch::new(columns.text("epoch")?),
+        head: stored.head,
+        floor: stored.floor,
+        taken_through: stored.taken_through,
+        announced: announced.map_or(0, i64::unsigned_abs),
+    })
 }
 
 /// A row without its content.

@@ -20,7 +20,9 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    model::{Content, Data, InboxKey, OrganizationId, TopicId, UserId},
+    model::{
+        Content, Data, InboxKey, NewNotification, OrganizationId, PartOf, TopicId, UserId, Wanted,
+    },
 };
 
 /// Whom a send is for.
@@ -30,6 +32,11 @@ pub enum Target {
     Users(Vec<UserId>),
     /// Who is a member of it when their turn comes.
     Topic(TopicId),
+    /// Everybody of the organization, or of all, who looks until then.
+    Everybody {
+        /// Who looks later does not get it.
+        available_until: Timestamp,
+    },
 }
 
 /// A send that is to be accepted.
@@ -74,6 +81,7 @@ impl NewSend {
                 users.iter().for_each(|user| add(1, user));
             }
             Target::Topic(topic) => add(2, topic.as_str()),
+            Target::Everybody { .. } => add(3, ""),
         }
         hash.finalize().into()
     }
@@ -122,8 +130,10 @@ pub struct Send {
     pub organization_id: OrganizationId,
     /// Its id.
     pub id: Uuid,
-    /// Whom it is for, unless it is for people that were named.
+    /// The topic that it is for, unless it is for others.
     pub topic_id: Option<TopicId>,
+    /// Of a broadcast: who looks until then gets it.
+    pub available_until: Option<Timestamp>,
     /// How it is.
     pub state: SendState,
     /// When the service took it.
@@ -152,6 +162,26 @@ pub struct Send {
     pub last_user_id: String,
 }
 
+impl Send {
+    /// What one person gets of it.
+    pub fn notification(&self, inbox: InboxKey, id: Uuid, wanted: Wanted) -> NewNotification {
+        let part_of = PartOf {
+            organization_id: self.organization_id.clone(),
+            send_id: self.id,
+            accepted_at: self.accepted_at,
+        };
+        NewNotification {
+            idempotency_key: Some(part_of.key()),
+            expire_time: self.expire_time,
+            collapse_key: self.collapse_key.clone(),
+            is_silent: self.is_silent,
+            part_of: Some(part_of),
+            wanted,
+            ..NewNotification::new(inbox, id, self.content.clone(), self.sender.clone())
+        }
+    }
+}
+
 /// A send was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
@@ -163,8 +193,17 @@ pub struct Accepted {
 
 /// Why a send was not accepted; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the idempotency key was used with another content, or for others")]
-pub struct KeyMismatch;
+pub enum NotAccepted {
+    /// The idempotency key is that of another send.
+    #[error("the idempotency key was used with another content, or for others")]
+    Mismatch,
+    /// As many broadcasts wait or can be taken as may.
+    #[error("there are {MOST_BROADCASTS} broadcasts that wait or can be taken, and may be no more")]
+    TooManyBroadcasts,
+}
+
+/// The most broadcasts of an organization that wait or can be taken.
+pub const MOST_BROADCASTS: usize = 100;
 
 /// A step of a send.
 #[derive(Clone, Debug)]
@@ -185,7 +224,7 @@ pub trait Sends: std::marker::Send + Sync + 'static {
         &self,
         new: &NewSend,
         now: Timestamp,
-    ) -> Result<Result<Accepted, KeyMismatch>, Error>;
+    ) -> Result<Result<Accepted, NotAccepted>, Error>;
 
     /// The send of that name.
     async fn send(&self, organization: &OrganizationId, of: &Named) -> Result<Option<Send>, Error>;
@@ -243,7 +282,8 @@ pub trait Sends: std::marker::Send + Sync + 'static {
 macro_rules! send_columns {
     () => {
         concat!(
-            "n.organization_id, n.id, n.topic_id, n.fingerprint, n.state, n.accepted_at, \
+            "n.organization_id, n.id, n.topic_id, n.available_until, n.fingerprint, n.state, \
+             n.accepted_at, \
              n.deliver_time, n.started_at, n.ended_at, n.last_user_id, n.total_count, \
              n.delivered_count, n.suppressed_count, n.error_count, n.sender, n.expire_time, \
              n.collapse_key, n.is_silent, ",
@@ -251,6 +291,8 @@ macro_rules! send_columns {
         )
     };
 }
+
+pub(super) use send_columns;
 
 /// Reads the sends of which this is true.
 macro_rules! select {
@@ -262,9 +304,11 @@ macro_rules! select {
 const ACCEPT: &str = "INSERT INTO sends (organization_id, id, topic_id, idempotency_key, \
      fingerprint, accepted_at, deliver_time, next_at, total_count, sender, expire_time, \
      collapse_key, is_silent, type, title, body, entity_type, entity_id, action_url, data, \
-     image_url, actions) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10, $11, $12, $13, \
-     $14, $15, $16, $17, $18, $19, $20, $21) ON CONFLICT DO NOTHING";
-const BY_ID: &str = select!("n.organization_id = $1 AND n.id = $2");
+     image_url, actions, available_until) SELECT $1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10, \
+     $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22 WHERE $22 IS NULL \
+     OR (SELECT count(*) FROM sends AS n WHERE n.organization_id = $1 AND n.state < 2 \
+     AND n.available_until IS NOT NULL) < $23 ON CONFLICT DO NOTHING";
+pub(super) const BY_ID: &str = select!("n.organization_id = $1 AND n.id = $2");
 const BY_KEY: &str = select!("n.organization_id = $1 AND n.idempotency_key = $2");
 const LIST: &str = select!("n.organization_id = $1 AND n.id < $2 ORDER BY n.id DESC LIMIT $3");
 const LIST_STATE: &str =
@@ -291,7 +335,9 @@ const POSTPONE: &str = "UPDATE sends SET next_at = $3 \
      WHERE organization_id = $1 AND id = $2 AND state < 2";
 const ENDED: &str = "SELECT id FROM sends WHERE ended_at <= $1 ORDER BY ended_at LIMIT 1";
 /// Those whom what ended long ago was for, and that itself.
-const FORGET: [&str; 2] = [
+const FORGET: [&str; 3] = [
+    "DELETE FROM broadcasts WHERE retracted_number IS NULL AND (organization_id, send_id) IN \
+     (SELECT organization_id, id FROM sends WHERE ended_at <= $1 ORDER BY ended_at LIMIT $2)",
     "DELETE FROM send_recipients WHERE (organization_id, send_id) IN \
      (SELECT organization_id, id FROM sends WHERE ended_at <= $1 ORDER BY ended_at LIMIT $2)",
     "DELETE FROM sends WHERE (organization_id, id) IN \
@@ -304,7 +350,10 @@ const FORGET_RECIPIENT: [&str; 2] = [
      AND id IN (SELECT send_id FROM send_recipients WHERE organization_id = $1 AND user_id = $2)",
     "DELETE FROM send_recipients WHERE organization_id = $1 AND user_id = $2",
 ];
-const DELETE: [&str; 2] = [
+const DELETE: [&str; 3] = [
+    "DELETE FROM broadcasts WHERE retracted_number IS NULL AND organization_id = $1 \
+     AND send_id IN \
+     (SELECT id FROM sends WHERE organization_id = $1 ORDER BY id LIMIT $2)",
     "DELETE FROM send_recipients WHERE organization_id = $1 AND send_id IN \
      (SELECT id FROM sends WHERE organization_id = $1 ORDER BY id LIMIT $2)",
     "DELETE FROM sends WHERE organization_id = $1 AND id IN \
@@ -312,7 +361,7 @@ const DELETE: [&str; 2] = [
 ];
 
 /// A statement about one send.
-fn about(text: &str, organization: &OrganizationId, id: Uuid) -> Statement {
+pub(super) fn about(text: &str, organization: &OrganizationId, id: Uuid) -> Statement {
     Statement::new(text).text(organization.as_str()).id(id)
 }
 
@@ -325,9 +374,10 @@ fn by(organization: &OrganizationId, of: &Named) -> Statement {
 }
 
 fn accept(new: &NewSend, now: Timestamp) -> Statement {
-    let (topic, total) = match &new.target {
-        Target::Topic(topic) => (Some(topic.as_str()), 0),
-        Target::Users(users) => (None, rows::bound(users.len())),
+    let (topic, total, available_until) = match &new.target {
+        Target::Topic(topic) => (Some(topic.as_str()), 0, None),
+        Target::Users(users) => (None, rows::bound(users.len()), None),
+        Target::Everybody { available_until } => (None, 0, Some(*available_until)),
     };
     let content = &new.content;
     about(ACCEPT, &new.organization_id, new.id)
@@ -350,20 +400,37 @@ fn accept(new: &NewSend, now: Timestamp) -> Statement {
         .optional_text(content.data.as_ref().map(Data::as_str))
         .optional_text(content.image_url.as_deref())
         .optional_text(rows::actions_text(&content.actions).as_deref())
+        .optional_time(available_until)
+        .bound(MOST_BROADCASTS)
+}
+
+/// Whose a row is: of an organization, or of all.
+pub(super) fn organization_of(columns: &Columns<'_>) -> Result<OrganizationId, Error> {
+    let id = columns.text("organization_id")?;
+    if id == OrganizationId::all().as_str() {
+        return Ok(OrganizationId::all());
+    }
+    OrganizationId::parse(id).map_err(|error| columns.inconsistent("organization_id", error))
+}
+
+/// The send that the last of some statements found.
+pub(super) fn last_of<R: Fields>(rows: &[Vec<R>]) -> Result<Option<Send>, Error> {
+    let row = rows.last().and_then(|rows| rows.first());
+    row.map(|row| send_of(row)).transpose()
 }
 
 /// A send of a row.
-fn send_of(row: &dyn Fields) -> Result<Send, Error> {
+pub(super) fn send_of(row: &dyn Fields) -> Result<Send, Error> {
     let columns = Columns::of(row, "sends");
     let wrong = |column, problem: &dyn std::fmt::Display| columns.inconsistent(column, problem);
-    let organization_id = OrganizationId::parse(columns.text("organization_id")?);
     let topic_id = columns.optional_text("topic_id")?;
     let topic_id = topic_id.map(|topic| TopicId::parse(&topic)).transpose();
     let time = |column| columns.number(column).map(Timestamp::from_micros);
     Ok(Send {
-        organization_id: organization_id.map_err(|error| wrong("organization_id", &error))?,
+        organization_id: organization_of(&columns)?,
         id: columns.id()?,
         topic_id: topic_id.map_err(|error| wrong("topic_id", &error))?,
+        available_until: columns.time("available_until")?,
         state: match columns.number("state")? {
             0 => SendState::Waiting,
             1 => SendState::UnderWay,
@@ -410,7 +477,7 @@ impl<Engine: Sql> Sends for Engine {
         &self,
         new: &NewSend,
         now: Timestamp,
-    ) -> Result<Result<Accepted, KeyMismatch>, Error> {
+    ) -> Result<Result<Accepted, NotAccepted>, Error> {
         let mut statements = vec![accept(new, now)];
         if let Target::Users(users) = &new.target {
             // Where the key was used there is no such send.
@@ -428,13 +495,19 @@ impl<Engine: Sql> Sends for Engine {
         };
         statements.push(by(&new.organization_id, &of));
         let found = self.write(statements).await?.pop().unwrap_or_default();
-        let row = found.first().ok_or_else(|| {
-            Error::Unavailable("a send that was accepted is not found any more".into())
-        })?;
+        let is_broadcast = matches!(new.target, Target::Everybody { .. });
+        let row = match found.first() {
+            Some(row) => row,
+            None if is_broadcast => return Ok(Err(NotAccepted::TooManyBroadcasts)),
+            None => {
+                let gone = "a send that was accepted is not found any more";
+                return Err(Error::Unavailable(gone.into()));
+            }
+        };
         let send = send_of(row)?;
         let duplicate = send.id != new.id;
         if duplicate && Columns::of(row, "sends").fingerprint()? != new.fingerprint() {
-            return Ok(Err(KeyMismatch));
+            return Ok(Err(NotAccepted::Mismatch));
         }
         Ok(Ok(Accepted { send, duplicate }))
     }
@@ -468,7 +541,7 @@ impl<Engine: Sql> Sends for Engine {
     ) -> Result<Option<Send>, Error> {
         let cancel = about(CANCEL, organization, id).time(now);
         let found = self.write(vec![cancel, about(BY_ID, organization, id)]);
-        Ok(sends_of(&found.await?.pop().unwrap_or_default())?.pop())
+        last_of(&found.await?)
     }
 
     async fn due_sends(&self, now: Timestamp, at_most: usize) -> Result<Vec<Send>, Error> {
@@ -479,8 +552,7 @@ impl<Engine: Sql> Sends for Engine {
     async fn begin(&self, send: &Send, now: Timestamp) -> Result<Option<Send>, Error> {
         let begin = about(BEGIN, &send.organization_id, send.id).time(now);
         let read = about(BY_ID, &send.organization_id, send.id);
-        let found = self.write(vec![begin, read]).await?.pop();
-        Ok(sends_of(&found.unwrap_or_default())?.pop())
+        last_of(&self.write(vec![begin, read]).await?)
     }
 
     async fn recipients(&self, send: &Send, at_most: usize) -> Result<Vec<UserId>, Error> {

@@ -37,17 +37,17 @@ use uuid::Uuid;
 
 use super::{
     About, Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
-    Snapshot, Store, TypeCounts, Verb, Which,
+    Snapshot, Store, Tally, TypeCounts, Untaken, Verb, Which, broadcasts,
     plan::{self, Before, Changed, Made, Plan, Rewritten, StoredHead},
     rows::{
         self, Columns, Page, bound, columns, head_columns, integer, of_source, row_columns,
-        walk_columns,
+        snapshot_columns, walk_columns,
     },
     selection::{MOST_COUNTED, MOST_LOOKED_AT, Source, Walk},
 };
 use crate::{
     clock::Timestamp,
-    model::{Data, Epoch, InboxKey, Notification, Revision, RowState},
+    model::{Data, Epoch, InboxKey, Notification, OrganizationId, Revision, RowState},
     random::Random,
     sabotage::{self, Sabotage},
 };
@@ -239,6 +239,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "preferences",
         include_str!("../../migrations/sqlite/0006_preferences.sql"),
     ),
+    (
+        "broadcasts",
+        include_str!("../../migrations/sqlite/0007_broadcasts.sql"),
+    ),
 ];
 
 /// The columns of a row's state.
@@ -334,12 +338,12 @@ impl Statements {
         // inbox without a head row, and a page without rows, are nulls.
         let page_of = |columns: &str, index: &str, filter: &str, order: &str, limit: &str| {
             Arc::from(format!(
-                "SELECT d.epoch, {}, {columns} FROM doorbell AS d \
+                "SELECT {}, {columns} FROM doorbell AS d \
                  LEFT JOIN inboxes AS i ON i.organization_id = $1 AND i.user_id = $2 \
                  LEFT JOIN (SELECT * FROM notifications AS n INDEXED BY {index} \
                  WHERE organization_id = $1 AND user_id = $2 AND {filter} \
                  ORDER BY {order} LIMIT {limit}) AS n ON TRUE ORDER BY {order}",
-                head_columns!()
+                snapshot_columns!("$1")
             ))
         };
         let walk = |source: Source| {
@@ -362,7 +366,7 @@ impl Statements {
                 "WITH walked AS MATERIALIZED (SELECT * FROM notifications AS n INDEXED BY {index} \
                  WHERE organization_id = $1 AND user_id = $2 AND {newer} AND {filter} \
                  ORDER BY n.sequence DESC LIMIT $8) \
-                 SELECT d.epoch, {}, e.walked_to, {} FROM doorbell AS d \
+                 SELECT {}, e.walked_to, {} FROM doorbell AS d \
                  LEFT JOIN inboxes AS i ON i.organization_id = $1 AND i.user_id = $2 \
                  CROSS JOIN (SELECT CASE WHEN count(*) = $8 THEN min(sequence) END AS walked_to \
                  FROM walked) AS e LEFT JOIN (SELECT * FROM walked AS w \
@@ -370,7 +374,7 @@ impl Statements {
                  AND (w.read_at IS NULL OR NOT $10) \
                  AND ($11 = '[]' OR w.type IN (SELECT value FROM json_each($11))) \
                  ORDER BY w.sequence DESC LIMIT $7) AS n ON TRUE ORDER BY n.sequence DESC",
-                head_columns!(),
+                snapshot_columns!("$1"),
                 columns!()
             ))
         };
@@ -433,17 +437,18 @@ impl Statements {
         );
         let write_heads = each_size(
             "WITH head (organization_id, user_id, revision, unread_count, unseen_count, \
-             seen_through, last_created_at, row_count, floor) AS (VALUES ",
-            "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             seen_through, last_created_at, row_count, floor, taken_through) AS (VALUES ",
+            "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             // One that is new is no older than what it was made for.
             ") INSERT INTO inboxes (organization_id, user_id, revision, unread_count, \
-             unseen_count, seen_through, last_created_at, row_count, floor, oldest_at) \
+             unseen_count, seen_through, last_created_at, row_count, floor, taken_through, \
+             oldest_at) \
              SELECT *, last_created_at - row_count + 1 FROM head WHERE organization_id IS NOT NULL \
              ON CONFLICT (organization_id, user_id) DO UPDATE SET \
              revision = excluded.revision, unread_count = excluded.unread_count, \
              unseen_count = excluded.unseen_count, seen_through = excluded.seen_through, \
              last_created_at = excluded.last_created_at, row_count = excluded.row_count, \
-             floor = excluded.floor",
+             floor = excluded.floor, taken_through = excluded.taken_through",
         );
         let commit = around("", &write_heads, "; COMMIT");
         let insert_and_commit = insert
@@ -461,8 +466,8 @@ impl Statements {
                 "WITH wanted (place, organization_id, user_id) AS (VALUES ",
                 "(?, ?, ?)",
                 concat!(
-                    ") SELECT w.place, d.epoch, ",
-                    head_columns!(),
+                    ") SELECT w.place, ",
+                    snapshot_columns!("w.organization_id"),
                     " FROM wanted AS w CROSS JOIN doorbell AS d LEFT JOIN inboxes AS i \
                      ON i.organization_id = w.organization_id AND i.user_id = w.user_id \
                      WHERE w.place IS NOT NULL"
@@ -481,14 +486,14 @@ impl Statements {
                 .into(),
             listed: listed.collect(),
             count_types: Arc::from(format!(
-                "SELECT d.epoch, {}, n.type, n.unread FROM doorbell AS d \
+                "SELECT {}, n.type, n.unread FROM doorbell AS d \
                  LEFT JOIN inboxes AS i ON i.organization_id = $1 AND i.user_id = $2 \
                  LEFT JOIN (SELECT w.type, count(*) AS unread FROM (SELECT n.type \
                  FROM notifications AS n INDEXED BY {unread_index} \
                  WHERE organization_id = $1 AND user_id = $2 AND {unread} \
                  ORDER BY n.sequence DESC LIMIT $3) AS w \
                  WHERE w.type IN (SELECT value FROM json_each($4)) GROUP BY w.type) AS n ON TRUE",
-                head_columns!()
+                snapshot_columns!("$1")
             )),
             keyed: each_size(
                 "WITH wanted (organization_id, user_id, idempotency_key) AS (VALUES ",
@@ -692,7 +697,7 @@ impl Statements {
         plan: &Plan,
     ) -> Result<Option<SqliteQuery>, Error> {
         let heads: Vec<_> = plan.heads.iter().collect();
-        let mut heads: Vec<_> = chunks(&heads, 9).collect();
+        let mut heads: Vec<_> = chunks(&heads, 10).collect();
         let writes = plan.writes();
         let mut inserts: Vec<_> = chunks(&writes.made, 23).collect();
         // What is changed may be made by this batch: then it is made before.
@@ -798,6 +803,7 @@ fn bind_head(query: SqliteQuery, (inbox, stored): &(&InboxKey, &StoredHead)) -> 
         .bind(stored.last_created_at.as_micros())
         .bind(stored.row_count)
         .bind(integer(stored.floor))
+        .bind(stored.taken_through.cast_signed())
 }
 
 /// What a failed statement means. A constraint is broken by one member of a
@@ -1035,6 +1041,28 @@ impl Store for Sqlite {
         checked
             .await
             .unwrap_or_else(|error| Err(Error::Unavailable(error.into())))
+    }
+
+    async fn untaken(
+        &self,
+        organization: &OrganizationId,
+        after: u64,
+        announced: u64,
+    ) -> Result<Untaken, Error> {
+        broadcasts::untaken(self, organization, after, announced).await
+    }
+
+    async fn announced(&self, after: Option<u64>) -> Result<(Vec<OrganizationId>, u64), Error> {
+        broadcasts::announced(self, after).await
+    }
+
+    async fn note_taken(
+        &self,
+        organization: &OrganizationId,
+        id: Uuid,
+        tally: Tally,
+    ) -> Result<(), Error> {
+        broadcasts::note_taken(self, organization, id, tally).await
     }
 
     async fn database_id(&self) -> Result<Uuid, Error> {

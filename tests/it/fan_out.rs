@@ -85,6 +85,7 @@ impl Backend {
         let request = CancelSendRequest {
             organization_id: tenant.into(),
             send_id: id.into(),
+            ..CancelSendRequest::default()
         };
         let call = async |client: &Client| client.cancel_send(request.clone()).await;
         self.ask(call).await.send.unwrap()

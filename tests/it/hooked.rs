@@ -7,10 +7,11 @@ use doorbell::{
     clock::Timestamp,
     model::{Epoch, InboxKey, Notification, OrganizationId, Revision, TopicId, UserId},
     store::{
-        Changes, Committed, Cursor, Error, Lookup, Mutation, Named, PageLimit, Preferences, Recent,
-        RecentQuery, Selected, Sends, Snapshot, Store, Sweeping, Topics, TypeCounts, Verb,
+        Broadcasts, Changes, Committed, Cursor, Error, Lookup, Mutation, Named, PageLimit,
+        Preferences, Recent, RecentQuery, Selected, Sends, Snapshot, Store, Sweeping, Topics,
+        TypeCounts, Untaken, Verb,
         preferences::{Chosen, TypeDefault, TypeDefaults},
-        sends::{Accepted, KeyMismatch, NewSend, Send, SendState, Step},
+        sends::{Accepted, NewSend, NotAccepted, Send, SendState, Step, Tally},
         sweeping::{Due, DueRow, Kept, Oldest},
     },
 };
@@ -30,6 +31,7 @@ pub enum Call {
     Oldest,
     Recipients,
     Advance,
+    Untaken,
 }
 
 /// What a test does at the calls of a store: nothing, unless it says so.
@@ -115,6 +117,29 @@ impl<S: Store + ?Sized, H: Hook> Store for Hooked<S, H> {
     ) -> Result<Selected, Error> {
         self.tell(Call::Select, self.inner.select(inbox, verb, after))
             .await
+    }
+
+    async fn untaken(
+        &self,
+        organization: &OrganizationId,
+        after: u64,
+        announced: u64,
+    ) -> Result<Untaken, Error> {
+        let untaken = self.inner.untaken(organization, after, announced);
+        self.tell(Call::Untaken, untaken).await
+    }
+
+    async fn announced(&self, after: Option<u64>) -> Result<(Vec<OrganizationId>, u64), Error> {
+        self.inner.announced(after).await
+    }
+
+    async fn note_taken(
+        &self,
+        organization: &OrganizationId,
+        id: Uuid,
+        tally: Tally,
+    ) -> Result<(), Error> {
+        self.inner.note_taken(organization, id, tally).await
     }
 
     fn lanes(&self) -> usize {
@@ -210,7 +235,7 @@ impl<S: Sends + ?Sized, H: Hook> Sends for Hooked<S, H> {
         &self,
         new: &NewSend,
         now: Timestamp,
-    ) -> Result<Result<Accepted, KeyMismatch>, Error> {
+    ) -> Result<Result<Accepted, NotAccepted>, Error> {
         self.inner.accept(new, now).await
     }
 
@@ -274,6 +299,26 @@ impl<S: Sends + ?Sized, H: Hook> Sends for Hooked<S, H> {
         at_most: usize,
     ) -> Result<usize, Error> {
         self.inner.delete_sends(organization, at_most).await
+    }
+}
+
+#[async_trait]
+impl<S: Broadcasts + ?Sized, H: Hook> Broadcasts for Hooked<S, H> {
+    async fn publish(&self, send: &Send, now: Timestamp) -> Result<Option<Send>, Error> {
+        self.inner.publish(send, now).await
+    }
+
+    async fn retract_broadcast(
+        &self,
+        organization: &OrganizationId,
+        id: Uuid,
+        now: Timestamp,
+    ) -> Result<Option<Send>, Error> {
+        self.inner.retract_broadcast(organization, id, now).await
+    }
+
+    async fn forget_retractions(&self, until: Timestamp) -> Result<(), Error> {
+        self.inner.forget_retractions(until).await
     }
 }
 

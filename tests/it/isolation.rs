@@ -10,12 +10,12 @@ use std::{
 };
 
 use doorbell::proto::{
-    AddTopicMembersRequest, ArchiveRequest, CancelSendRequest, Choice, Content, DeleteTopicRequest,
+    AddTopicMembersRequest, ArchiveRequest, BroadcastRequest, CancelSendRequest, Choice, Content, DeleteTopicRequest,
     EraseInboxRequest, EraseOrganizationRequest, FILE_DESCRIPTOR_SET, GetPreferencesRequest,
     GetRecentRequest, GetSendRequest, GetTimelineRequest, GetTypeDefaultsRequest,
     GetUnreadCountRequest, ListSendsRequest, ListTopicMembersRequest, ListTopicsOfUserRequest,
     MarkSeenRequest, MarkUnreadRequest, ReadInboxRequest, RemoveRequest, RemoveTopicMembersRequest,
-    RetractInAppRequest, SendToManyRequest, SendToTopicRequest, SubscribeRequest, UnarchiveRequest,
+    RetractBroadcastRequest, RetractInAppRequest, SendToManyRequest, SendToTopicRequest, SubscribeRequest, UnarchiveRequest,
     UpdateInAppRequest, UpdatePreferencesRequest, UpdateTypeDefaultsRequest,
     preference_service_client::PreferenceServiceClient, send_service_client::SendServiceClient,
     topic_service_client::TopicServiceClient,
@@ -387,12 +387,38 @@ fn cases() -> BTreeMap<&'static str, Case> {
             }),
         ),
         (
+            "Broadcast",
+            case!(sends, SendServiceClient.broadcast, |named: Named| {
+                BroadcastRequest {
+                    organization_id: named.organization,
+                    content: Some(Content {
+                        r#type: "greeting".into(),
+                        title: "From outside".into(),
+                        ..Content::default()
+                    }),
+                    idempotency_key: Uuid::new_v4().to_string(),
+                    deliver_time: in_a_day(),
+                    ..BroadcastRequest::default()
+                }
+            }),
+        ),
+        (
+            "RetractBroadcast",
+            case!(sends, SendServiceClient.retract_broadcast, |named: Named| {
+                RetractBroadcastRequest {
+                    organization_id: named.organization,
+                    send_id: named.send_id,
+                    ..RetractBroadcastRequest::default()
+                }
+            }),
+        ),
+        (
             "GetSend",
             case!(sends, SendServiceClient.get_send, |named: Named| {
                 GetSendRequest {
                     organization_id: named.organization,
                     send_id: Some(named.send_id),
-                    idempotency_key: None,
+                    ..GetSendRequest::default()
                 }
             }),
         ),
@@ -411,6 +437,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
                 CancelSendRequest {
                     organization_id: named.organization,
                     send_id: named.send_id,
+                    ..CancelSendRequest::default()
                 }
             }),
         ),

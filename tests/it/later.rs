@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use doorbell::{
     clock::{Clock as _, SystemClock},
     proto::{
-        AddTopicMembersRequest, CancelSendRequest, Content, GetRecentRequest, GetSendRequest,
-        ListSendsRequest, ListTopicMembersRequest, Notification, RetractInAppRequest, Send,
+        AddTopicMembersRequest, BroadcastRequest, CancelSendRequest, Content, GetRecentRequest,
+        GetSendRequest, ListSendsRequest, ListTopicMembersRequest, Notification,
+        RetractBroadcastRequest, RetractInAppRequest, Send,
         SendInAppRequest, SendState, SendToManyRequest, SendToTopicRequest, SubscribeRequest,
         send_service_client::SendServiceClient, subscribe_response::Event,
         topic_service_client::TopicServiceClient,
@@ -68,7 +69,7 @@ impl Desk {
         let request = GetSendRequest {
             organization_id: "acme".into(),
             send_id: Some(id.into()),
-            idempotency_key: None,
+            ..GetSendRequest::default()
         };
         let answer = self.sends.get_send(request).await.unwrap();
         answer.into_inner().send.unwrap()
@@ -78,6 +79,7 @@ impl Desk {
         let request = CancelSendRequest {
             organization_id: "acme".into(),
             send_id: id.into(),
+            ..CancelSendRequest::default()
         };
         let answer = self.sends.cancel_send(request).await?;
         Ok(answer.into_inner().send.unwrap())
@@ -329,6 +331,7 @@ async fn what_is_wrong_is_named(mut desk: Desk) {
         state: 9,
         limit: -1,
         page_token: "x".into(),
+        ..ListSendsRequest::default()
     };
     assert_invalid(
         desk.sends.list_sends(sends).await,
@@ -342,8 +345,146 @@ async fn what_is_wrong_is_named(mut desk: Desk) {
     let request = CancelSendRequest {
         organization_id: "acme".into(),
         send_id: "x".into(),
+        ..CancelSendRequest::default()
     };
     assert_invalid(desk.sends.cancel_send(request).await, &["send_id"]);
+}
+
+/// It rings on the open screen and waits for who comes later; taken back, it is gone from
+/// both.
+async fn a_broadcast_rings_and_waits(mut desk: Desk) {
+    let mut reader = desk.server.user("acme", "ann").await;
+    let stream = reader.subscribe(SubscribeRequest::default()).await;
+    let mut stream = stream.unwrap().into_inner();
+    next(&mut stream).await;
+    let request = BroadcastRequest {
+        organization_id: "acme".into(),
+        content: content("to everybody"),
+        idempotency_key: "once".into(),
+        ..BroadcastRequest::default()
+    };
+    let answer = desk.sends.broadcast(request.clone()).await.unwrap();
+    let send = answer.into_inner().send.unwrap();
+    let (from, until) = (send.deliver_time.unwrap(), send.available_until.unwrap());
+    assert_eq!(until.seconds - from.seconds, 7 * 24 * 60 * 60);
+    let message = next(&mut stream).await;
+    assert!(message.ring);
+    assert_eq!(counts(message.head), (1, 1));
+    let rows = desk.rows("bob").await;
+    assert_eq!((rows.len(), rows[0].sent_at), (1, send.accepted_at));
+    eventually("who has it is counted", async || {
+        let send = desk.get(&send.id).await;
+        send.state() == SendState::UnderWay && send.delivered_count == 2
+    })
+    .await;
+    let again = desk.sends.broadcast(request.clone()).await.unwrap();
+    let again = again.into_inner();
+    assert!(again.duplicate && again.send.unwrap().id == send.id);
+
+    let to_all = BroadcastRequest {
+        organization_id: String::new(),
+        all_organizations: true,
+        ..request.clone()
+    };
+    assert_refused(
+        desk.sends.broadcast(to_all.clone()).await,
+        Code::PermissionDenied,
+        "WRONG_ORGANIZATION",
+    );
+    let channel = desk.server.authorized(&sender_token("*")).await;
+    let mut of_all = SendServiceClient::new(channel);
+    let answer = of_all.broadcast(to_all).await.unwrap().into_inner();
+    let id = answer.send.unwrap().id;
+    assert_eq!(counts(next(&mut stream).await.head), (2, 2));
+    let list = ListSendsRequest {
+        all_organizations: true,
+        ..ListSendsRequest::default()
+    };
+    let listed = of_all.list_sends(list).await.unwrap().into_inner().sends;
+    assert_eq!(listed.len(), 1);
+    let cancel = CancelSendRequest {
+        all_organizations: true,
+        send_id: id.clone(),
+        ..CancelSendRequest::default()
+    };
+    of_all.cancel_send(cancel).await.unwrap();
+    assert_eq!(desk.rows("carl").await.len(), 1);
+    assert_refused(
+        desk.cancel(&id).await,
+        Code::NotFound,
+        "SEND_NOT_FOUND",
+    );
+
+    let retract = RetractBroadcastRequest {
+        organization_id: "acme".into(),
+        send_id: send.id.clone(),
+        ..RetractBroadcastRequest::default()
+    };
+    let retracted = desk.sends.retract_broadcast(retract).await.unwrap();
+    let retracted = retracted.into_inner().send.unwrap();
+    assert_eq!(retracted.state(), SendState::Cancelled);
+    let message = next(&mut stream).await;
+    assert!(matches!(message.event, Some(Event::Changed(_))));
+    assert_eq!(counts(message.head), (3, 1));
+    for user in ["bob", "carl"] {
+        assert_eq!(desk.rows(user).await, [], "{user}");
+    }
+    assert_eq!(desk.rows("ann").await.len(), 1);
+    let unknown = RetractBroadcastRequest {
+        organization_id: "acme".into(),
+        send_id: id,
+        ..RetractBroadcastRequest::default()
+    };
+    assert_refused(
+        desk.sends.retract_broadcast(unknown).await,
+        Code::NotFound,
+        "SEND_NOT_FOUND",
+    );
+}
+
+/// What is wrong with a broadcast is named, and its limits are what they are.
+async fn what_is_wrong_with_a_broadcast_is_named(mut desk: Desk) {
+    let broadcast = |from, until| BroadcastRequest {
+        organization_id: "acme".into(),
+        content: content("to everybody"),
+        idempotency_key: format!("{from} {until}"),
+        deliver_time: Some(in_seconds(from)),
+        available_until: Some(in_seconds(until)),
+        ..BroadcastRequest::default()
+    };
+    const DAY: i64 = 24 * 60 * 60;
+    for (from, until) in [(DAY, DAY + 1), (DAY, 91 * DAY)] {
+        desk.sends.broadcast(broadcast(from, until)).await.unwrap();
+    }
+    for (from, until) in [(DAY, DAY), (DAY, 91 * DAY + 1), (0, -1)] {
+        assert_invalid(
+            desk.sends.broadcast(broadcast(from, until)).await,
+            &["available_until"],
+        );
+    }
+    assert_invalid(
+        desk.sends.broadcast(broadcast(91 * DAY, 92 * DAY)).await,
+        &["deliver_time"],
+    );
+    assert_invalid(
+        desk.sends.broadcast(BroadcastRequest::default()).await,
+        &[
+            "organization_id",
+            "content.type",
+            "content.title",
+            "idempotency_key",
+        ],
+    );
+    let both = BroadcastRequest {
+        all_organizations: true,
+        ..broadcast(DAY, 2 * DAY)
+    };
+    assert_invalid(desk.sends.broadcast(both).await, &["organization_id"]);
+    let nothing = RetractBroadcastRequest::default();
+    assert_invalid(
+        desk.sends.retract_broadcast(nothing).await,
+        &["organization_id", "send_id"],
+    );
 }
 
 /// A page has as many sends as it may have bytes, and the pages have all of them.
@@ -400,5 +541,7 @@ on_both!(
     what_is_cancelled_comes_to_nobody,
     many_and_a_topic_are_one_send,
     what_is_wrong_is_named,
+    a_broadcast_rings_and_waits,
+    what_is_wrong_with_a_broadcast_is_named,
     a_page_of_sends_is_below_1_mib,
 );

@@ -10,6 +10,7 @@
 
 mod architecture;
 mod bad_input;
+mod broadcast;
 mod calls;
 mod cluster;
 mod commands;

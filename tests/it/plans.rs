@@ -626,6 +626,7 @@ async fn later(explained: &mut Explained) {
     }
     let of_a_send = Mutation::Send(NewNotification {
         part_of: Some(PartOf {
+            organization_id: to_topic.organization_id.clone(),
             send_id: to_topic.id,
             accepted_at: now,
         }),

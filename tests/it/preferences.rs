@@ -263,7 +263,7 @@ async fn of_many_those_who_want_it_have_it(house: House) {
     let of = GetSendRequest {
         organization_id: "acme".into(),
         send_id: Some(id),
-        idempotency_key: None,
+        ..GetSendRequest::default()
     };
     eventually("it is delivered", async || {
         let send = house

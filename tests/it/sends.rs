@@ -29,32 +29,35 @@ use crate::{
     support::{self, at, on_both},
 };
 
+/// How long notifications are kept.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const WEEK: i64 = 7 * 24 * 60 * 60 * 1_000_000;
 
 /// One who delivers.
-struct Node {
-    inboxes: Arc<Inboxes>,
-    sends: Arc<Sends>,
+pub struct Node {
+    pub inboxes: Arc<Inboxes>,
+    pub sends: Arc<Sends>,
 }
 
 impl Node {
     fn new(store: Arc<dyn Database>, inboxes: Arc<Inboxes>) -> Self {
         let preferences = Arc::new(Preferences::new(store.clone()));
         let clock = Arc::new(SystemClock);
-        let sends = Arc::new(Sends::new(store, inboxes.clone(), preferences, clock));
+        let sends = Sends::new(store, inboxes.clone(), preferences, clock, YEAR);
+        let sends = Arc::new(sends);
         Self { inboxes, sends }
     }
 }
 
 /// Two who deliver: what the first reads can be held back.
-struct House {
-    gate: Arc<Hooked<dyn Database, Gate>>,
-    first: Node,
-    second: Node,
+pub struct House {
+    pub gate: Arc<Hooked<dyn Database, Gate>>,
+    pub first: Node,
+    pub second: Node,
     _directory: Option<TempDir>,
 }
 
-fn acme() -> OrganizationId {
+pub fn acme() -> OrganizationId {
     OrganizationId::parse("acme").unwrap()
 }
 
@@ -68,7 +71,7 @@ fn users(count: usize) -> Vec<UserId> {
 }
 
 impl House {
-    async fn on_sqlite() -> Self {
+    pub async fn on_sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store: Arc<dyn Database> = Arc::new(support::sqlite(&directory).await);
         let gate = Hooked::new(store, Gate::default());
@@ -81,7 +84,7 @@ impl House {
         }
     }
 
-    async fn on_postgres() -> Self {
+    pub async fn on_postgres() -> Self {
         let url = engines::Postgres::shared().create_database().await;
         let store: Arc<dyn Database> = Arc::new(support::postgres(&url).await);
         let gate = Hooked::new(store, Gate::default());
@@ -94,7 +97,7 @@ impl House {
         }
     }
 
-    fn new_send(&self, target: Target) -> NewSend {
+    pub fn new_send(&self, target: Target) -> NewSend {
         let id = self.first.sends.new_id();
         NewSend {
             organization_id: acme(),
@@ -110,7 +113,7 @@ impl House {
         }
     }
 
-    async fn accept(&self, new: &NewSend) -> Send {
+    pub async fn accept(&self, new: &NewSend) -> Send {
         let accepted = self.first.sends.accept(new).await.unwrap().unwrap();
         assert!(!accepted.duplicate);
         accepted.send
@@ -125,13 +128,13 @@ impl House {
         self.accept(&self.new_send(Target::Topic(news()))).await
     }
 
-    async fn send(&self, id: Uuid) -> Send {
+    pub async fn send(&self, id: Uuid) -> Send {
         let send = self.second.sends.get(&acme(), &Named::Id(id)).await;
         send.unwrap().expect("it is kept")
     }
 
     /// All looks until nothing is due any more.
-    async fn deliver(&self, node: &Node) {
+    pub async fn deliver(&self, node: &Node) {
         while node.sends.deliver(SystemClock.now()).await.unwrap() {}
     }
 

@@ -212,6 +212,7 @@ fn is_edit(mutation: &Mutation) -> bool {
 fn rows(mutation: &Mutation) -> usize {
     match mutation {
         Mutation::Edit { ids, .. } | Mutation::Delete { ids, .. } => ids.len(),
+        Mutation::Take(take) => take.sends.len() + take.retracted.len(),
         Mutation::Send(_) | Mutation::Update(_) | Mutation::Seen { .. } => 1,
     }
 }
@@ -253,11 +254,15 @@ impl Waiting {
                     self.of_organization.down(&inbox.organization_id);
                 }
                 written += rows(&mutation);
-                if let Mutation::Send(NewNotification { content, .. })
-                | Mutation::Update(Correction { content, .. }) = &mutation
-                {
-                    bytes += content.len_bytes();
-                }
+                bytes += match &mutation {
+                    Mutation::Send(NewNotification { content, .. })
+                    | Mutation::Update(Correction { content, .. }) => content.len_bytes(),
+                    Mutation::Take(take) => {
+                        let sends = take.sends.iter();
+                        sends.map(|new| new.content.len_bytes()).sum()
+                    }
+                    _ => 0,
+                };
                 if !is_bulk && is_edit(&mutation) {
                     self.edits_of.down(inbox);
                 }

@@ -13,12 +13,12 @@ use crate::{
     config::{FeedSettings, LogFormat},
     hub::Received,
     model::{
-        Change, Content, Epoch, Head, InboxEvent, NewNotification, Notification, Revision, Row,
-        RowState, View,
+        Change, Content, Epoch, Head, InboxEvent, NewNotification, Notification, OrganizationId,
+        Revision, Row, RowState, View,
     },
     store::{
         Changes, Cursor, Edit, Named, PageLimit, Recent, RecentQuery, Selected, Snapshot,
-        TypeCounts, Verb,
+        Tally, TypeCounts, Untaken, Verb,
     },
     telemetry::tests::captured,
 };
@@ -69,6 +69,7 @@ fn id_of(mutation: &Mutation) -> u128 {
         Mutation::Edit { ids, .. } => ids[0].as_u128(),
         Mutation::Delete { ids, .. } => ids[0].as_u128(),
         Mutation::Seen { through, .. } => u128::from(through.get()),
+        Mutation::Take(take) => u128::from(take.through),
     }
 }
 
@@ -157,6 +158,31 @@ impl Store for Memory {
     }
 
     async fn select(&self, _: &InboxKey, _: &Verb, _: Revision) -> Result<Selected, store::Error> {
+        Err(unavailable())
+    }
+
+    async fn untaken(
+        &self,
+        _: &OrganizationId,
+        _: u64,
+        _: u64,
+    ) -> Result<Untaken, store::Error> {
+        Err(unavailable())
+    }
+
+    async fn announced(
+        &self,
+        _: Option<u64>,
+    ) -> Result<(Vec<OrganizationId>, u64), store::Error> {
+        Err(unavailable())
+    }
+
+    async fn note_taken(
+        &self,
+        _: &OrganizationId,
+        _: Uuid,
+        _: Tally,
+    ) -> Result<(), store::Error> {
         Err(unavailable())
     }
 

@@ -32,6 +32,7 @@ use crate::{
         Error, Mutation,
         plan::{self, Before, Changed, Fingerprint, Made, Plan, Rewritten},
         rows::{self, Columns, columns, head_columns, integer, row_columns},
+        sends::organization_of,
     },
 };
 
@@ -239,17 +240,18 @@ const WRITE: &str = concat!(
     new_arrays!(),
     ", $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], \
      $23::bigint[])), \
-     proof AS (INSERT INTO commits (organization_id, id) VALUES ($33, $34) \
+     proof AS (INSERT INTO commits (organization_id, id) VALUES ($34, $35) \
      ON CONFLICT DO NOTHING) \
      UPDATE inboxes AS i SET revision = h.revision, unread_count = h.unread_count, \
      unseen_count = h.unseen_count, seen_through = h.seen_through, \
-     last_created_at = h.last_created_at, row_count = h.row_count, floor = h.floor, oldest_at = \
+     last_created_at = h.last_created_at, row_count = h.row_count, floor = h.floor, \
+     taken_through = h.taken_through, oldest_at = \
      CASE WHEN h.row_count / 1000 > i.row_count / 1000 THEN 0 \
      WHEN i.revision = 0 THEN h.last_created_at - h.row_count + 1 ELSE i.oldest_at END \
      FROM unnest($24::text[], $25::text[], $26::bigint[], $27::bigint[], $28::bigint[], \
-     $29::bigint[], $30::bigint[], $31::bigint[], $32::bigint[]) \
+     $29::bigint[], $30::bigint[], $31::bigint[], $32::bigint[], $33::bigint[]) \
      AS h (organization_id, user_id, revision, unread_count, unseen_count, seen_through, \
-     last_created_at, row_count, floor) \
+     last_created_at, row_count, floor, taken_through) \
      WHERE i.organization_id = h.organization_id AND i.user_id = h.user_id"
 );
 
@@ -435,9 +437,7 @@ impl<'p> Writing<'p> {
         let query = self.store.query(UNDER_WAY).bind(organizations).bind(ids);
         for row in self.fetch(query).await? {
             let columns = Columns::of(&row, "sends");
-            let organization = OrganizationId::parse(columns.text("organization_id")?);
-            let wrong = |error| columns.inconsistent("organization_id", error);
-            under_way.insert((organization.map_err(wrong)?, columns.id()?));
+            under_way.insert((organization_of(&columns)?, columns.id()?));
         }
         Ok(under_way)
     }
@@ -505,7 +505,7 @@ impl Link for Writing<'_> {
     async fn load(&mut self, batch: &[Mutation]) -> Result<Before, Error> {
         let mut inboxes = BTreeMap::new();
         for mutation in batch {
-            *inboxes.entry(mutation.inbox()).or_default() |= matches!(mutation, Mutation::Send(_));
+            *inboxes.entry(mutation.inbox()).or_default() |= plan::makes_head(mutation);
         }
         let (organizations, users) = halves(inboxes.keys().copied());
         let is_sent_to: Vec<bool> = inboxes.into_values().collect();
@@ -624,6 +624,7 @@ impl Postgres {
             .bind(column(&heads, |of| of.last_created_at.as_micros()))
             .bind(column(&heads, |of| i64::from(of.row_count)))
             .bind(column(&heads, |of| integer(of.floor)))
+            .bind(column(&heads, |of| of.taken_through.cast_signed()))
             .bind(proof.organization_id)
             .bind(proof.id)
     }
