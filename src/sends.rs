@@ -24,7 +24,7 @@ use crate::{
     sabotage::{self, Sabotage},
     store::{
         self, Database, Named, NotSent,
-        sends::{Accepted, NotAccepted, NewSend, Send, SendState, Step, Tally},
+        sends::{Accepted, NewSend, NotAccepted, Send, SendState, Step, Tally},
     },
 };
 

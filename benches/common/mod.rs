@@ -32,12 +32,12 @@ use doorbell::{
     clock::{Clock as _, SystemClock, Timestamp},
     config::{AuthSettings, FeedSettings, WriterSettings},
     inbox::Inboxes,
-    model::{Content, Epoch, InboxKey, NewNotification, Revision},
+    model::{Content, Epoch, InboxKey, NewNotification, OrganizationId, Revision},
     proto::{SendInAppRequest, notification_service_client::NotificationServiceClient},
     random::{Random, SystemRandom},
     store::{
         self, Changes, Committed, Cursor, Mutation, PageLimit, Recent, RecentQuery, Selected,
-        Snapshot, Store, TypeCounts, Verb, sqlite::Sqlite,
+        Snapshot, Store, Tally, TypeCounts, Untaken, Verb, sqlite::Sqlite,
     },
 };
 use tempfile::TempDir;
@@ -355,6 +355,31 @@ impl<S: Store> Store for Counting<S> {
         after: Revision,
     ) -> Result<Selected, store::Error> {
         self.inner.select(inbox, verb, after).await
+    }
+
+    async fn untaken(
+        &self,
+        organization: &OrganizationId,
+        after: u64,
+        announced: u64,
+    ) -> Result<Untaken, store::Error> {
+        self.inner.untaken(organization, after, announced).await
+    }
+
+    async fn announced(
+        &self,
+        after: Option<u64>,
+    ) -> Result<(Vec<OrganizationId>, u64), store::Error> {
+        self.inner.announced(after).await
+    }
+
+    async fn note_taken(
+        &self,
+        organization: &OrganizationId,
+        id: uuid::Uuid,
+        tally: Tally,
+    ) -> Result<(), store::Error> {
+        self.inner.note_taken(organization, id, tally).await
     }
 
     async fn database_id(&self) -> Result<uuid::Uuid, store::Error> {

@@ -4,14 +4,15 @@
 use super::{Client, Error};
 use crate::proto::{
     AddTopicMembersRequest, AddTopicMembersResponse, BroadcastRequest, BroadcastResponse,
-    CancelSendRequest, CancelSendResponse, DeleteTopicRequest, DeleteTopicResponse, GetPreferencesRequest, GetPreferencesResponse,
-    GetSendRequest, GetSendResponse, GetTypeDefaultsRequest, GetTypeDefaultsResponse,
-    ListSendsRequest, ListSendsResponse, ListTopicMembersRequest, ListTopicMembersResponse,
-    ListTopicsOfUserRequest, ListTopicsOfUserResponse, RemoveTopicMembersRequest,
-    RemoveTopicMembersResponse, RetractBroadcastRequest, RetractBroadcastResponse, SendToTopicRequest, SendToTopicResponse, UpdatePreferencesRequest,
-    UpdatePreferencesResponse, UpdateTypeDefaultsRequest, UpdateTypeDefaultsResponse,
-    preference_service_client::PreferenceServiceClient, send_service_client::SendServiceClient,
-    topic_service_client::TopicServiceClient,
+    CancelSendRequest, CancelSendResponse, DeleteTopicRequest, DeleteTopicResponse,
+    GetPreferencesRequest, GetPreferencesResponse, GetSendRequest, GetSendResponse,
+    GetTypeDefaultsRequest, GetTypeDefaultsResponse, ListSendsRequest, ListSendsResponse,
+    ListTopicMembersRequest, ListTopicMembersResponse, ListTopicsOfUserRequest,
+    ListTopicsOfUserResponse, RemoveTopicMembersRequest, RemoveTopicMembersResponse,
+    RetractBroadcastRequest, RetractBroadcastResponse, SendToTopicRequest, SendToTopicResponse,
+    UpdatePreferencesRequest, UpdatePreferencesResponse, UpdateTypeDefaultsRequest,
+    UpdateTypeDefaultsResponse, preference_service_client::PreferenceServiceClient,
+    send_service_client::SendServiceClient, topic_service_client::TopicServiceClient,
 };
 
 macro_rules! calls {

@@ -142,7 +142,10 @@ impl Violations {
     /// An organization, or all of them.
     fn scope(&mut self, organization_id: &str, is_all: bool) -> Option<OrganizationId> {
         if is_all && !organization_id.is_empty() {
-            self.add("organization_id", "must be empty where all_organizations is set");
+            self.add(
+                "organization_id",
+                "must be empty where all_organizations is set",
+            );
         }
         if is_all {
             return Some(OrganizationId::all());

@@ -12,8 +12,7 @@ use crate::{
     proto::{
         self, BroadcastRequest, BroadcastResponse, CancelSendRequest, CancelSendResponse,
         GetSendRequest, GetSendResponse, ListSendsRequest, ListSendsResponse,
-        RetractBroadcastRequest, RetractBroadcastResponse, SendToTopicRequest,
-        SendToTopicResponse,
+        RetractBroadcastRequest, RetractBroadcastResponse, SendToTopicRequest, SendToTopicResponse,
     },
     sends::{NotCancelled, Sends},
     store::{

@@ -123,7 +123,9 @@ impl Inboxes {
         let mut after = snapshot.taken_through;
         while after < snapshot.announced {
             let organization = &inbox.organization_id;
-            let untaken = self.untaken(organization, after, snapshot.announced).await?;
+            let untaken = self
+                .untaken(organization, after, snapshot.announced)
+                .await?;
             let now = self.clock.now();
             let sends = untaken.sends.iter();
             let take = Take {
@@ -216,9 +218,10 @@ impl Inboxes {
             return Ok(last);
         }
         let is_for_all = organizations.contains(&OrganizationId::all());
-        let rooms = self.bus.hub().inboxes(|inbox| {
-            is_for_all || organizations.contains(&inbox.organization_id)
-        });
+        let rooms = self
+            .bus
+            .hub()
+            .inboxes(|inbox| is_for_all || organizations.contains(&inbox.organization_id));
         for rooms in rooms.chunks(ROOMS) {
             let snapshots = self.store.heads(rooms).await?;
             let mut taking = Vec::new();
@@ -227,7 +230,10 @@ impl Inboxes {
                     taking.push(self.take_all(inbox, snapshot));
                 }
             }
-            join_all(taking).await.into_iter().collect::<Result<(), _>>()?;
+            join_all(taking)
+                .await
+                .into_iter()
+                .collect::<Result<(), _>>()?;
         }
         Ok(last)
     }

@@ -30,7 +30,9 @@ use crate::{
     metrics,
     model::{InboxKey, NewNotification, Run},
     sabotage::{self, Sabotage},
-    store::{self, Committed, Correction, Edited, Mutation, Outcome, Sent, Store, Take, Taken, Updated},
+    store::{
+        self, Committed, Correction, Edited, Mutation, Outcome, Sent, Store, Take, Taken, Updated,
+    },
 };
 use queue::{Answer, Queue};
 

@@ -77,9 +77,9 @@ const ANNOUNCE: &str = "INSERT INTO audiences (organization_id, last_number) \
 const TAKEN: &str = "UPDATE sends SET delivered_count = delivered_count + $3, \
      suppressed_count = suppressed_count + $4 WHERE organization_id = $1 AND id = $2";
 const FORGET_RETRACTIONS: &str = "DELETE FROM broadcasts \
-     WHERE retracted_number IS NOT NULL AND created_at <= $1";
+     WHERE retracted_number IS NOT NULL AND created_at BETWEEN 0 AND $1";
 const RETRACTED: &str = "SELECT send_id AS id FROM broadcasts \
-     WHERE retracted_number IS NOT NULL AND created_at <= $1 LIMIT 1";
+     WHERE retracted_number IS NOT NULL AND created_at BETWEEN 0 AND $1 LIMIT 1";
 /// What an inbox cannot have is not taken back from it.
 const UNTAKEN: &str = concat!(
     "SELECT b.number, b.send_id, b.retracted_number, t.is_on, t.is_required, ",

@@ -204,7 +204,7 @@ pub(super) fn makes_head(mutation: &Mutation) -> bool {
 }
 
 /// The idempotency keys that it names.
-pub(super) fn keys<'b>(batch: &'b [Mutation]) -> Vec<(&'b InboxKey, &'b str)> {
+pub(super) fn keys(batch: &[Mutation]) -> Vec<(&InboxKey, &str)> {
     let sent = sends(batch).filter_map(|new| Some((&new.inbox, new.idempotency_key.as_deref()?)));
     let mut keys: Vec<_> = sent.collect();
     for mutation in batch {
@@ -660,7 +660,9 @@ impl Planner {
                 taken.sent.push(sent.map(|sent| sent.duplicate));
             }
             let ids = take.retracted.iter();
-            let ids: Vec<_> = ids.filter_map(|key| Some(self.keyed(inbox, key)?.0)).collect();
+            let ids: Vec<_> = ids
+                .filter_map(|key| Some(self.keyed(inbox, key)?.0))
+                .collect();
             let edit = Edit::Remove(RemovalCause::Sender);
             if !sabotage::is(Sabotage::KeepRetracted) {
                 self.edit(inbox, &ids, edit, View::All, None);

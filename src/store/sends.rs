@@ -313,7 +313,7 @@ const BY_KEY: &str = select!("n.organization_id = $1 AND n.idempotency_key = $2"
 const LIST: &str = select!("n.organization_id = $1 AND n.id < $2 ORDER BY n.id DESC LIMIT $3");
 const LIST_STATE: &str =
     select!("n.organization_id = $1 AND n.id < $2 AND n.state = $4 ORDER BY n.id DESC LIMIT $3");
-const DUE: &str = select!("n.next_at <= $1 ORDER BY n.next_at LIMIT $2");
+const DUE: &str = select!("n.next_at BETWEEN 0 AND $1 ORDER BY n.next_at LIMIT $2");
 const CANCEL: &str = "UPDATE sends SET state = 3, ended_at = $3, next_at = NULL \
      WHERE organization_id = $1 AND id = $2 AND state < 2";
 /// Of a topic it is only known now for how many it is.
@@ -333,15 +333,16 @@ const ADVANCE: &str = "UPDATE sends SET last_user_id = $4, \
      WHERE organization_id = $1 AND id = $2 AND last_user_id = $3 AND state IN (1, 3)";
 const POSTPONE: &str = "UPDATE sends SET next_at = $3 \
      WHERE organization_id = $1 AND id = $2 AND state < 2";
-const ENDED: &str = "SELECT id FROM sends WHERE ended_at <= $1 ORDER BY ended_at LIMIT 1";
+const ENDED: &str =
+    "SELECT id FROM sends WHERE ended_at BETWEEN 0 AND $1 ORDER BY ended_at LIMIT 1";
 /// Those whom what ended long ago was for, and that itself.
 const FORGET: [&str; 3] = [
     "DELETE FROM broadcasts WHERE retracted_number IS NULL AND (organization_id, send_id) IN \
-     (SELECT organization_id, id FROM sends WHERE ended_at <= $1 ORDER BY ended_at LIMIT $2)",
+     (SELECT organization_id, id FROM sends WHERE ended_at BETWEEN 0 AND $1 ORDER BY ended_at LIMIT $2)",
     "DELETE FROM send_recipients WHERE (organization_id, send_id) IN \
-     (SELECT organization_id, id FROM sends WHERE ended_at <= $1 ORDER BY ended_at LIMIT $2)",
+     (SELECT organization_id, id FROM sends WHERE ended_at BETWEEN 0 AND $1 ORDER BY ended_at LIMIT $2)",
     "DELETE FROM sends WHERE (organization_id, id) IN \
-     (SELECT organization_id, id FROM sends WHERE ended_at <= $1 ORDER BY ended_at LIMIT $2) \
+     (SELECT organization_id, id FROM sends WHERE ended_at BETWEEN 0 AND $1 ORDER BY ended_at LIMIT $2) \
      RETURNING id",
 ];
 /// What was for nobody else, and of the rest this one.

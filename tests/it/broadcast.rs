@@ -18,9 +18,7 @@ use doorbell::{
         Inboxes,
         feed::{Event, Resume},
     },
-    model::{
-        Content, Head, InboxKey, NewNotification, OrganizationId, RemovalCause, View,
-    },
+    model::{Content, Head, InboxKey, NewNotification, OrganizationId, RemovalCause, View},
     operators::Operators,
     random::SeededRandom,
     store::{
@@ -84,7 +82,13 @@ async fn rows(house: &House, inbox: &InboxKey) -> Vec<doorbell::model::Notificat
         view: View::All,
         ..RecentQuery::new(limit)
     };
-    house.second.inboxes.recent(inbox, query).await.unwrap().rows
+    house
+        .second
+        .inboxes
+        .recent(inbox, query)
+        .await
+        .unwrap()
+        .rows
 }
 
 async fn send_to(node: &Node, inbox: &InboxKey) -> Head {
@@ -119,14 +123,20 @@ async fn everybody_takes_it_once(house: House) {
         bytes: usize::MAX,
     };
     let bob = of("acme", "bob");
-    let page = house.second.inboxes.own_recent(&bob, RecentQuery::new(limit));
+    let page = house
+        .second
+        .inboxes
+        .own_recent(&bob, RecentQuery::new(limit));
     let page = page.await.unwrap();
     assert_eq!((page.rows.len(), page.snapshot.head.unread_count), (1, 1));
     let row = &page.rows[0];
     assert_eq!(row.content.title, "to everybody");
     assert_eq!(row.sent_at, send.accepted_at);
     let carl = of("acme", "carl");
-    let counted = house.first.inboxes.own_count_types(&carl, vec!["news".into()]);
+    let counted = house
+        .first
+        .inboxes
+        .own_count_types(&carl, vec!["news".into()]);
     assert_eq!(counted.await.unwrap().unread["news"], 1);
 
     let deadline = Instant::now() + PATIENCE;
@@ -191,7 +201,10 @@ async fn who_looks_twice_at_once_takes_it_once(house: House) {
     let first = house.first.inboxes.clone();
     let looking = tokio::spawn(async move { first.own_head(&ann()).await });
     house.gate.hook.reached().await;
-    assert_eq!(unread(&house.second, &ann()).await, u32::from(is_two(&house)));
+    assert_eq!(
+        unread(&house.second, &ann()).await,
+        u32::from(is_two(&house))
+    );
     house.gate.hook.go.notify_one();
     looking.await.unwrap().unwrap();
     let deadline = Instant::now() + PATIENCE;
@@ -245,7 +258,10 @@ async fn takes_nothing_back(house: House) -> Check {
         if has("news") > 0 || head.unread_count as usize != has("old") {
             return Err(format!("{user} has what was taken back: {head:?}"));
         }
-        assert_eq!((head.revision.get(), rows.len()), (revision, usize::from(user == "zoe")));
+        assert_eq!(
+            (head.revision.get(), rows.len()),
+            (revision, usize::from(user == "zoe"))
+        );
     }
     Ok(())
 }
@@ -290,7 +306,11 @@ async fn it_is_judged_as_any_send(house: House) {
         [("news".to_owned(), Some(default))]
     };
     let required = default(true, true);
-    house.gate.set_type_defaults(&acme(), &required).await.unwrap();
+    house
+        .gate
+        .set_type_defaults(&acme(), &required)
+        .await
+        .unwrap();
     broadcast(&house, &new(&house, "news")).await;
     assert_eq!(unread(&house.second, &ann()).await, 1);
     assert_eq!(unread(&house.second, &of("acme", "bob")).await, 2);
@@ -312,7 +332,12 @@ async fn it_can_be_taken_for_a_while(house: House) {
     assert_eq!(unread(&house.first, &ann()).await, 1);
     assert_eq!(unread(&house.first, &of("acme", "bob")).await, 0);
     // It is still there to be taken back, for a week.
-    house.second.sends.retract_broadcast(&acme(), send.id).await.unwrap();
+    house
+        .second
+        .sends
+        .retract_broadcast(&acme(), send.id)
+        .await
+        .unwrap();
     assert_eq!(unread(&house.first, &ann()).await, 0);
     let later = end.after(Duration::from_secs(9 * 86_400));
     while house.second.sends.deliver(later).await.unwrap() {}
@@ -349,17 +374,32 @@ async fn there_are_at_most_so_many(house: House) {
 async fn a_stream_that_is_open_rings(house: House) {
     let expires_at = SystemClock.now().after(Duration::from_secs(3600));
     let inboxes = &house.second.inboxes;
-    let feed = inboxes.subscribe(&ann(), Resume::default(), expires_at).await;
+    let feed = inboxes
+        .subscribe(&ann(), Resume::default(), expires_at)
+        .await;
     let mut feed = feed.unwrap();
     feed.next().await.unwrap().unwrap();
     // The node has looked at what there was before.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let send = broadcast(&house, &new(&house, "news")).await;
-    let message = timeout(PATIENCE, feed.next()).await.unwrap().unwrap().unwrap();
+    let message = timeout(PATIENCE, feed.next())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert_eq!((message.head.unread_count, message.ring), (1, true));
     assert!(matches!(message.event, Event::Live(_)));
-    house.first.sends.retract_broadcast(&acme(), send.id).await.unwrap();
-    let message = timeout(PATIENCE, feed.next()).await.unwrap().unwrap().unwrap();
+    house
+        .first
+        .sends
+        .retract_broadcast(&acme(), send.id)
+        .await
+        .unwrap();
+    let message = timeout(PATIENCE, feed.next())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert_eq!((message.head.unread_count, message.ring), (0, false));
 }
 
@@ -384,7 +424,11 @@ async fn what_became_of_it_stays(house: House) {
         (&zoe, Edit::Remove(RemovalCause::User)),
     ] {
         looks(&house.second, inbox).await;
-        let ids = rows(&house, inbox).await.iter().map(|row| row.row.id).collect();
+        let ids = rows(&house, inbox)
+            .await
+            .iter()
+            .map(|row| row.row.id)
+            .collect();
         let verb = Verb {
             edit,
             which: Which::Ids(ids),
@@ -399,7 +443,12 @@ async fn what_became_of_it_stays(house: House) {
     operators.erase_inbox(&ann()).await.unwrap();
     assert_eq!(unread(&house.second, &ann()).await, 0);
     assert_eq!(rows(&house, &bob).await.len(), 1);
-    house.second.sends.retract_broadcast(&acme(), send.id).await.unwrap();
+    house
+        .second
+        .sends
+        .retract_broadcast(&acme(), send.id)
+        .await
+        .unwrap();
     for inbox in [&ann(), &bob, &zoe] {
         looks(&house.second, inbox).await;
         assert_eq!(rows(&house, inbox).await.len(), 0, "{inbox:?}");
@@ -460,7 +509,10 @@ async fn who_looks_is_not_held_up(house: House) {
         let inbox = of("acme", user);
         let deadline = Instant::now() + PATIENCE;
         while inboxes.own_head(&inbox).await.unwrap().head.unread_count == 0 {
-            assert!(Instant::now() < deadline, "{user}: it is late, and not lost");
+            assert!(
+                Instant::now() < deadline,
+                "{user}: it is late, and not lost"
+            );
         }
     }
 }

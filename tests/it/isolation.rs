@@ -10,13 +10,14 @@ use std::{
 };
 
 use doorbell::proto::{
-    AddTopicMembersRequest, ArchiveRequest, BroadcastRequest, CancelSendRequest, Choice, Content, DeleteTopicRequest,
-    EraseInboxRequest, EraseOrganizationRequest, FILE_DESCRIPTOR_SET, GetPreferencesRequest,
-    GetRecentRequest, GetSendRequest, GetTimelineRequest, GetTypeDefaultsRequest,
-    GetUnreadCountRequest, ListSendsRequest, ListTopicMembersRequest, ListTopicsOfUserRequest,
-    MarkSeenRequest, MarkUnreadRequest, ReadInboxRequest, RemoveRequest, RemoveTopicMembersRequest,
-    RetractBroadcastRequest, RetractInAppRequest, SendToManyRequest, SendToTopicRequest, SubscribeRequest, UnarchiveRequest,
-    UpdateInAppRequest, UpdatePreferencesRequest, UpdateTypeDefaultsRequest,
+    AddTopicMembersRequest, ArchiveRequest, BroadcastRequest, CancelSendRequest, Choice, Content,
+    DeleteTopicRequest, EraseInboxRequest, EraseOrganizationRequest, FILE_DESCRIPTOR_SET,
+    GetPreferencesRequest, GetRecentRequest, GetSendRequest, GetTimelineRequest,
+    GetTypeDefaultsRequest, GetUnreadCountRequest, ListSendsRequest, ListTopicMembersRequest,
+    ListTopicsOfUserRequest, MarkSeenRequest, MarkUnreadRequest, ReadInboxRequest, RemoveRequest,
+    RemoveTopicMembersRequest, RetractBroadcastRequest, RetractInAppRequest, SendToManyRequest,
+    SendToTopicRequest, SubscribeRequest, UnarchiveRequest, UpdateInAppRequest,
+    UpdatePreferencesRequest, UpdateTypeDefaultsRequest,
     preference_service_client::PreferenceServiceClient, send_service_client::SendServiceClient,
     topic_service_client::TopicServiceClient,
 };
@@ -50,6 +51,7 @@ struct Named {
     revision: u64,
     epoch: String,
     send_id: String,
+    broadcast_id: String,
 }
 
 /// Who calls.
@@ -404,13 +406,17 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "RetractBroadcast",
-            case!(sends, SendServiceClient.retract_broadcast, |named: Named| {
-                RetractBroadcastRequest {
-                    organization_id: named.organization,
-                    send_id: named.send_id,
-                    ..RetractBroadcastRequest::default()
+            case!(
+                sends,
+                SendServiceClient.retract_broadcast,
+                |named: Named| {
+                    RetractBroadcastRequest {
+                        organization_id: named.organization,
+                        send_id: named.broadcast_id,
+                        ..RetractBroadcastRequest::default()
+                    }
                 }
-            }),
+            ),
         ),
         (
             "GetSend",
@@ -631,6 +637,7 @@ async fn victim(server: &Server) -> (Inbox, Named) {
         ..GetRecentRequest::default()
     };
     let page = inbox.reader.get_recent(request).await.unwrap().into_inner();
+    let (send_id, broadcast_id) = to_come(server).await;
     let named = Named {
         organization: ORGANIZATION.into(),
         user: USER.into(),
@@ -638,7 +645,8 @@ async fn victim(server: &Server) -> (Inbox, Named) {
         page_token: page.next_page_token,
         revision: page.head.unwrap().revision,
         epoch: page.epoch,
-        send_id: to_come(server).await,
+        send_id,
+        broadcast_id,
     };
     (inbox, named)
 }
@@ -653,8 +661,9 @@ fn in_a_day() -> Option<prost_types::Timestamp> {
     })
 }
 
-/// Makes the victim a member of the topic, and something is to come to it.
-async fn to_come(server: &Server) -> String {
+/// Makes the victim a member of the topic, and something is to come to it, and to all of
+/// the organization.
+async fn to_come(server: &Server) -> (String, String) {
     let channel = server.authorized(&sender_token(ORGANIZATION)).await;
     let members = AddTopicMembersRequest {
         organization_id: ORGANIZATION.into(),
@@ -663,20 +672,30 @@ async fn to_come(server: &Server) -> String {
     };
     let mut topics = TopicServiceClient::new(channel.clone());
     topics.add_topic_members(members).await.unwrap();
+    let content = Some(Content {
+        r#type: "greeting".into(),
+        title: TITLE.into(),
+        ..Content::default()
+    });
     let request = SendToTopicRequest {
         organization_id: ORGANIZATION.into(),
         topic_id: TOPIC.into(),
-        content: Some(Content {
-            r#type: "greeting".into(),
-            title: TITLE.into(),
-            ..Content::default()
-        }),
+        content: content.clone(),
         idempotency_key: Uuid::new_v4().to_string(),
         deliver_time: in_a_day(),
         ..SendToTopicRequest::default()
     };
-    let sent = SendServiceClient::new(channel).send_to_topic(request).await;
-    sent.unwrap().into_inner().send.unwrap().id
+    let mut sends = SendServiceClient::new(channel);
+    let sent = sends.send_to_topic(request).await.unwrap().into_inner();
+    let request = BroadcastRequest {
+        organization_id: ORGANIZATION.into(),
+        content,
+        idempotency_key: Uuid::new_v4().to_string(),
+        deliver_time: in_a_day(),
+        ..BroadcastRequest::default()
+    };
+    let said = sends.broadcast(request).await.unwrap().into_inner();
+    (sent.send.unwrap().id, said.send.unwrap().id)
 }
 
 /// What never was: as long as the victim's.
@@ -689,6 +708,7 @@ fn nobodys() -> Named {
         revision: 3,
         epoch: "00000000000000000000000000000000".into(),
         send_id: Uuid::from_u128(7).to_string(),
+        broadcast_id: Uuid::from_u128(8).to_string(),
     }
 }
 

@@ -7,8 +7,8 @@ use doorbell::{
     proto::{
         AddTopicMembersRequest, BroadcastRequest, CancelSendRequest, Content, GetRecentRequest,
         GetSendRequest, ListSendsRequest, ListTopicMembersRequest, Notification,
-        RetractBroadcastRequest, RetractInAppRequest, Send,
-        SendInAppRequest, SendState, SendToManyRequest, SendToTopicRequest, SubscribeRequest,
+        RetractBroadcastRequest, RetractInAppRequest, Send, SendInAppRequest, SendState,
+        SendToManyRequest, SendToTopicRequest, SubscribeRequest,
         send_service_client::SendServiceClient, subscribe_response::Event,
         topic_service_client::TopicServiceClient,
     },
@@ -409,11 +409,7 @@ async fn a_broadcast_rings_and_waits(mut desk: Desk) {
     };
     of_all.cancel_send(cancel).await.unwrap();
     assert_eq!(desk.rows("carl").await.len(), 1);
-    assert_refused(
-        desk.cancel(&id).await,
-        Code::NotFound,
-        "SEND_NOT_FOUND",
-    );
+    assert_refused(desk.cancel(&id).await, Code::NotFound, "SEND_NOT_FOUND");
 
     let retract = RetractBroadcastRequest {
         organization_id: "acme".into(),

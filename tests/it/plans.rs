@@ -692,8 +692,11 @@ async fn later(explained: &mut Explained) {
 /// nothing of how few rows are found.
 async fn nothing_due(explained: &mut Explained) {
     let of_none = "UPDATE notifications SET expire_time = NULL, archived_at = NULL, \
-                   removed_at = NULL, removal_cause = NULL; ANALYZE notifications";
-    explained.postgres.execute(&explained.database, of_none).await;
+                   removed_at = NULL, removal_cause = NULL";
+    for statement in [of_none, "VACUUM ANALYZE notifications"] {
+        let database = &explained.database;
+        explained.postgres.execute(database, statement).await;
+    }
     explained.said();
     let store = explained.store.clone();
     for what in [Due::Expiry, Due::Archived, Due::Removed] {

@@ -1592,7 +1592,7 @@ async fn all_of_a_large_inbox_is_marked_change_by_change() {
     );
 
     let (mut unread, mut read, mut pieces) = (ROWS, Vec::new(), Vec::new());
-    for revision in ROWS + 1..=ROWS + 4 + 20 {
+    for revision in ROWS + 1..=ROWS + 6 + 20 {
         let message = next(&mut stream).await;
         if message.ring {
             unread += 1;
@@ -1612,7 +1612,7 @@ async fn all_of_a_large_inbox_is_marked_change_by_change() {
     assert_eq!(read, (1..=ROWS).collect::<Vec<_>>());
     let head = ann.get_unread_count(GetUnreadCountRequest::default()).await;
     let head = counts(head.unwrap().into_inner().head);
-    assert_eq!(head, (ROWS + 4 + 20, 20));
+    assert_eq!(head, (ROWS + 6 + 20, 20));
 }
 
 fn look(through_sequence: u64, epoch: &str) -> MarkSeenRequest {

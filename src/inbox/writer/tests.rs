@@ -17,8 +17,8 @@ use crate::{
         Revision, Row, RowState, View,
     },
     store::{
-        Changes, Cursor, Edit, Named, PageLimit, Recent, RecentQuery, Selected, Snapshot,
-        Tally, TypeCounts, Untaken, Verb,
+        Changes, Cursor, Edit, Named, PageLimit, Recent, RecentQuery, Selected, Snapshot, Tally,
+        TypeCounts, Untaken, Verb,
     },
     telemetry::tests::captured,
 };
@@ -161,28 +161,15 @@ impl Store for Memory {
         Err(unavailable())
     }
 
-    async fn untaken(
-        &self,
-        _: &OrganizationId,
-        _: u64,
-        _: u64,
-    ) -> Result<Untaken, store::Error> {
+    async fn untaken(&self, _: &OrganizationId, _: u64, _: u64) -> Result<Untaken, store::Error> {
         Err(unavailable())
     }
 
-    async fn announced(
-        &self,
-        _: Option<u64>,
-    ) -> Result<(Vec<OrganizationId>, u64), store::Error> {
+    async fn announced(&self, _: Option<u64>) -> Result<(Vec<OrganizationId>, u64), store::Error> {
         Err(unavailable())
     }
 
-    async fn note_taken(
-        &self,
-        _: &OrganizationId,
-        _: Uuid,
-        _: Tally,
-    ) -> Result<(), store::Error> {
+    async fn note_taken(&self, _: &OrganizationId, _: Uuid, _: Tally) -> Result<(), store::Error> {
         Err(unavailable())
     }
 
