@@ -12,6 +12,7 @@ use std::{
 use async_trait::async_trait;
 use doorbell::{
     bus::Bus,
+    client::{BroadcastRequest, Client, Options, RetractBroadcastRequest, TokenSource},
     clock::{Clock as _, SystemClock},
     config::{FeedSettings, WriterSettings},
     inbox::{
@@ -29,14 +30,19 @@ use doorbell::{
 };
 use tokio::{
     sync::Notify,
+    task::{JoinSet, block_in_place},
     time::{Instant, timeout},
 };
 
 use crate::{
+    cluster::Cluster,
+    engines,
+    fan_out::Backend,
     history::Check,
     hooked::{Call, Hook, Hooked},
     process::PATIENCE,
     sends::{House, Node, acme},
+    server::{Server, user_token},
     support::{at, on_both},
 };
 
@@ -264,6 +270,12 @@ async fn takes_nothing_back(house: House) -> Check {
         );
     }
     Ok(())
+}
+
+/// What is taken back, on SQLite.
+#[cfg(feature = "sabotage")]
+pub async fn retracts() -> Check {
+    takes_nothing_back(House::on_sqlite().await).await
 }
 
 /// A send comes between the read of what there is and the commit.
@@ -533,3 +545,100 @@ on_both!(
     what_became_of_it_stays,
     who_looks_is_not_held_up,
 );
+
+/// So many look again and again, each by whichever node answers.
+const PEOPLE: usize = 120;
+
+/// Reads the count of one after the other until it is told, whatever dies meanwhile.
+async fn look_on(nodes: Vec<(String, Client)>, is_over: Arc<AtomicBool>) {
+    while !is_over.load(Ordering::SeqCst) {
+        for (_, client) in &nodes {
+            // Who cannot be reached is asked again.
+            let _ = client.get_unread_count(Vec::new()).await;
+        }
+    }
+}
+
+/// Three nodes, while each of them is killed, and Postgres is: nobody lacks what was
+/// said, nobody has it twice, and nobody keeps what was taken back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_has_it_once_while_nodes_and_postgres_die() {
+    let mut cluster = Cluster::start(3, &[]).await;
+    let backend = Backend::of(&cluster.nodes);
+    let urls: Vec<_> = cluster.nodes.iter().map(Server::url).collect();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut looking = JoinSet::new();
+    for node in 0..3 {
+        let people = (0..PEOPLE)
+            .filter(|person| person % 3 == node)
+            .map(|person| {
+                let user = format!("user-{person}");
+                let tokens = TokenSource::fixed(&user_token("acme", &user));
+                let client = Client::new(&urls[(person + 1) % 3], tokens, Options::default());
+                (user, client.unwrap())
+            });
+        looking.spawn(look_on(people.collect(), is_over.clone()));
+    }
+    let say = async |key: &str| {
+        let request = BroadcastRequest {
+            organization_id: "acme".into(),
+            content: Some(doorbell::client::Content {
+                r#type: "news".into(),
+                title: key.into(),
+                ..doorbell::client::Content::default()
+            }),
+            idempotency_key: key.into(),
+            ..BroadcastRequest::default()
+        };
+        let call = async |client: &Client| client.broadcast(request.clone()).await;
+        backend.ask(call).await.send.unwrap().id
+    };
+    let first = say("first").await;
+    for node in 0..3 {
+        cluster.nodes[node].signal("KILL");
+        block_in_place(|| cluster.start_again(node, false));
+    }
+    say("second").await;
+    block_in_place(|| cluster.postgres.kill());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    block_in_place(|| cluster.postgres.restart());
+    let request = RetractBroadcastRequest {
+        organization_id: "acme".into(),
+        send_id: first,
+        ..RetractBroadcastRequest::default()
+    };
+    let call = async |client: &Client| client.retract_broadcast(request.clone()).await;
+    backend.ask(call).await;
+    say("third").await;
+    for node in 0..3 {
+        cluster.to_postgres[node].cut().await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cluster.to_postgres[node].mend();
+    }
+
+    let has = "SELECT count(*) FROM inboxes WHERE unread_count = 2 AND organization_id = 'acme'";
+    let people = i64::try_from(PEOPLE).unwrap();
+    let deadline = Instant::now() + 6 * PATIENCE;
+    loop {
+        let have = engines::number(&cluster.database, has).await;
+        if have == people {
+            break;
+        }
+        let late = Instant::now() > deadline;
+        assert!(!late, "{have} of {people} have both\n{}", cluster.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    is_over.store(true, Ordering::SeqCst);
+    looking.join_all().await;
+    for (title, each) in [("second", people), ("third", people), ("first", 0)] {
+        let of = format!("FROM notifications WHERE title = '{title}'");
+        for what in ["count(*)", "count(DISTINCT user_id)"] {
+            let rows = engines::number(&cluster.database, &format!("SELECT {what} {of}")).await;
+            assert_eq!(rows, each, "{what} of {title}");
+        }
+    }
+    cluster
+        .check()
+        .await
+        .unwrap_or_else(|finding| panic!("{finding}"));
+}

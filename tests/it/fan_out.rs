@@ -26,10 +26,10 @@ const MEMBERS: u32 = 12_000;
 const TENANTS: [&str; 2] = ["acme", "globex"];
 
 /// Who asks whichever node answers.
-struct Backend(Vec<Client>);
+pub struct Backend(Vec<Client>);
 
 impl Backend {
-    fn of(nodes: &[Server]) -> Self {
+    pub fn of(nodes: &[Server]) -> Self {
         let client = |node: &Server| {
             let tokens = TokenSource::fixed(&sender_token("*"));
             let options = Options {
@@ -41,7 +41,7 @@ impl Backend {
         Self(nodes.iter().map(client).collect())
     }
 
-    async fn ask<A>(&self, call: impl AsyncFn(&Client) -> Result<A, client::Error>) -> A {
+    pub async fn ask<A>(&self, call: impl AsyncFn(&Client) -> Result<A, client::Error>) -> A {
         let deadline = Instant::now() + 3 * PATIENCE;
         loop {
             for client in &self.0 {

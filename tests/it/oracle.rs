@@ -5,7 +5,7 @@ use doorbell::{
     sabotage::{self, Sabotage},
 };
 
-use crate::{cluster, durability, feeds, history::Check, races, sends};
+use crate::{broadcast, cluster, durability, feeds, history::Check, races, sends};
 
 /// Has this process the bug while it looks: it must be found.
 #[expect(
@@ -65,6 +65,9 @@ fn the_property_of_the_feeds_catches_each_bug_of_a_feed_or_a_verb() {
     });
     caught(Sabotage::DeliverCancelled, || {
         runtime.block_on(sends::cancels())
+    });
+    caught(Sabotage::KeepRetracted, || {
+        runtime.block_on(broadcast::retracts())
     });
     caught(Sabotage::RingMuted, || runtime.block_on(sends::judges()));
     feeds::explore(20, 0, &FeedSettings::default(), None).expect("without a bug nothing is found");
