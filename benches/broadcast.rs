@@ -16,15 +16,13 @@
 mod common;
 
 use std::{
-    io::{BufRead as _, BufReader},
-    net::SocketAddr,
-    process::{Child, Command, Stdio},
-    sync::{Arc, mpsc},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use common::{
-    Client, Failure, Server, engines, median, notification, percentile, report, token, with_token,
+    Client, Failure, Others, Server, engines, median, percentile, report, send_for_ever, token,
+    with_token,
 };
 use doorbell::{
     clock::{Clock as _, SystemClock, Timestamp},
@@ -60,7 +58,6 @@ const ROUNDS: usize = 3;
 const ALONE: Duration = Duration::from_secs(10);
 /// All have it within this, or it is a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
-const SENDERS: usize = 4;
 
 fn main() -> Result<(), Failure> {
     let words: Vec<String> = std::env::args().collect();
@@ -213,7 +210,7 @@ async fn to_streams(engine: &str, settings: &[(&str, &str)]) -> Result<(), Failu
     let mut others = Others::start(server.address)?;
     let (mut last, mut ratios) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        others.until_now();
+        drop(others.until_now());
         sleep(ALONE).await;
         let mut alone = others.until_now();
         let request = BroadcastRequest {
@@ -251,65 +248,5 @@ async fn to_streams(engine: &str, settings: &[(&str, &str)]) -> Result<(), Failu
     report(&what, median(&mut last), 10.0, " s", false);
     let what = format!("p99 of others' sends meanwhile, to that before, {engine}");
     report(&what, median(&mut ratios), 2.0, "x", false);
-    Ok(())
-}
-
-/// A process that sends to others, and tells how long each send took.
-struct Others {
-    child: Child,
-    took: mpsc::Receiver<f64>,
-}
-
-impl Others {
-    fn start(address: SocketAddr) -> Result<Self, Failure> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["sends", &address.to_string()])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
-        let (sender, took) = mpsc::channel();
-        std::thread::spawn(move || {
-            let milliseconds = lines.map_while(Result::ok);
-            for took in milliseconds.filter_map(|line| line.parse().ok()) {
-                if sender.send(took).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Self { child, took })
-    }
-
-    /// How long the sends took, in milliseconds, that ended since the last call.
-    fn until_now(&mut self) -> Vec<f64> {
-        self.took.try_iter().collect()
-    }
-}
-
-impl Drop for Others {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn send_for_ever(address: SocketAddr) -> Result<(), Failure> {
-    let token = token(None)?;
-    let mut senders = JoinSet::new();
-    for sender in 0..SENDERS {
-        let (client, token) = (common::connect(address).await?, token.clone());
-        senders.spawn(async move {
-            loop {
-                let began = Instant::now();
-                let request = with_token(notification(&format!("other-{sender}")), &token);
-                client.clone().send_in_app(request).await?;
-                println!("{}", began.elapsed().as_secs_f64() * 1000.0);
-                sleep(Duration::from_millis(5)).await;
-            }
-        });
-    }
-    while let Some(ended) = senders.join_next().await {
-        let ended: Result<(), Failure> = ended?;
-        ended?;
-    }
     Ok(())
 }

@@ -13,16 +13,11 @@
 
 mod common;
 
-use std::{
-    io::{BufRead as _, BufReader},
-    net::SocketAddr,
-    process::{Child, Command, Stdio},
-    sync::mpsc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use common::{
-    Client, Failure, Other, Server, median, notification, percentile, report, token, with_token,
+    Client, Failure, Other, Others, Server, median, percentile, report, send_for_ever, token,
+    with_token,
 };
 use doorbell::proto::{SubscribeRequest, SubscribeResponse, subscribe_response::Event};
 use futures_util::{StreamExt as _, stream};
@@ -136,7 +131,7 @@ const STORM_CONNECTIONS: usize = 20;
 /// storm before they reach the server.
 async fn storm() -> Result<(), Failure> {
     let server = Server::start(&[("DOORBELL_MAX_STREAMS_PER_ORGANIZATION", "1000000")])?;
-    let mut sends = Sends::start(&server)?;
+    let mut sends = Others::start(server.address)?;
     let mut ratios = Vec::new();
     for _ in 0..5 {
         let connections = stream::iter(0..STORM_CONNECTIONS)
@@ -146,7 +141,7 @@ async fn storm() -> Result<(), Failure> {
             .into_iter()
             .collect::<Result<Vec<_>, _>>()?;
         tokio::time::sleep(Duration::from_secs(3)).await;
-        let mut before = sends.until_now()?;
+        let mut before = sends.until_now();
         let began = Instant::now();
         let opened: Vec<_> = stream::iter(0..STORM)
             .map(|number| {
@@ -158,7 +153,7 @@ async fn storm() -> Result<(), Failure> {
             .await;
         let took = began.elapsed();
         let opened: Vec<_> = opened.into_iter().collect::<Result<_, _>>()?;
-        let mut meanwhile = sends.until_now()?;
+        let mut meanwhile = sends.until_now();
         let (calm, stormy) = (
             percentile(&mut before, 0.99),
             percentile(&mut meanwhile, 0.99),
@@ -180,76 +175,6 @@ async fn storm() -> Result<(), Failure> {
         "x",
         false,
     );
-    Ok(())
-}
-
-const SENDERS: usize = 8;
-
-/// A process that sends, and tells how long each send took.
-struct Sends {
-    child: Child,
-    took: mpsc::Receiver<f64>,
-}
-
-impl Sends {
-    fn start(server: &Server) -> Result<Self, Failure> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["sends", &server.address.to_string()])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
-        let (sender, took) = mpsc::channel();
-        std::thread::spawn(move || {
-            for milliseconds in lines
-                .map_while(Result::ok)
-                .filter_map(|line| line.parse().ok())
-            {
-                if sender.send(milliseconds).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Self { child, took })
-    }
-
-    /// How long the sends took, in milliseconds, that ended since the last call.
-    fn until_now(&mut self) -> Result<Vec<f64>, Failure> {
-        let took: Vec<f64> = self.took.try_iter().collect();
-        if took.is_empty() {
-            Err("nothing was sent".into())
-        } else {
-            Ok(took)
-        }
-    }
-}
-
-impl Drop for Sends {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Sends, with a pause between two sends, until the process is killed.
-async fn send_for_ever(address: SocketAddr) -> Result<(), Failure> {
-    let token = token(None)?;
-    let mut senders = Vec::new();
-    for sender in 0..SENDERS {
-        let (client, token) = (common::connect(address).await?, token.clone());
-        senders.push(tokio::spawn(async move {
-            loop {
-                let began = Instant::now();
-                let request = with_token(notification(&format!("other-{sender}")), &token);
-                client.clone().send_in_app(request).await?;
-                println!("{}", began.elapsed().as_secs_f64() * 1000.0);
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }));
-    }
-    for sender in senders {
-        let ended: Result<(), Failure> = sender.await?;
-        ended?;
-    }
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     time::{Duration, Instant},
 };
@@ -189,6 +190,73 @@ impl Drop for Other {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// This benchmark once more, as a process that sends to others: in this one they would wait
+/// behind what is measured before they reach the server. Dropping it kills it.
+pub struct Others {
+    child: Child,
+    took: mpsc::Receiver<f64>,
+}
+
+impl Others {
+    /// Starts it with the words `sends` and the address, for [`send_for_ever`].
+    pub fn start(address: SocketAddr) -> Result<Self, Failure> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["sends", &address.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+        let (sender, took) = mpsc::channel();
+        std::thread::spawn(move || {
+            let lines = lines.map_while(Result::ok);
+            for milliseconds in lines.filter_map(|line| line.parse().ok()) {
+                if sender.send(milliseconds).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { child, took })
+    }
+
+    /// How long the sends took, in milliseconds, that ended since the last call.
+    pub fn until_now(&mut self) -> Vec<f64> {
+        self.took.try_iter().collect()
+    }
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Others who send all the time.
+const OTHERS: usize = 8;
+
+/// Sends, with a pause between two sends, until the process is killed, and prints how long
+/// each took.
+pub async fn send_for_ever(address: SocketAddr) -> Result<(), Failure> {
+    let token = token(None)?;
+    let mut senders = tokio::task::JoinSet::new();
+    for sender in 0..OTHERS {
+        let (client, token) = (connect(address).await?, token.clone());
+        senders.spawn(async move {
+            loop {
+                let began = Instant::now();
+                let request = with_token(notification(&format!("other-{sender}")), &token);
+                client.clone().send_in_app(request).await?;
+                println!("{}", began.elapsed().as_secs_f64() * 1000.0);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+    }
+    while let Some(ended) = senders.join_next().await {
+        let ended: Result<(), Failure> = ended?;
+        ended?;
+    }
+    Ok(())
 }
 
 pub async fn connect(address: SocketAddr) -> Result<Client, Failure> {
