@@ -4,6 +4,7 @@
 import type { ClaimNames } from "./identity.js";
 import { makeInbox } from "./inbox.js";
 import type { About, Notification } from "./notification.js";
+import type { Preference, PreferenceChoice } from "./preferences.js";
 import type { Question } from "./question.js";
 import type { Snapshot, TypeCounts, ViewSnapshot } from "./snapshot.js";
 
@@ -84,6 +85,14 @@ export interface InboxClient {
   readonly view: (question: Question) => InboxView;
   /** How many are unread of each of these types, at most 20. */
   readonly countTypes: (types: readonly string[]) => TypeCounter;
+  /** Which types of notifications the person has, by type: those of which they or their
+   * organization said anything. All others they have. Asks the service each time, and
+   * rejects where it does not answer. */
+  readonly preferences: () => Promise<readonly Preference[]>;
+  /** Turns types on or off for the person, or back to what their organization says, for
+   * what is sent from then on; answers as `preferences`. What is in the inbox stays.
+   * Nothing of it is held for later: it rejects where the service refuses it or is away. */
+  readonly updatePreferences: (choices: readonly PreferenceChoice[]) => Promise<readonly Preference[]>;
   /** Tries again now, in place of waiting, also after it failed. */
   readonly retry: () => void;
   /** Calls `announce` for what is new while it happens, and for nothing that was only

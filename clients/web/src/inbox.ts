@@ -6,6 +6,7 @@ import { callOptions } from "./connection.js";
 import { isLoaded, UNKNOWN } from "./fold.js";
 import { Follower } from "./follower.js";
 import { NotificationService, type Head, type MarkReadResponse } from "./gen/doorbell/v1/notifications_pb.js";
+import { PreferenceService } from "./gen/doorbell/v1/preferences_pb.js";
 import { grpcWeb } from "./grpcweb.js";
 import { browser, Group, type Word } from "./group.js";
 import { identityOf, type ClaimNames } from "./identity.js";
@@ -17,6 +18,7 @@ import { Marks, type Held, type Marked, type Selected } from "./marks.js";
 import type { Notification } from "./notification.js";
 import { beingMarked, knownOf, overlaid, type Known } from "./overlay.js";
 import { watchPage } from "./page.js";
+import type { Preference, PreferenceChoice } from "./preferences.js";
 import { Complaints, cureOf, Diagnosis, TokenError } from "./problem.js";
 import { answers } from "./question.js";
 import { sameOr } from "./row.js";
@@ -26,7 +28,7 @@ import { Shelf, storage, VERSION } from "./storage.js";
 import { TokenSource } from "./token.js";
 import type { Verb } from "./verbs.js";
 import { Views } from "./views.js";
-import { headOf, selectionOf } from "./wire.js";
+import { choicesOf, headOf, preferencesOf, selectionOf } from "./wire.js";
 
 const CLAIMS: ClaimNames = { organization: "organizationId", user: "userId" };
 /** The service was there a moment ago. */
@@ -57,14 +59,19 @@ export function makeInbox(options: InboxOptions, outside: Outside = {}): InboxCl
     loadMore: () => inbox.loadMore(),
     view: (question) => inbox.views.view(question),
     countTypes: (types) => inbox.views.countTypes(types),
+    preferences: () => inbox.preferences(),
+    updatePreferences: (choices) => inbox.updatePreferences(choices),
     retry: () => inbox.retry(),
     onNotification: (announce) => inbox.onNotification(announce),
   };
 }
 
+const anotherUsers = () => new ConnectError("the token is another user's", Code.Canceled);
+
 class Inbox {
   readonly #options: InboxOptions;
   readonly #client: Client<typeof NotificationService>;
+  readonly #wants: Client<typeof PreferenceService>;
   readonly #tokens: TokenSource;
   readonly #diagnosis: Diagnosis;
   readonly #house: House;
@@ -77,6 +84,8 @@ class Inbox {
   #started: AbortController | undefined;
   /** Who it is, as the page says. */
   #user: string | undefined;
+  /** Goes up when all of the user who was there is forgotten. */
+  #life = 0;
   /** Whose it is, as the tokens say. */
   #whose: string | undefined;
   /** Whom the page named, for each token that said whose it was. */
@@ -100,7 +109,9 @@ class Inbox {
     const { keepRows = 200 } = options;
     this.#options = options;
     this.#user = user;
-    this.#client = createClient(NotificationService, transport ?? grpcWeb(baseUrl));
+    const way = transport ?? grpcWeb(baseUrl);
+    this.#client = createClient(NotificationService, way);
+    this.#wants = createClient(PreferenceService, way);
     this.#tokens = new TokenSource(options.getToken, (token) => this.#identify(token));
     this.#diagnosis = new Diagnosis(baseUrl);
     this.#house = {
@@ -234,6 +245,15 @@ class Inbox {
     }
   }
 
+  async preferences(): Promise<readonly Preference[]> {
+    return preferencesOf(await this.#ask((options) => this.#wants.getPreferences({}, options)));
+  }
+
+  async updatePreferences(choices: readonly PreferenceChoice[]): Promise<readonly Preference[]> {
+    const request = choicesOf(choices);
+    return preferencesOf(await this.#ask((options) => this.#wants.updatePreferences(request, options)));
+  }
+
   retry(): void {
     this.#source.retry();
     this.#marks.flush();
@@ -363,6 +383,7 @@ class Inbox {
 
   /** Forgets all of the user who was there. */
   #drop(): void {
+    this.#life += 1;
     this.#marks.end();
     this.#looks.drop();
     this.views.drop();
@@ -430,6 +451,17 @@ class Inbox {
     }
   }
 
+  /** A call that is about the person, and not about what is in the inbox. Nobody gets the
+   * answer that was another user's. */
+  async #ask<T>(call: (options: CallOptions) => Promise<T>): Promise<T> {
+    if (!this.#isKnown) await this.#tokens.get(false);
+    const life = this.#life;
+    const isOurs = () => life === this.#life;
+    const answer = await this.#call(isOurs, call);
+    if (!isOurs()) throw anotherUsers();
+    return answer;
+  }
+
   /** A call for who is there. With the token that came for it, or meanwhile, the inbox may
    * have become somebody else's. */
   async #call<T>(
@@ -437,7 +469,7 @@ class Inbox {
     call: (options: CallOptions) => Promise<T>,
   ): Promise<T> {
     return await this.#house.call((options) => {
-      if (!isOurs()) throw new ConnectError("the token is another user's", Code.Canceled);
+      if (!isOurs()) throw anotherUsers();
       return call(options);
     });
   }

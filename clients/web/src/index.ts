@@ -13,6 +13,7 @@ export {
 export { desktopNotifications, type Desktop, type DesktopOptions } from "./desktop.js";
 export type { ClaimNames } from "./identity.js";
 export type { About, Action, Notification } from "./notification.js";
+export type { Preference, PreferenceChoice } from "./preferences.js";
 export type { Question } from "./question.js";
 export type {
   Problem,

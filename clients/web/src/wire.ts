@@ -7,8 +7,10 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { durationMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { ChangedRow, Head, Message, Page, StreamEvent } from "./fold.js";
 import type * as wire from "./gen/doorbell/v1/notifications_pb.js";
+import type { GetPreferencesResponse } from "./gen/doorbell/v1/preferences_pb.js";
 import type { Selected } from "./marks.js";
 import type { Notification } from "./notification.js";
+import type { Preference, PreferenceChoice } from "./preferences.js";
 
 /** A page of the inbox. */
 export function pageOf(response: wire.GetRecentResponse): Page {
@@ -40,6 +42,16 @@ export function selectionOf(what: Selected) {
   if (!("through" in what)) return { notificationIds: [...what] };
   const { revision, epoch, types = [] } = what.through;
   return { through: { revision: BigInt(revision), epoch, types: [...types] } };
+}
+
+/** What a person wants, of the answer to either call. */
+export function preferencesOf(answer: Pick<GetPreferencesResponse, "preferences">): readonly Preference[] {
+  return answer.preferences.map(({ type, on, required, chosen }) => ({ type, on, required, chosen }));
+}
+
+/** What is said of types, as a call has it. */
+export function choicesOf(choices: readonly PreferenceChoice[]) {
+  return { choices: choices.map(({ type, on }) => ({ type, ...(on !== undefined && { on }) })) };
 }
 
 function eventOf(event: wire.SubscribeResponse["event"]): StreamEvent {

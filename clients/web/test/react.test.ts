@@ -35,6 +35,8 @@ test("rendered on a server it shows nothing of anybody's, and begins nothing", (
     loadMore: vi.fn(async () => undefined),
     view: vi.fn(),
     countTypes: vi.fn(),
+    preferences: vi.fn(async () => []),
+    updatePreferences: vi.fn(async () => []),
     retry: vi.fn(),
     onNotification: vi.fn(() => () => undefined),
   };

@@ -19,6 +19,7 @@ import {
   type Notification,
   type SubscribeResponse,
 } from "../src/gen/doorbell/v1/notifications_pb.js";
+import { PreferenceService, type Choice } from "../src/gen/doorbell/v1/preferences_pb.js";
 
 type Verb = keyof typeof EDITS;
 type Message = MessageInitShape<typeof SubscribeResponseSchema>;
@@ -99,6 +100,9 @@ export class Service {
   mostChanged = Number.POSITIVE_INFINITY;
   /** How many a page looks at to find those that it answers with. */
   mostLookedAt = Number.POSITIVE_INFINITY;
+  /** What the person said of types, and what their organization says. */
+  readonly chosen = new Map<string, boolean>();
+  readonly typeDefaults = new Map<string, { readonly on: boolean; readonly required: boolean }>();
   /** What every call fails with. */
   failure: ConnectError | undefined;
   /** A follower that has more to take lags. */
@@ -299,12 +303,43 @@ export class Service {
         },
         subscribe: (request, context) => this.#follow(request, context),
       });
+      service(PreferenceService, {
+        getPreferences: (_, context) => {
+          this.#admit("getPreferences", context);
+          return { preferences: this.#preferences() };
+        },
+        updatePreferences: ({ choices }, context) => {
+          this.#admit("updatePreferences", context);
+          if (this.#areInvalid(choices)) throw refusal(Code.InvalidArgument);
+          for (const { type, on } of choices) {
+            if (on === undefined) this.chosen.delete(type);
+            else this.chosen.set(type, on);
+          }
+          return { preferences: this.#preferences() };
+        },
+      });
     });
   }
 
   get head(): Head {
     const { revision, unreadCount, unseenCount, seenThrough } = this;
     return create(HeadSchema, { revision, unreadCount, unseenCount, seenThrough });
+  }
+
+  #preferences() {
+    const types = [...new Set([...this.chosen.keys(), ...this.typeDefaults.keys()])].sort();
+    return types.map((type) => {
+      const chosen = this.chosen.get(type);
+      const { on = true, required = false } = this.typeDefaults.get(type) ?? {};
+      return { type, on: required || (chosen ?? on), required, chosen: chosen !== undefined };
+    });
+  }
+
+  /** None, one twice, or a required one off. */
+  #areInvalid(choices: readonly Choice[]): boolean {
+    const isRequired = ({ type, on }: Choice) => on === false && this.typeDefaults.get(type)?.required;
+    const types = new Set(choices.map(({ type }) => type));
+    return choices.length === 0 || types.size < choices.length || choices.some(isRequired);
   }
 
   #refuseUnknown(revision: bigint, epoch: string): void {

@@ -1,7 +1,7 @@
 // A bell over an inbox that a test makes up: what it shows, and how calls end.
 
 import { createRoot } from "react-dom/client";
-import type { Announce, Arrival, InboxClient, Notification, Selection, Snapshot } from "../../src/index.js";
+import type { Announce, Arrival, InboxClient, Notification, Preference, Selection, Snapshot } from "../../src/index.js";
 import { desktopNotifications, ringSound, titleBadge } from "../../src/index.js";
 import { Inbox, Toasts, type InboxProps, type Slots, type ToastsProps } from "../../src/react/index.js";
 import { EMPTY, EMPTY_VIEW } from "../../src/snapshot.js";
@@ -111,6 +111,9 @@ class Scripted implements InboxClient {
   };
 
   markSeen = async () => this.#note("markSeen");
+
+  preferences = async (): Promise<readonly Preference[]> => [];
+  updatePreferences = async (): Promise<readonly Preference[]> => [];
 
   loadMore = async () => {
     this.#note("loadMore");
