@@ -36,6 +36,10 @@ test("the bell works under the policy of the README, and breaks it nowhere", asy
     await page.locator(".doorbell-bell").click();
     await page.getByRole("button", { name: "Mark as read: Your report is ready" }).click();
     await untilUnread(page, 0);
+    await page.evaluate(() => window.choose({ preferences: { test: "Tests" } }));
+    await page.getByRole("button", { name: "Preferences" }).click();
+    await page.getByRole("switch", { name: "Tests" }).click();
+    await page.getByRole("switch", { name: "Tests", checked: false }).waitFor();
     const position = await page.evaluate(() => {
       const panel = document.querySelector(".doorbell-panel");
       return panel && getComputedStyle(panel).position;

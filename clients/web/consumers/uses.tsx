@@ -11,6 +11,8 @@ import {
   type InboxClient,
   type InboxView,
   type Notification,
+  type Preference,
+  type PreferenceChoice,
   type Question,
   type Selection,
   type Snapshot,
@@ -26,6 +28,7 @@ import {
   type Placement,
   type Slots,
   type Tab,
+  type TypeNames,
 } from "@doorbell/web/react";
 import "@doorbell/web/style.css";
 import { useSyncExternalStore } from "react";
@@ -37,6 +40,7 @@ const inbox: InboxClient = createInbox({
 });
 const { getSnapshot, markAllRead, markRead, markSeen, subscribe } = inbox;
 const { countTypes, onNotification, unarchive, view } = inbox;
+const { preferences, updatePreferences } = inbox;
 
 const kept: string = JSON.stringify(getSnapshot());
 const restored = JSON.parse(kept) as Snapshot;
@@ -52,15 +56,19 @@ const question: Question = { show: "archived", types: ["comment"] };
 const archive: InboxView = view(question);
 export const counts: TypeCounts = countTypes(["comment"]).getSnapshot();
 export const back = async (which: Selection): Promise<void> => unarchive(which);
+const choices: PreferenceChoice[] = [{ type: "tips", on: false }, { type: "digest" }];
+export const wanted = async (): Promise<readonly Preference[]> => preferences().then(() => updatePreferences(choices));
 
+const names: TypeNames = { comment: "Comments" };
 const labels: Partial<Labels> = { ...ENGLISH, title: "Neues" };
 const own: Tab = { id: "own", label: "Own", types: ["comment"], show: "unread" };
 const placement: Placement = "after";
 const slots: Slots = {
   bell: ({ unseenCount, isOpen }) => `${unseenCount}${isOpen}`,
-  header: ({ unreadCount, markAllRead, archiveAll, close }) => (
+  header: ({ unreadCount, markAllRead, archiveAll, openPreferences, close }) => (
     <>
-      {unreadCount} <button onClick={markAllRead} /> <button onClick={archiveAll} /> <button onClick={close} />
+      {unreadCount} <button onClick={markAllRead} /> <button onClick={archiveAll} />
+      <button onClick={openPreferences} /> <button onClick={close} />
     </>
   ),
   row: ({ title, body }) => <b>{title + (body ?? "")}</b>,
@@ -78,6 +86,7 @@ const props: InboxProps = {
   slots,
   placement,
   tabs: ["all", own],
+  preferences: names,
   open: true,
   onOpenChange: (open) => console.log(open),
   closeOnSelect: false,

@@ -1,5 +1,6 @@
 // A page with a bell, as somebody would make it; tests set its options beforehand.
 
+import type { ReactNode } from "react";
 import { flushSync } from "react-dom";
 import { createRoot } from "react-dom/client";
 import { createInbox, type InboxClient, type InboxOptions, type InboxView } from "../../src/index.js";
@@ -21,6 +22,8 @@ declare global {
     isKeyed?: boolean;
     /** Shows the bell with these, too. */
     choose: (props: Omit<InboxProps, "inbox" | "user">) => void;
+    /** What a slot of a test may answer with: a button. */
+    linkTo: (text: string, press: () => void) => ReactNode;
     /** What the inbox was, where a test notes it. */
     statuses: string[];
   }
@@ -57,4 +60,9 @@ window.choose = (props) => {
   chosen = props;
   flushSync(render);
 };
+window.linkTo = (text, press) => (
+  <button type="button" onClick={press}>
+    {text}
+  </button>
+);
 render();

@@ -1,6 +1,7 @@
 import { useState } from "react";
 import type { InboxClient } from "../client.js";
 import { useBell } from "./bell.js";
+import { Icon } from "./Icon.js";
 import { filled } from "./slots.js";
 import type { Tab } from "./tabs.js";
 
@@ -11,6 +12,10 @@ interface HeadProps {
   readonly isEmpty: boolean;
   /** Of the title. */
   readonly id: string;
+  /** Nothing where there are none. */
+  readonly openPreferences: (() => void) | undefined;
+  /** The person was there, and comes back. */
+  readonly isBack: boolean;
   readonly close: () => void;
 }
 
@@ -18,14 +23,15 @@ interface HeadProps {
 const ignore = () => undefined;
 
 /** What is above the list: its title, and what is done to all of it. */
-export function Head({ inbox, tab, unreadCount, isEmpty, id, close }: HeadProps) {
+export function Head({ inbox, tab, unreadCount, isEmpty, id, isBack, ...others }: HeadProps) {
   const { labels, slots } = useBell();
   const [isAsking, setAsking] = useState(false);
   const { show = "inbox", types, about } = tab;
   const isBounded = show !== "archived" && !about;
   const markAllRead = isBounded ? () => void inbox.markAllRead({ types }).catch(ignore) : undefined;
   const archiveAll = isBounded ? () => void inbox.archiveAll({ types }).catch(ignore) : undefined;
-  const own = slots.header?.({ unreadCount, markAllRead, archiveAll, close });
+  const { openPreferences, close } = others;
+  const own = slots.header?.({ unreadCount, markAllRead, archiveAll, openPreferences, close });
   return filled(
     own,
     <div className="doorbell-head">
@@ -33,6 +39,18 @@ export function Head({ inbox, tab, unreadCount, isEmpty, id, close }: HeadProps)
         {labels.title}
       </h2>
       <span className="doorbell-count">{unreadCount > 0 && labels.unreadCount(unreadCount)}</span>
+      {openPreferences && (
+        <button
+          type="button"
+          className="doorbell-verb doorbell-gear"
+          aria-label={labels.preferences}
+          title={labels.preferences}
+          autoFocus={isBack}
+          onClick={openPreferences}
+        >
+          <Icon name="preferences" />
+        </button>
+      )}
       <div className="doorbell-all">
         {markAllRead && unreadCount > 0 && (
           <button type="button" className="doorbell-link" onClick={markAllRead}>

@@ -11,6 +11,7 @@ export type { Placement } from "./place.js";
 export type { BellSlot, ErrorSlot, HeaderSlot, Slots } from "./slots.js";
 export type { Tab, TabName, Tabs } from "./tabs.js";
 export type { ToastChoices } from "./Toast.js";
+export type { TypeNames } from "./switches.js";
 export { Toasts, type ToastsProps } from "./Toasts.js";
 export type { PutAway } from "./undo.js";
 export { useInbox } from "./useInbox.js";

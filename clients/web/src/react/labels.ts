@@ -51,6 +51,16 @@ export interface Labels {
   /** Marks that wait for the service to be there again. */
   readonly pendingMarks: (count: number) => string;
   readonly retry: string;
+  /** Where the person says what they want, and the button that leads there. */
+  readonly preferences: string;
+  /** The button that leads to the list again. */
+  readonly back: string;
+  readonly noPreferences: string;
+  /** Why a type cannot be turned off. */
+  readonly required: string;
+  readonly preferencesFailed: string;
+  /** A switch is as it was, since the service did not take what was pressed. */
+  readonly notSaved: (name: string) => string;
   /** What toasts are called together, for who does not see where they are. */
   readonly toasts: string;
   /** The button of a toast that takes it away. */
@@ -98,6 +108,12 @@ export const ENGLISH: Labels = {
   pendingMarks: (count) =>
     count === 1 ? "1 mark waits to be sent." : `${count} marks wait to be sent.`,
   retry: "Try again",
+  preferences: "Preferences",
+  back: "Back to the list",
+  noPreferences: "There is nothing to choose.",
+  required: "Everybody gets these.",
+  preferencesFailed: "Preferences cannot be shown.",
+  notSaved: (name) => `${name}: this could not be saved.`,
   toasts: "New notifications",
   dismiss: "Dismiss",
   announce: (notification) => `New notification: ${notification.title}`,

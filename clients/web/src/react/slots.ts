@@ -35,6 +35,8 @@ export interface HeaderSlot {
   /** Those of the tab that is shown; nothing where it shows what is archived. */
   readonly markAllRead: (() => void) | undefined;
   readonly archiveAll: (() => void) | undefined;
+  /** Shows the preferences; nothing where the bell has none. */
+  readonly openPreferences: (() => void) | undefined;
   readonly close: () => void;
 }
 
