@@ -147,6 +147,24 @@ test("what was sent is corrected, rings again, and is taken back", async () => {
   expect(problems).toEqual([]);
 });
 
+test("what a user does not want is not sent, and said to who sends it", async () => {
+  await screen("Alice").locator(".doorbell-bell").click();
+  await screen("Alice").getByRole("button", { name: "Preferences" }).click();
+  const comments = (on: boolean) => screen("Alice").getByRole("switch", { name: "Comments", checked: on });
+  const saved = page.waitForResponse("**/UpdatePreferences");
+  await comments(true).click();
+  await saved;
+  await comments(false).waitFor();
+  expect(await findings(page)).toEqual([]);
+  await fill({ Title: "Unwanted", Type: "comment" });
+  await press("Ring");
+  await said("Not sent: Alice does not want this type.");
+  await page.locator("select[name=to]").selectOption("bob");
+  await press("Ring");
+  await said(/^Sent: revision/);
+  expect(problems).toEqual([]);
+});
+
 test("the number of the first user is in the title", async () => {
   await fill({ Title: "Look" });
   await press("Ring");

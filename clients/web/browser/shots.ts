@@ -154,6 +154,31 @@ for (const colorScheme of ["light", "dark"] as const) {
   });
 }
 
+for (const colorScheme of ["light", "dark"] as const) {
+  test(`preferences, ${colorScheme}`, async () => {
+    const page = await open({ viewport: WIDE, colorScheme });
+    await shootPreferences(page, `preferences-${colorScheme}`);
+  });
+}
+
+test("preferences, from right to left", async () => {
+  const page = await open({ viewport: WIDE, locale: "he" });
+  await page.evaluate(() => Object.assign(document.documentElement, { dir: "rtl", lang: "he" }));
+  await shootPreferences(page, "preferences-right-to-left");
+});
+
+/** One is off, one that everybody has, and one of which only the service knows. */
+async function shootPreferences(page: Page, name: string): Promise<void> {
+  const said = ["--required", "invoice", "--on", "release.major"];
+  const who = ["--token", doorbell.token("SENDER"), "--url", doorbell.url, "--organization", "acme"];
+  await doorbell.run("type-defaults", ...who, ...said);
+  await openBell(page);
+  await alice(page).getByRole("button", { name: "Preferences" }).click();
+  await page.getByRole("switch", { name: "Comments" }).click();
+  await page.getByRole("switch", { name: "Messages" }).hover();
+  await shoot(page, name, await aroundBell(page));
+}
+
 test("tabs", async () => {
   const page = await open({ viewport: WIDE });
   await send(page, STORY);

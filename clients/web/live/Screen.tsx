@@ -7,13 +7,16 @@ import { useEffect, useMemo, useState } from "react";
 import { SubscribeResponseSchema, type SubscribeResponse } from "../src/gen/doorbell/v1/notifications_pb.js";
 import { makeInbox } from "../src/inbox.js";
 import { desktopNotifications, titleBadge, type Desktop } from "../src/index.js";
-import { Inbox, Toasts, useInbox, type Tabs } from "../src/react/index.js";
+import { Inbox, Toasts, useInbox, type Tabs, type TypeNames } from "../src/react/index.js";
 import type { Person } from "./cast.js";
 
 const baseUrl = location.origin;
 const MOST_LINES = 100;
 /** Those that every inbox has, and one of a type. */
 const TABS: Tabs = ["all", "unread", { id: "invoices", label: "Invoices", types: ["invoice"] }, "archived"];
+
+/** Those that the sender proposes; others come with what was said of them. */
+const TYPES: TypeNames = { message: "Messages", invoice: "Invoices", comment: "Comments" };
 
 /** Hands each message of a stream to `tap` as it goes by. */
 function tapping(tap: (message: SubscribeResponse) => void): Interceptor {
@@ -69,7 +72,7 @@ export function Screen({ person, isInTitle }: ScreenProps) {
           <h2>{name}</h2>
           <p>of {organization}</p>
         </div>
-        <Inbox inbox={inbox} tabs={TABS} navigate={setFollowed} />
+        <Inbox inbox={inbox} tabs={TABS} preferences={TYPES} navigate={setFollowed} />
       </header>
       <Toasts className={`toasts-of-${user}`} inbox={inbox} navigate={setFollowed} />
       <dl>

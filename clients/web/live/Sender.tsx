@@ -60,6 +60,7 @@ export function Sender({ cast: { sender, people } }: { readonly cast: Cast }) {
       const request = { ...inboxOf(to), ...fields.send() };
       const reply = await client.sendInApp(request, options);
       const { notification, duplicate, suppressed, head } = reply;
+      if (suppressed === Suppressed.MUTED) return `Not sent: ${to.name} does not want this type.`;
       if (suppressed !== Suppressed.UNSPECIFIED) return "Not sent: its time was over.";
       if (duplicate) return `Sent before: revision ${head?.revision}, ${head?.unreadCount} unread.`;
       if (notification) {
