@@ -56,7 +56,7 @@ pub struct NewSend {
     pub sender: Arc<str>,
     /// When what it makes is to be removed.
     pub expire_time: Option<Timestamp>,
-    /// See [`NewNotification`](crate::model::NewNotification).
+    /// See [`NewNotification`].
     pub collapse_key: Option<Arc<str>>,
     /// Whether it is not to be heard.
     pub is_silent: bool,
@@ -154,7 +154,7 @@ pub struct Send {
     pub sender: Arc<str>,
     /// When what it makes is to be removed.
     pub expire_time: Option<Timestamp>,
-    /// See [`NewNotification`](crate::model::NewNotification).
+    /// See [`NewNotification`].
     pub collapse_key: Option<Arc<str>>,
     /// Whether it is not to be heard.
     pub is_silent: bool,
