@@ -489,10 +489,13 @@ impl Ledger {
     }
 }
 
+/// Of what one change selects, others mark fewer than so many before it is committed.
+const MARKED_MEANWHILE: usize = 32;
+
 /// Whether there may be more behind it of one mark: as many were selected as one change
 /// has, and of these only few were marked by others meanwhile.
 fn may_be_a_piece(ids: &[Uuid]) -> bool {
-    ids.len() > MOST_CHANGED / 2
+    ids.len() + MARKED_MEANWHILE > MOST_CHANGED
 }
 
 /// Pieces, of those that there are, that are so many together.
