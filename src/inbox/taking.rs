@@ -16,7 +16,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::{
     sync::OnceCell,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use uuid::Uuid;
 
@@ -35,8 +35,10 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Between two looks whether there is something new.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The most rooms that one read looks at, and that take at a time.
-const ROOMS: usize = 256;
+/// The most rooms that one read looks at, and that take at a time. Then it rests so many
+/// times as long as they took: others' sends hardly notice.
+const ROOMS: usize = 48;
+const REST: u32 = 2;
 /// What was sent longer ago is not heard any more.
 const HEARD_FOR: Duration = Duration::from_secs(60);
 /// So many answers are remembered, for as long as a look.
@@ -223,6 +225,7 @@ impl Inboxes {
             .hub()
             .inboxes(|inbox| is_for_all || organizations.contains(&inbox.organization_id));
         for rooms in rooms.chunks(ROOMS) {
+            let began = Instant::now();
             let snapshots = self.store.heads(rooms).await?;
             let mut taking = Vec::new();
             for (inbox, snapshot) in rooms.iter().zip(&snapshots) {
@@ -230,10 +233,12 @@ impl Inboxes {
                     taking.push(self.take_all(inbox, snapshot));
                 }
             }
-            join_all(taking)
-                .await
-                .into_iter()
-                .collect::<Result<(), _>>()?;
+            let is_any = !taking.is_empty();
+            let taken = join_all(taking).await.into_iter();
+            taken.collect::<Result<(), _>>()?;
+            if is_any {
+                sleep(REST * began.elapsed()).await;
+            }
         }
         Ok(last)
     }
