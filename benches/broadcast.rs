@@ -205,8 +205,7 @@ async fn to_streams(engine: &str, settings: &[(&str, &str)]) -> Result<(), Failu
             }
         });
     }
-    let channel = Endpoint::from_shared(format!("http://{}", server.address))?;
-    let mut sends = SendServiceClient::new(channel.connect().await?);
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address))?;
     let mut others = Others::start(server.address)?;
     let (mut last, mut ratios) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
@@ -223,6 +222,8 @@ async fn to_streams(engine: &str, settings: &[(&str, &str)]) -> Result<(), Failu
             idempotency_key: round.to_string(),
             ..BroadcastRequest::default()
         };
+        // Made now: a connection without a request is ended after ten seconds.
+        let mut sends = SendServiceClient::new(endpoint.connect().await?);
         let began = Instant::now();
         sends.broadcast(with_token(request, &token(None)?)).await?;
         let all = async {
