@@ -30,11 +30,12 @@ use doorbell::{
 };
 use tokio::{
     sync::Notify,
-    task::{JoinSet, block_in_place},
+    task::{JoinHandle, JoinSet, block_in_place},
     time::{Instant, timeout},
 };
 
 use crate::{
+    calls::eventually,
     cluster::Cluster,
     engines,
     fan_out::Backend,
@@ -97,6 +98,20 @@ async fn rows(house: &House, inbox: &InboxKey) -> Vec<doorbell::model::Notificat
         .rows
 }
 
+/// Ann looks by the first node, which has read what she lacks and is held there.
+async fn ann_looks(house: &House) -> JoinHandle<()> {
+    house.gate.hook.arm(Call::Untaken);
+    let first = house.first.inboxes.clone();
+    let looking = tokio::spawn(async move { drop(first.own_head(&ann()).await.unwrap()) });
+    house.gate.hook.reached().await;
+    looking
+}
+
+async fn goes_on(house: &House, looking: JoinHandle<()>) {
+    house.gate.hook.go.notify_one();
+    looking.await.unwrap();
+}
+
 async fn send_to(node: &Node, inbox: &InboxKey) -> Head {
     let new = NewNotification::new(
         inbox.clone(),
@@ -145,11 +160,10 @@ async fn everybody_takes_it_once(house: House) {
         .own_count_types(&carl, vec!["news".into()]);
     assert_eq!(counted.await.unwrap().unread["news"], 1);
 
-    let deadline = Instant::now() + PATIENCE;
-    while house.send(send.id).await.tally.delivered != 4 {
-        assert!(Instant::now() < deadline, "who took it is counted");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("who took it is counted", async || {
+        house.send(send.id).await.tally.delivered == 4
+    })
+    .await;
 }
 
 /// What is said to all of all is in each, and is not their own to stop.
@@ -186,10 +200,10 @@ async fn many_are_taken_in_pieces(house: House) {
         }
     }
     house.deliver(&house.first).await;
-    let deadline = Instant::now() + PATIENCE;
-    while unread(&house.second, &ann()).await < 140 {
-        assert!(Instant::now() < deadline, "who looks again has the rest");
-    }
+    eventually("who looks again has the rest", async || {
+        unread(&house.second, &ann()).await >= 140
+    })
+    .await;
     let head = looks(&house.first, &ann()).await;
     assert_eq!((head.unread_count, head.revision.get()), (140, 140));
     let sequences: Vec<u64> = rows(&house, &ann())
@@ -203,20 +217,16 @@ async fn many_are_taken_in_pieces(house: House) {
 /// Two of one person's screens, on two nodes, look at the same moment.
 async fn who_looks_twice_at_once_takes_it_once(house: House) {
     broadcast(&house, &new(&house, "news")).await;
-    house.gate.hook.arm(Call::Untaken);
-    let first = house.first.inboxes.clone();
-    let looking = tokio::spawn(async move { first.own_head(&ann()).await });
-    house.gate.hook.reached().await;
+    let looking = ann_looks(&house).await;
     assert_eq!(
         unread(&house.second, &ann()).await,
         u32::from(is_two(&house))
     );
-    house.gate.hook.go.notify_one();
-    looking.await.unwrap().unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while unread(&house.second, &ann()).await == 0 {
-        assert!(Instant::now() < deadline, "it is taken at last");
-    }
+    goes_on(&house, looking).await;
+    eventually("it is taken at last", async || {
+        unread(&house.second, &ann()).await > 0
+    })
+    .await;
     let head = looks(&house.first, &ann()).await;
     assert_eq!((head.unread_count, head.revision.get()), (1, 1));
     assert_eq!(rows(&house, &ann()).await.len(), 1);
@@ -241,23 +251,19 @@ async fn takes_nothing_back(house: House) -> Check {
     sends.cancel(&acme(), old.id).await.unwrap().unwrap();
     let send = broadcast(&house, &new(&house, "news")).await;
     assert_eq!(unread(&house.second, &zoe).await, 2);
-    house.gate.hook.arm(Call::Untaken);
-    let first = house.first.inboxes.clone();
-    let looking = tokio::spawn(async move { first.own_head(&ann()).await });
-    house.gate.hook.reached().await;
+    let looking = ann_looks(&house).await;
     for _ in 0..2 {
         let retracted = sends.retract_broadcast(&acme(), send.id).await.unwrap();
         assert_eq!(retracted.unwrap().state, SendState::Cancelled);
     }
-    house.gate.hook.go.notify_one();
-    looking.await.unwrap().unwrap();
+    goes_on(&house, looking).await;
     for (user, revision) in [("ann", 0), ("zoe", 3), ("new", 0)] {
         let inbox = of("acme", user);
-        let deadline = Instant::now() + PATIENCE;
-        while house.gate.head(&inbox).await.unwrap().lacks() {
-            assert!(Instant::now() < deadline, "what there is is taken");
+        eventually("what there is is taken", async || {
             looks(&house.second, &inbox).await;
-        }
+            !house.gate.head(&inbox).await.unwrap().lacks()
+        })
+        .await;
         let head = looks(&house.second, &inbox).await;
         let rows = rows(&house, &inbox).await;
         let has = |kind: &str| rows.iter().filter(|row| row.content.kind == kind).count();
@@ -281,18 +287,14 @@ pub async fn retracts() -> Check {
 /// A send comes between the read of what there is and the commit.
 async fn a_send_meanwhile_is_counted_as_well(house: House) {
     broadcast(&house, &new(&house, "news")).await;
-    house.gate.hook.arm(Call::Untaken);
-    let first = house.first.inboxes.clone();
-    let looking = tokio::spawn(async move { first.own_head(&ann()).await });
-    house.gate.hook.reached().await;
+    let looking = ann_looks(&house).await;
     let head = send_to(&house.second, &ann()).await;
     assert_eq!((head.unread_count, head.revision.get()), (1, 1));
-    house.gate.hook.go.notify_one();
-    looking.await.unwrap().unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while unread(&house.second, &ann()).await < 2 {
-        assert!(Instant::now() < deadline, "it is taken");
-    }
+    goes_on(&house, looking).await;
+    eventually("it is taken", async || {
+        unread(&house.second, &ann()).await >= 2
+    })
+    .await;
     assert_eq!(looks(&house.first, &ann()).await.revision.get(), 2);
     let rows = rows(&house, &ann()).await;
     assert!(rows[0].created_at > rows[1].created_at);
@@ -519,13 +521,10 @@ async fn who_looks_is_not_held_up(house: House) {
     held.hook.go.notify_waiters();
     for user in ["ann", "bob", "carl", "dora", "eve"] {
         let inbox = of("acme", user);
-        let deadline = Instant::now() + PATIENCE;
-        while inboxes.own_head(&inbox).await.unwrap().head.unread_count == 0 {
-            assert!(
-                Instant::now() < deadline,
-                "{user}: it is late, and not lost"
-            );
-        }
+        eventually(&format!("{user} has it late, and not never"), async || {
+            inboxes.own_head(&inbox).await.unwrap().head.unread_count > 0
+        })
+        .await;
     }
 }
 
