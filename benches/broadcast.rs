@@ -91,6 +91,7 @@ fn new_send(organization_id: &OrganizationId, available_until: Timestamp) -> New
         expire_time: None,
         collapse_key: None,
         is_silent: false,
+        follow_up: None,
         deliver_time: SystemClock.now(),
     }
 }

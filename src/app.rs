@@ -24,6 +24,7 @@ use crate::{
     bus::{self, Bus, nats::Nats},
     clock::Clock,
     config::Config,
+    follow_ups::FollowUps,
     grpc::{
         self, Service, call_limit,
         call_log::{self, CallLog},
@@ -161,6 +162,7 @@ impl App {
             config.retention.retention.into(),
         );
         let sends = Arc::new(sends);
+        let follow_ups = Arc::new(FollowUps::new(store.clone(), inbox.clone()));
         let operators = Operators::new(store.clone(), inbox.clone());
         let services = Services {
             own: Service::new(
@@ -172,7 +174,7 @@ impl App {
             ),
             preferences: grpc::preferences::Service::new(preferences, content.clone()),
             operators: operators::Service::new(operators, content.clone()),
-            sends: grpc::sends::Service::new(sends.clone(), content.clone()),
+            sends: grpc::sends::Service::new(sends.clone(), follow_ups.clone(), content.clone()),
             topics: topics::Service::new(Topics::new(store.clone()), content.clone()),
         };
         let sweeper = Sweeper::new(
@@ -182,7 +184,8 @@ impl App {
             &*random,
             config.retention.clone(),
         )
-        .with(sends);
+        .with(sends)
+        .with(follow_ups);
         let health = HealthReporter::new();
         let router = router(services, &verifier, &health, random, &config, local)?;
         let (ready, _) = watch::channel(Err("starting"));

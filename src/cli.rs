@@ -10,6 +10,7 @@ pub mod command;
 pub mod content;
 pub mod dev;
 pub mod erase;
+pub mod follow_ups;
 pub mod healthcheck;
 pub mod inbox;
 pub mod preferences;

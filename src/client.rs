@@ -17,12 +17,9 @@ mod token;
 mod verbs;
 mod watch;
 
-use std::{
-    fmt, mem,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, mem, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::time::Instant;
 use tonic::{
@@ -41,10 +38,11 @@ pub use crate::proto::{
     About, Action, AddTopicMembersRequest, AddTopicMembersResponse, BroadcastRequest,
     BroadcastResponse, CancelSendRequest, CancelSendResponse, ChangedNotification, Choice, Content,
     DeleteTopicRequest, DeleteTopicResponse, EraseInboxRequest, EraseInboxResponse,
-    EraseOrganizationRequest, EraseOrganizationResponse, ErrorReason, GetPreferencesRequest,
-    GetPreferencesResponse, GetRecentRequest, GetRecentResponse, GetSendRequest, GetSendResponse,
-    GetTimelineRequest, GetTimelineResponse, GetTypeDefaultsRequest, GetTypeDefaultsResponse,
-    GetUnreadCountRequest, GetUnreadCountResponse, Head, ListSendsRequest, ListSendsResponse,
+    EraseOrganizationRequest, EraseOrganizationResponse, ErrorReason, FollowUp, FollowUpOptions,
+    FollowUpUnless, GetPreferencesRequest, GetPreferencesResponse, GetRecentRequest,
+    GetRecentResponse, GetSendRequest, GetSendResponse, GetTimelineRequest, GetTimelineResponse,
+    GetTypeDefaultsRequest, GetTypeDefaultsResponse, GetUnreadCountRequest, GetUnreadCountResponse,
+    Head, ListFollowUpsRequest, ListFollowUpsResponse, ListSendsRequest, ListSendsResponse,
     ListTopicMembersRequest, ListTopicMembersResponse, ListTopicsOfUserRequest,
     ListTopicsOfUserResponse, MarkSeenRequest, MarkSeenResponse, Notification, Preference,
     ReadInboxRequest, RemovalCause, RemoveTopicMembersRequest, RemoveTopicMembersResponse,
@@ -466,7 +464,7 @@ impl Client {
 
     /// The kept token, or one asked for where there is none or it is `refused`.
     async fn token(&self, refused: Option<&Token>) -> Result<Token, Error> {
-        let kept = lock(&self.shared.token).clone();
+        let kept = self.shared.token.lock().clone();
         if let Some(kept) = kept
             && refused != Some(&kept)
         {
@@ -478,13 +476,13 @@ impl Client {
             Ok(token) => token?,
             Err(_) => return Err(Error::TokenSource("it took too long".into())),
         };
-        *lock(&self.shared.token) = Some(token.clone());
+        *self.shared.token.lock() = Some(token.clone());
         Ok(token)
     }
 
     /// The connection, and its generation.
     fn channel(&self) -> (u64, Channel) {
-        let mut connection = lock(&self.shared.connection);
+        let mut connection = self.shared.connection.lock();
         let channel = connection
             .channel
             .get_or_insert_with(|| self.shared.endpoint.connect_lazy())
@@ -495,7 +493,7 @@ impl Client {
     /// Has the next call make a new connection, unless that of `generation` was
     /// given up already. Calls in flight keep theirs.
     fn renew_connection(&self, generation: u64) {
-        let mut connection = lock(&self.shared.connection);
+        let mut connection = self.shared.connection.lock();
         if connection.generation == generation {
             connection.generation += 1;
             connection.channel = None;
@@ -505,11 +503,8 @@ impl Client {
 
 type Service = NotificationServiceClient<Channel>;
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn tls(ca_pem: Option<&[u8]>) -> Result<ClientTlsConfig, Error> {
+/// How a server is trusted: by these certificates, or by those of the system.
+pub(crate) fn tls(ca_pem: Option<&[u8]>) -> Result<ClientTlsConfig, Error> {
     let Some(pem) = ca_pem else {
         return Ok(ClientTlsConfig::new().with_native_roots());
     };

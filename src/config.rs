@@ -48,6 +48,12 @@ pub const MAX_DELIVER_AHEAD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 pub const DEFAULT_AVAILABLE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// For how long it may be.
 pub const MAX_AVAILABLE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// How soon after it came a notification can be followed up.
+pub const MIN_FOLLOW_UP_AFTER: Duration = Duration::from_secs(1);
+/// How late.
+pub const MAX_FOLLOW_UP_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long a call may wait for follow-ups.
+pub const MAX_FOLLOW_UPS_WAIT: Duration = Duration::from_secs(30);
 /// The page of a list of members or topics where none is asked for.
 pub const DEFAULT_MEMBERS_LIMIT: usize = 100;
 /// The largest page of a list of members or topics.

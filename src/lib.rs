@@ -47,6 +47,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod follow_ups;
 pub mod grpc;
 pub mod hub;
 pub mod inbox;

@@ -9,7 +9,7 @@ use doorbell::{
     cli::{
         broadcast,
         command::{self, Command, Failure, Parsed},
-        erase, healthcheck, inbox, preferences, retract,
+        erase, follow_ups, healthcheck, inbox, preferences, retract,
         selection::edit,
         send, sends, serve, shell, timeline, token, topic, update, watch,
     },
@@ -83,6 +83,7 @@ async fn execute(command: Command) -> Result<(), Failure> {
         Command::Seen(args) => Ok(inbox::mark_seen(args).await?),
         Command::Preferences(args) => Ok(preferences::run(args).await?),
         Command::TypeDefaults(args) => Ok(preferences::defaults(args).await?),
+        Command::FollowUps(args) => Ok(follow_ups::run(args).await?),
         Command::Timeline(args) => Ok(timeline::run(args).await?),
         Command::Erase(args) => Ok(erase::run(args).await?),
         Command::Healthcheck(args) => healthcheck::run(&args).await,

@@ -4,7 +4,7 @@
 //! well-formed, and every row, query, room and event carries a whole
 //! [`InboxKey`]. Nothing here does I/O.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -393,6 +393,36 @@ pub struct NewNotification {
     pub part_of: Option<PartOf>,
     /// Whether its person has a say.
     pub wanted: Wanted,
+    /// Whether its organization is to be told when nobody looks.
+    pub follow_up: Option<FollowUpOptions>,
+}
+
+/// Who must be told otherwise: the organization is told of a notification that nobody
+/// looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowUpOptions {
+    /// So long after it came.
+    pub after: Duration,
+    /// What makes it needless.
+    pub unless: Unless,
+}
+
+/// What makes a follow-up needless. Archiving and any removal do so, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unless {
+    /// Its person looked at the list that it is in, or read it.
+    Seen,
+    /// Its person read it.
+    Read,
+}
+
+/// A follow-up that is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PendingFollowUp {
+    /// When.
+    pub at: Timestamp,
+    /// See [`FollowUpOptions`].
+    pub unless: Unless,
 }
 
 /// What an organization says of a type: who gets it.
@@ -458,6 +488,7 @@ impl NewNotification {
             is_silent: false,
             part_of: None,
             wanted: Wanted::default(),
+            follow_up: None,
         }
     }
 
@@ -490,6 +521,8 @@ pub struct RowState {
     pub archived_at: Option<Timestamp>,
     /// When and why it was removed, for good.
     pub removed: Option<(Timestamp, RemovalCause)>,
+    /// What is to be told of it, unless it is read, archived or removed before.
+    pub follow_up: Option<PendingFollowUp>,
 }
 
 impl RowState {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
+    clock::Timestamp,
     inbox::{Error, Inboxes},
     model::{Head, InboxKey, Notification, OrganizationId, Revision},
     store::{Database, Deletion, Mutation, Named, Recent, RecentQuery, Snapshot, sweeping::Kept},
@@ -55,6 +56,15 @@ impl Operators {
         of: &Named,
     ) -> Result<(Snapshot, Option<Notification>), Error> {
         Ok(self.store.find(inbox, of).await?)
+    }
+
+    /// When its organization was told that nobody looked at a notification. Cancel safe.
+    pub async fn followed_up_at(
+        &self,
+        inbox: &InboxKey,
+        sequence: Revision,
+    ) -> Result<Option<Timestamp>, Error> {
+        Ok(self.store.followed_up_at(inbox, sequence).await?)
     }
 
     /// The most bytes of a page.

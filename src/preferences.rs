@@ -6,12 +6,9 @@
 //! read in the transaction of the send; what an organization says is known here, for ten
 //! seconds at most.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
@@ -70,7 +67,7 @@ impl Preferences {
     }
 
     async fn known(&self, organization: &OrganizationId) -> Result<Arc<TypeDefaults>, Error> {
-        if let Some(known) = self.lock().get(organization)
+        if let Some(known) = self.known.lock().get(organization)
             && known.since.elapsed() < KNOWN_FOR
         {
             return Ok(known.defaults.clone());
@@ -81,7 +78,7 @@ impl Preferences {
     }
 
     fn know(&self, organization: &OrganizationId, defaults: &Arc<TypeDefaults>) {
-        let mut all = self.lock();
+        let mut all = self.known.lock();
         if all.len() >= MOST_KNOWN {
             all.retain(|_, known| known.since.elapsed() < KNOWN_FOR);
         }
@@ -93,10 +90,6 @@ impl Preferences {
             defaults: defaults.clone(),
         };
         all.insert(organization.clone(), known);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<OrganizationId, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a person said, and what their organization says. Cancel safe.

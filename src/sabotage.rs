@@ -60,6 +60,10 @@ pub enum Sabotage {
     RingMuted,
     /// A broadcast that is taken back stays with who has it.
     KeepRetracted,
+    /// What is read or archived is followed up all the same.
+    FollowUpRead,
+    /// Follow-ups are listed by the time at which they were told.
+    FollowUpsByTime,
 }
 
 #[cfg(not(feature = "sabotage"))]

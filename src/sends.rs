@@ -7,12 +7,9 @@
 //! after it was cancelled, and a piece that was done twice is done once. Who had it last is
 //! noted after the piece, and the next node goes on there.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::{
@@ -223,7 +220,7 @@ impl Sends {
             }
             tally.errors = refused;
         }
-        self.failures().remove(&send.id);
+        self.failures.lock().remove(&send.id);
         metrics::send_delivered(tally.delivered, tally.suppressed, tally.errors);
         let step = Step {
             is_last,
@@ -276,12 +273,8 @@ impl Sends {
         }
     }
 
-    fn failures(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, u32>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn note_failure(&self, id: Uuid) -> u32 {
-        let mut failures = self.failures();
+        let mut failures = self.failures.lock();
         let times = failures.entry(id).or_default();
         *times += 1;
         *times

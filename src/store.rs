@@ -13,6 +13,7 @@
 //! engine only loads what the plan needs and writes what it says.
 
 pub mod broadcasts;
+pub mod follow_ups;
 pub mod lookup;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -46,6 +47,7 @@ use crate::{
     random::Random,
 };
 pub use broadcasts::{Broadcasts, Untaken};
+pub use follow_ups::FollowUps;
 pub use lookup::Lookup;
 pub use preferences::Preferences;
 pub use sends::{Sends, Tally};
@@ -162,6 +164,15 @@ pub enum Mutation {
     },
     /// Take what was broadcast and is not in the inbox yet.
     Take(Take),
+    /// Tell the organization of notifications that nobody looked at.
+    FollowUp {
+        /// Whose they are.
+        inbox: InboxKey,
+        /// Which; those of which nothing is due are skipped.
+        ids: Vec<Uuid>,
+        /// What is due by then, by the time of the database.
+        until: Timestamp,
+    },
 }
 
 /// Entries that an inbox is to take, see [`broadcasts`].
@@ -188,6 +199,7 @@ impl Mutation {
             Self::Edit { inbox, .. }
             | Self::Delete { inbox, .. }
             | Self::Seen { inbox, .. }
+            | Self::FollowUp { inbox, .. }
             | Self::Take(Take { inbox, .. }) => inbox,
         }
     }
@@ -619,10 +631,13 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// All that an engine is.
-pub trait Database: Store + Sweeping + Lookup + Sends + Broadcasts + Topics + Preferences {}
+pub trait Database:
+    Store + Sweeping + Lookup + Sends + Broadcasts + Topics + Preferences + FollowUps
+{
+}
 
 impl<Engine> Database for Engine where
-    Engine: Store + Sweeping + Lookup + Sends + Broadcasts + Topics + Preferences
+    Engine: Store + Sweeping + Lookup + Sends + Broadcasts + Topics + Preferences + FollowUps
 {
 }
 

@@ -1,4 +1,5 @@
-//! What happens later: what expires, what is kept no longer, what is purged.
+//! What happens later: what expires, what is kept no longer, what is purged, and of what
+//! organizations are told since nobody looked.
 //!
 //! One node at a time does it for all, by a lease in the store; a node that dies is
 //! followed when its lease is over. What is due is found by its time, and by the
@@ -20,6 +21,7 @@ use uuid::Uuid;
 use crate::{
     clock::{Clock, Timestamp},
     config::RetentionSettings,
+    follow_ups::FollowUps,
     inbox::{Error, Inboxes},
     metrics,
     model::{InboxKey, RemovalCause, Revision, View},
@@ -51,6 +53,7 @@ const MOST_FAILED: usize = 1000;
 /// What is looked for, one after the other. Each is also a label of metrics.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
+    FollowedUp,
     Expired,
     Archived,
     Old,
@@ -58,10 +61,17 @@ enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 4] = [Self::Expired, Self::Archived, Self::Old, Self::Purged];
+    const ALL: [Self; 5] = [
+        Self::FollowedUp,
+        Self::Expired,
+        Self::Archived,
+        Self::Old,
+        Self::Purged,
+    ];
 
     fn name(self) -> &'static str {
         match self {
+            Self::FollowedUp => "followed_up",
             Self::Expired => "expired",
             Self::Archived => "archived",
             Self::Old => "old",
@@ -96,6 +106,13 @@ pub trait Duty: Send + Sync + 'static {
 impl Duty for Sends {
     async fn step(&self, now: Timestamp) -> Result<bool, Error> {
         self.deliver(now).await
+    }
+}
+
+#[async_trait]
+impl Duty for FollowUps {
+    async fn step(&self, now: Timestamp) -> Result<bool, Error> {
+        self.forget(now).await
     }
 }
 
@@ -219,7 +236,7 @@ impl Sweeper {
     /// Does a piece of what is due; whether there may be more.
     async fn step(&mut self, stage: Stage, now: Timestamp) -> Result<bool, Error> {
         let kept = match stage {
-            Stage::Expired => Duration::ZERO,
+            Stage::FollowedUp | Stage::Expired => Duration::ZERO,
             Stage::Archived => *self.settings.retention_archived,
             Stage::Old => *self.settings.retention,
             Stage::Purged => *self.settings.retention_removed,
@@ -227,6 +244,7 @@ impl Sweeper {
         let until = now.before(kept);
         let but: Vec<InboxKey> = self.failed.keys().cloned().collect();
         let (found, is_more) = match stage {
+            Stage::FollowedUp => self.due(Due::FollowUp, until, &but).await?,
             Stage::Expired => self.due(Due::Expiry, until, &but).await?,
             Stage::Archived => self.due(Due::Archived, until, &but).await?,
             Stage::Purged => self.due(Due::Removed, until, &but).await?,
@@ -238,7 +256,7 @@ impl Sweeper {
         let began = Instant::now();
         let due = found.values().map(|found| found.ids.len()).sum();
         let changes = found.into_iter().map(|(inbox, found)| {
-            let mutation = mutation(stage, inbox.clone(), found);
+            let mutation = mutation(stage, inbox.clone(), found, until);
             async { (inbox, self.inboxes.edit_in_bulk(mutation).await) }
         });
         let mut done = 0;
@@ -364,8 +382,14 @@ fn in_days(time: &humantime::Duration) -> String {
 }
 
 /// The change of an inbox that a stage asks for.
-fn mutation(stage: Stage, inbox: InboxKey, Found { ids, head }: Found) -> Mutation {
+fn mutation(
+    stage: Stage,
+    inbox: InboxKey,
+    Found { ids, head }: Found,
+    until: Timestamp,
+) -> Mutation {
     let view = match stage {
+        Stage::FollowedUp => return Mutation::FollowUp { inbox, ids, until },
         Stage::Purged => {
             let why = Deletion::Purge;
             return Mutation::Delete { inbox, ids, why };

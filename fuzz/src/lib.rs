@@ -16,10 +16,10 @@ use doorbell::{
     clock::{Clock, Timestamp},
     config::{self, AuthSettings, ContentLimits, MAX_MARK_READ_IDS, MAX_RECENT_LIMIT, MAX_TYPES},
     grpc::convert,
-    model::{Epoch, InboxKey, InvalidId, Notification, Revision, Row, RowState},
+    model::{Epoch, InboxKey, InvalidId, Notification, Revision, Row, RowState, Unless},
     proto::{
-        self, GetRecentRequest, MarkReadRequest, MarkSeenRequest, SendInAppRequest,
-        SubscribeRequest,
+        self, FollowUpOptions, FollowUpUnless, GetRecentRequest, MarkReadRequest, MarkSeenRequest,
+        SendInAppRequest, SubscribeRequest,
     },
     random::SeededRandom,
     store::{About, Edit, Which},
@@ -83,6 +83,13 @@ pub fn send(bytes: &[u8]) {
         collapse_key: sent.collapse_key.as_deref().map(str::to_owned),
         silent: sent.is_silent,
         deliver_time: deliver_time.map(wire::time),
+        follow_up: sent.follow_up.map(|follow_up| FollowUpOptions {
+            after: Some(wire::duration(follow_up.after)),
+            unless: match follow_up.unless {
+                Unless::Seen => FollowUpUnless::Seen.into(),
+                Unless::Read => FollowUpUnless::Read.into(),
+            },
+        }),
     };
     let again = convert(again).ok();
     let fingerprint = again.as_ref().map(|(again, _)| again.content.fingerprint());

@@ -15,6 +15,7 @@ use clap::{
 use super::{
     broadcast::BroadcastArgs,
     erase::EraseArgs,
+    follow_ups::FollowUpsArgs,
     healthcheck::HealthcheckArgs,
     inbox::{CountArgs, MarkSeenArgs, RecentArgs},
     preferences::{PreferencesArgs, TypeDefaultsArgs},
@@ -59,6 +60,8 @@ pub enum Command {
     Sends(SendsArgs),
     /// Stops a broadcast, or a send for later or to a topic
     Cancel(CancelArgs),
+    /// Lists the notifications that nobody looked at in time
+    FollowUps(FollowUpsArgs),
     /// Says who is a member of which topic
     Topic(TopicArgs),
     /// Corrects a notification

@@ -2,16 +2,19 @@
 //!
 //! For containers that have no other program to ask with. It needs no token.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic::transport::Endpoint;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
 use super::{command::Failure, text};
-use crate::config;
+use crate::{client, config};
 
 /// Whom to ask.
 #[derive(Args, Clone, Debug)]
@@ -91,16 +94,14 @@ fn endpoint(args: &HealthcheckArgs) -> Result<Endpoint, Failure> {
     if !is_tls {
         return Ok(endpoint);
     }
-    let mut tls = match &args.ca_file {
-        None => ClientTlsConfig::new().with_native_roots(),
-        Some(file) => {
-            let pem = std::fs::read(file).map_err(|error| {
-                let problem = format!("cannot be read: {}: {error}", file.display());
-                config::Error::new("ca-file", problem)
-            })?;
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
-        }
+    let untrusted = |error: &dyn std::fmt::Display| {
+        let file = args.ca_file.as_deref().unwrap_or_else(|| Path::new(""));
+        let problem = format!("cannot be read: {}: {error}", file.display());
+        config::Error::new("ca-file", problem)
     };
+    let pem = args.ca_file.as_ref().map(std::fs::read).transpose();
+    let pem = pem.map_err(|error| untrusted(&error))?;
+    let mut tls = client::tls(pem.as_deref()).map_err(|error| untrusted(&error))?;
     if let Some(name) = &args.server_name {
         tls = tls.domain_name(name);
     }

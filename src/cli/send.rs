@@ -7,14 +7,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{ConnectionArgs, Error, content::ContentArgs, send_to_many, sends, text, write_json};
 use crate::{
     client::{
-        self, SendInAppRequest, SendInAppResponse, SendToManyRequest, SendToTopicRequest,
-        Suppressed,
+        self, FollowUpOptions, FollowUpUnless, SendInAppRequest, SendInAppResponse,
+        SendToManyRequest, SendToTopicRequest, Suppressed,
     },
     clock::{Clock as _, SystemClock},
     random::{Random, SystemRandom},
@@ -64,6 +64,12 @@ pub struct SendArgs {
     /// Do not ring: it is in the inbox and in its counts, and nothing more
     #[arg(long)]
     pub silent: bool,
+    /// Have backends told if nobody looks for so long after it came: see doorbell follow-ups
+    #[arg(long, value_name = "DURATION")]
+    pub follow_up: Option<humantime::Duration>,
+    /// What makes that needless
+    #[arg(long, value_enum, default_value = "read", requires = "follow_up")]
+    pub unless: UnlessArg,
     /// Makes a repeated send safe; a random one where none is given
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
@@ -73,6 +79,25 @@ pub struct SendArgs {
     /// Print the answer as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// What makes a follow-up needless.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum UnlessArg {
+    /// They looked at the list that it is in
+    Seen,
+    /// They read it
+    Read,
+}
+
+fn follow_up(after: Option<humantime::Duration>, unless: UnlessArg) -> Option<FollowUpOptions> {
+    let unless = match unless {
+        UnlessArg::Seen => FollowUpUnless::Seen,
+        UnlessArg::Read => FollowUpUnless::Read,
+    };
+    let after = prost_types::Duration::try_from(*after?).ok();
+    let unless = unless.into();
+    Some(FollowUpOptions { after, unless })
 }
 
 /// Sends, and prints the answer.
@@ -123,6 +148,7 @@ fn request(args: SendArgs) -> SendInAppRequest {
         collapse_key: args.collapse_key,
         silent: args.silent,
         deliver_time: args.deliver_time.map(Into::into),
+        follow_up: follow_up(args.follow_up, args.unless),
     }
 }
 
@@ -141,6 +167,7 @@ fn request_to_topic(args: SendArgs) -> SendToTopicRequest {
         collapse_key: args.collapse_key,
         silent: args.silent,
         deliver_time: args.deliver_time.map(Into::into),
+        follow_up: follow_up(args.follow_up, args.unless),
     }
 }
 
@@ -154,6 +181,7 @@ fn request_for_many(args: SendArgs) -> SendToManyRequest {
         collapse_key: args.collapse_key,
         silent: args.silent,
         deliver_time: args.deliver_time.map(Into::into),
+        follow_up: follow_up(args.follow_up, args.unless),
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     clock::Timestamp,
-    proto::{self, Action, ChangedNotification, Head, Notification, Send},
+    proto::{self, Action, ChangedNotification, FollowUp, Head, Notification, Send},
 };
 
 /// A JSON object of the fields that are there.
@@ -84,6 +84,22 @@ pub fn send(send: &Send) -> Value {
         ("type", content.map(|content| json!(content.r#type))),
         ("title", content.map(|content| json!(content.title))),
         ("sender", Some(json!(send.sender))),
+    ])
+}
+
+/// A follow-up, and the epoch that its position is of.
+pub fn follow_up(of: &FollowUp, epoch: &str) -> Value {
+    let unless = of.unless().as_str_name();
+    let unless = unless
+        .trim_start_matches("FOLLOW_UP_UNLESS_")
+        .to_lowercase();
+    object([
+        ("position", Some(json!(of.position))),
+        ("epoch", Some(json!(epoch))),
+        ("user_id", Some(json!(of.user_id))),
+        ("unless", Some(json!(unless))),
+        ("due_time", time(&of.due_time)),
+        ("notification", of.notification.as_ref().map(notification)),
     ])
 }
 

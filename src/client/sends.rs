@@ -6,13 +6,14 @@ use crate::proto::{
     AddTopicMembersRequest, AddTopicMembersResponse, BroadcastRequest, BroadcastResponse,
     CancelSendRequest, CancelSendResponse, DeleteTopicRequest, DeleteTopicResponse,
     GetPreferencesRequest, GetPreferencesResponse, GetSendRequest, GetSendResponse,
-    GetTypeDefaultsRequest, GetTypeDefaultsResponse, ListSendsRequest, ListSendsResponse,
-    ListTopicMembersRequest, ListTopicMembersResponse, ListTopicsOfUserRequest,
-    ListTopicsOfUserResponse, RemoveTopicMembersRequest, RemoveTopicMembersResponse,
-    RetractBroadcastRequest, RetractBroadcastResponse, SendToTopicRequest, SendToTopicResponse,
-    UpdatePreferencesRequest, UpdatePreferencesResponse, UpdateTypeDefaultsRequest,
-    UpdateTypeDefaultsResponse, preference_service_client::PreferenceServiceClient,
-    send_service_client::SendServiceClient, topic_service_client::TopicServiceClient,
+    GetTypeDefaultsRequest, GetTypeDefaultsResponse, ListFollowUpsRequest, ListFollowUpsResponse,
+    ListSendsRequest, ListSendsResponse, ListTopicMembersRequest, ListTopicMembersResponse,
+    ListTopicsOfUserRequest, ListTopicsOfUserResponse, RemoveTopicMembersRequest,
+    RemoveTopicMembersResponse, RetractBroadcastRequest, RetractBroadcastResponse,
+    SendToTopicRequest, SendToTopicResponse, UpdatePreferencesRequest, UpdatePreferencesResponse,
+    UpdateTypeDefaultsRequest, UpdateTypeDefaultsResponse,
+    preference_service_client::PreferenceServiceClient, send_service_client::SendServiceClient,
+    topic_service_client::TopicServiceClient,
 };
 
 macro_rules! calls {
@@ -44,6 +45,9 @@ calls! {
         "Lists the sends of an organization, the newest first.",
     SendServiceClient.cancel_send(CancelSendRequest) -> CancelSendResponse:
         "Stops a send: nobody gets it after the answer.",
+    SendServiceClient.list_follow_ups(ListFollowUpsRequest) -> ListFollowUpsResponse:
+        "Lists the notifications that nobody looked at in time. With a `wait`, which is to be\n\
+         shorter than the client's time-out, it waits for the next one.",
     TopicServiceClient.add_topic_members(AddTopicMembersRequest) -> AddTopicMembersResponse:
         "Makes people members of a topic.",
     TopicServiceClient.remove_topic_members(RemoveTopicMembersRequest)

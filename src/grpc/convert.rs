@@ -3,7 +3,7 @@
 //! A request is checked as a whole: the answer names every field that is wrong,
 //! up to a bound.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use prost::Message as _;
 use prost_types::Struct;
@@ -19,14 +19,15 @@ use crate::{
     config::{self, ContentLimits},
     inbox::feed::{Event, Message, Resume},
     model::{
-        Action, Content, Data, Epoch, Field, Image, InboxKey, InvalidId, NewNotification,
-        Notification, OrganizationId, PartOf, RemovalCause, Revision, SEND_KEY, TopicId, UserId,
-        View, Wanted,
+        Action, Content, Data, Epoch, Field, FollowUpOptions, Image, InboxKey, InvalidId,
+        NewNotification, Notification, OrganizationId, PartOf, RemovalCause, Revision, SEND_KEY,
+        TopicId, Unless, UserId, View, Wanted,
     },
     preferences::MOST_TYPES,
     proto::{self, ErrorReason, json, subscribe_response},
     store::{
         About, Correction, Edit, Named, PageLimit, RecentQuery, Verb, Which,
+        follow_ups::After,
         preferences::TypeDefault,
         sends::{NewSend, SendState, Target},
     },
@@ -200,6 +201,26 @@ impl Violations {
             self.add("deliver_time", "must be at most 90 days ahead");
         }
         Some(time)
+    }
+
+    fn follow_up(&mut self, asked: Option<proto::FollowUpOptions>) -> Option<FollowUpOptions> {
+        let asked = asked?;
+        let after = asked.after.map(Duration::try_from).and_then(Result::ok);
+        let allowed = config::MIN_FOLLOW_UP_AFTER..=config::MAX_FOLLOW_UP_AFTER;
+        let after = after.filter(|after| allowed.contains(after));
+        if after.is_none() {
+            self.add("follow_up.after", "must be 1 second to 30 days");
+        }
+        let unless = match proto::FollowUpUnless::try_from(asked.unless) {
+            Ok(proto::FollowUpUnless::Seen) => Unless::Seen,
+            Ok(proto::FollowUpUnless::Unspecified | proto::FollowUpUnless::Read) => Unless::Read,
+            Err(_) => {
+                self.add("follow_up.unless", "must be SEEN or READ");
+                Unless::Read
+            }
+        };
+        let after = after?;
+        Some(FollowUpOptions { after, unless })
     }
 
     fn topic(&mut self, organization_id: &str, topic_id: &str) -> Option<Topic> {
@@ -441,6 +462,7 @@ pub fn send(
     let expire_time = wrong.time("expire_time", request.expire_time.as_ref());
     let collapse_key = wrong.key("collapse_key", request.collapse_key);
     let deliver_time = wrong.deliver_time(request.deliver_time.as_ref(), now);
+    let follow_up = wrong.follow_up(request.follow_up);
     let inbox = wrong.none_and(inbox)?;
     let new = NewNotification {
         inbox,
@@ -453,6 +475,7 @@ pub fn send(
         is_silent: request.silent,
         part_of: None,
         wanted: Wanted::default(),
+        follow_up,
     };
     Ok((new, deliver_time))
 }
@@ -477,6 +500,7 @@ pub fn send_to_many(
     let expire_time = wrong.time("expire_time", request.expire_time.as_ref());
     let collapse_key = wrong.key("collapse_key", request.collapse_key);
     let deliver_time = wrong.deliver_time(request.deliver_time.as_ref(), now);
+    let follow_up = wrong.follow_up(request.follow_up);
     let organization_id = wrong.none_and(organization_id)?;
     let collapse_key = collapse_key.map(Arc::from);
     let new = users.into_iter().map(|user_id| NewNotification {
@@ -493,6 +517,7 @@ pub fn send_to_many(
         is_silent: request.silent,
         part_of: None,
         wanted: Wanted::default(),
+        follow_up,
     });
     Ok((new.collect(), deliver_time))
 }
@@ -517,6 +542,7 @@ pub fn send_to_topic(
     let expire_time = wrong.time("expire_time", request.expire_time.as_ref());
     let collapse_key = wrong.key("collapse_key", request.collapse_key);
     let deliver_time = wrong.deliver_time(request.deliver_time.as_ref(), now);
+    let follow_up = wrong.follow_up(request.follow_up);
     let (organization_id, topic_id) = wrong.none_and(topic)?;
     Ok(NewSend {
         organization_id,
@@ -528,6 +554,7 @@ pub fn send_to_topic(
         expire_time,
         collapse_key: collapse_key.map(Arc::from),
         is_silent: request.silent,
+        follow_up,
         deliver_time: deliver_time.unwrap_or(now).max(now),
     })
 }
@@ -568,6 +595,7 @@ pub fn broadcast(
         expire_time,
         collapse_key: None,
         is_silent: request.silent,
+        follow_up: None,
         deliver_time,
     })
 }
@@ -596,6 +624,34 @@ pub fn cancel_send(request: &proto::CancelSendRequest) -> Result<(OrganizationId
     let organization = wrong.scope(&request.organization_id, request.all_organizations);
     let id = wrong.uuid("send_id", &request.send_id);
     wrong.none_and(organization.zip(id))
+}
+
+/// Checks a `ListFollowUps`: of which organization, after what, at most so many, and how long
+/// to wait.
+pub fn list_follow_ups(
+    request: &proto::ListFollowUpsRequest,
+) -> Result<(PageOf<OrganizationId, After>, Duration), Status> {
+    let mut wrong = Violations::default();
+    let organization = wrong.organization(&request.organization_id);
+    let limit = wrong.limit(
+        request.limit,
+        config::DEFAULT_RECENT_LIMIT,
+        config::MAX_RECENT_LIMIT,
+    );
+    let epoch = (!request.epoch.is_empty()).then(|| wrong.epoch("epoch", &request.epoch));
+    if epoch.is_none() && request.after_position > 0 {
+        let problem = "is required where after_position is given: that of the same answer";
+        wrong.add("epoch", problem);
+    }
+    let wait = request.wait.map_or(Ok(Duration::ZERO), Duration::try_from);
+    let wait = wait.unwrap_or(Duration::MAX);
+    if wait > config::MAX_FOLLOW_UPS_WAIT {
+        wrong.add("wait", "must be at most 30 seconds");
+    }
+    let position = request.after_position;
+    let after = Some(After { epoch, position });
+    let of = wrong.none_and(organization)?;
+    Ok((PageOf { of, after, limit }, wait))
 }
 
 /// A page that is asked for: of what, after which, and at most so many.

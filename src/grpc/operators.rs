@@ -59,7 +59,7 @@ fn admit(
 }
 
 /// What its row holds, in the order of time.
-fn timeline(of: &Notification) -> Vec<TimelineEntry> {
+fn timeline(of: &Notification, followed_up_at: Option<Timestamp>) -> Vec<TimelineEntry> {
     let state = of.row.state;
     let removed_at = state.removed.map(|(at, _)| at);
     let mut entries: Vec<_> = [
@@ -68,6 +68,7 @@ fn timeline(of: &Notification) -> Vec<TimelineEntry> {
         (TimelineEvent::Read, state.read_at),
         (TimelineEvent::Archived, state.archived_at),
         (TimelineEvent::Removed, removed_at),
+        (TimelineEvent::FollowedUp, followed_up_at),
     ]
     .into_iter()
     .filter_map(|(event, at)| Some((at?, event)))
@@ -118,10 +119,13 @@ impl OperatorService for Service {
         let found = self.operators.find(&inbox, &of).await;
         let (snapshot, found) = found.map_err(|error| status::of(&error))?;
         let found = found.ok_or_else(status::not_found)?;
+        let sequence = found.row.sequence;
+        let followed_up_at = self.operators.followed_up_at(&inbox, sequence).await;
+        let followed_up_at = followed_up_at.map_err(|error| status::of(&error))?;
         let head = snapshot.head;
         Ok(Response::new(GetTimelineResponse {
-            entries: timeline(&found),
-            seen: found.row.sequence <= head.seen_through,
+            entries: timeline(&found, followed_up_at),
+            seen: sequence <= head.seen_through,
             sender: found.sender.to_string(),
             notification: Some(wire::notification(&found)),
             head: Some(wire::head(&head)),

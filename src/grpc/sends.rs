@@ -4,19 +4,28 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{caller, convert, covers, sender, server::send_service_server::SendService, status};
+use super::{
+    caller,
+    convert::{self, PageOf},
+    covers, sender,
+    server::send_service_server::SendService,
+    status,
+};
 use crate::{
     clock::Timestamp,
     config::ContentLimits,
-    model::{NewNotification, TopicId},
+    follow_ups::FollowUps,
+    model::{NewNotification, TopicId, Unless},
     proto::{
         self, BroadcastRequest, BroadcastResponse, CancelSendRequest, CancelSendResponse,
-        GetSendRequest, GetSendResponse, ListSendsRequest, ListSendsResponse,
-        RetractBroadcastRequest, RetractBroadcastResponse, SendToTopicRequest, SendToTopicResponse,
+        GetSendRequest, GetSendResponse, ListFollowUpsRequest, ListFollowUpsResponse,
+        ListSendsRequest, ListSendsResponse, RetractBroadcastRequest, RetractBroadcastResponse,
+        SendToTopicRequest, SendToTopicResponse,
     },
     sends::{NotCancelled, Sends},
     store::{
         Named,
+        follow_ups::FollowUp,
         sends::{Accepted, NewSend, Send, SendState, Target},
     },
     wire,
@@ -25,13 +34,33 @@ use crate::{
 /// The service.
 pub struct Service {
     sends: Arc<Sends>,
+    follow_ups: Arc<FollowUps>,
     limits: ContentLimits,
 }
 
 impl Service {
-    /// The service of `sends`.
-    pub fn new(sends: Arc<Sends>, limits: ContentLimits) -> Self {
-        Self { sends, limits }
+    /// The service of `sends`, and of what is to be followed up.
+    pub fn new(sends: Arc<Sends>, follow_ups: Arc<FollowUps>, limits: ContentLimits) -> Self {
+        Self {
+            sends,
+            follow_ups,
+            limits,
+        }
+    }
+}
+
+/// A follow-up as it is answered.
+fn follow_up(of: &FollowUp) -> proto::FollowUp {
+    let unless = match of.was.unless {
+        Unless::Seen => proto::FollowUpUnless::Seen,
+        Unless::Read => proto::FollowUpUnless::Read,
+    };
+    proto::FollowUp {
+        position: of.position,
+        user_id: of.inbox.user_id.as_str().to_owned(),
+        notification: Some(wire::notification(&of.notification)),
+        unless: unless.into(),
+        due_time: Some(wire::time(of.was.at)),
     }
 }
 
@@ -100,6 +129,7 @@ pub(super) async fn later(
         expire_time: first.expire_time,
         collapse_key: first.collapse_key.clone(),
         is_silent: first.is_silent,
+        follow_up: first.follow_up,
         deliver_time,
     };
     accepted(sends, &new).await.map(Some)
@@ -215,5 +245,31 @@ impl SendService for Service {
             Err(NotCancelled::NotFound) => Err(status::no_send()),
             Err(NotCancelled::Done) => Err(status::send_done()),
         }
+    }
+
+    async fn list_follow_ups(
+        &self,
+        request: Request<ListFollowUpsRequest>,
+    ) -> Result<Response<ListFollowUpsResponse>, Status> {
+        let caller = caller(&request)?;
+        let scope = sender(&caller)?;
+        convert::check_size(request.get_ref(), &self.limits)?;
+        let (PageOf { of, after, limit }, wait) = convert::list_follow_ups(request.get_ref())?;
+        covers(scope, &of)?;
+        let after = after.unwrap_or_default();
+        let found = self.follow_ups.list(&of, &after, limit, wait).await;
+        let (epoch, found) = found.map_err(|error| status::of(&error))?;
+        let page_bytes = self.sends.page_bytes();
+        let follow_ups = convert::fitting(found.iter().map(follow_up), page_bytes);
+        // None is listed anew where none came in another life of the database.
+        let before = match after.epoch.is_some_and(|of| of == epoch) {
+            true => after.position,
+            false => 0,
+        };
+        Ok(Response::new(ListFollowUpsResponse {
+            position: follow_ups.last().map_or(before, |last| last.position),
+            follow_ups,
+            epoch: epoch.as_str().to_owned(),
+        }))
     }
 }

@@ -3,11 +3,9 @@
 //! A page holds one of the store's few connections. So one user has two of them at
 //! most, and who wants a third waits in the queue of that user, not before others.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::model::InboxKey;
@@ -21,16 +19,16 @@ const AT_ONCE: usize = 2;
 pub(super) struct Readers(Arc<Mutex<HashMap<InboxKey, Arc<Semaphore>>>>);
 
 impl Readers {
-    fn lock(&self) -> MutexGuard<'_, HashMap<InboxKey, Arc<Semaphore>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A place to read an inbox, in the order in which they were asked for. Cancel safe.
     pub(super) async fn place(&self, inbox: &InboxKey) -> Place {
-        let user = self.lock().get(inbox).cloned();
+        let user = self.0.lock().get(inbox).cloned();
         let user = user.unwrap_or_else(|| {
             let new = || Arc::new(Semaphore::new(AT_ONCE));
-            self.lock().entry(inbox.clone()).or_insert_with(new).clone()
+            self.0
+                .lock()
+                .entry(inbox.clone())
+                .or_insert_with(new)
+                .clone()
         });
         let mut place = Place {
             permit: None,
@@ -52,7 +50,7 @@ pub(super) struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut users = self.readers.lock();
+        let mut users = self.readers.0.lock();
         // What waits has it as well.
         self.permit = None;
         if users
@@ -84,6 +82,9 @@ mod tests {
         drop(first);
         let third = third.now_or_never().unwrap();
         drop((second, third, other));
-        assert!(readers.lock().is_empty(), "who reads no more is forgotten");
+        assert!(
+            readers.0.lock().is_empty(),
+            "who reads no more is forgotten"
+        );
     }
 }

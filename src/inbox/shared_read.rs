@@ -7,9 +7,10 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use super::readers::Readers;
@@ -38,11 +39,6 @@ impl SharedReads {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Read>> {
-        // No code that can panic runs under this lock.
-        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// [`Store::changes`], or the answer of a read of the same page that is
     /// under way: it may be older than this call by the time of one read, so a
     /// caller that knows of a later revision looks again.
@@ -56,7 +52,7 @@ impl SharedReads {
         limit: PageLimit,
     ) -> Result<Arc<Changes>, Arc<store::Error>> {
         let key = (inbox.clone(), cursor);
-        let read = self.lock().entry(key.clone()).or_default().clone();
+        let read = self.reads.lock().entry(key.clone()).or_default().clone();
         let caller = Caller {
             shared: self,
             key,
@@ -82,7 +78,7 @@ struct Caller<'a> {
 impl Drop for Caller<'_> {
     fn drop(&mut self) {
         // By identity: it may have been taken away, and be another's by now.
-        if let Entry::Occupied(entry) = self.shared.lock().entry(self.key.clone())
+        if let Entry::Occupied(entry) = self.shared.reads.lock().entry(self.key.clone())
             && Arc::ptr_eq(entry.get(), &self.read)
         {
             entry.remove();
@@ -119,7 +115,7 @@ mod tests {
             caller.await.unwrap();
         }
         assert_eq!(store.reads(), 1);
-        assert!(shared.lock().is_empty());
+        assert!(shared.reads.lock().is_empty());
 
         // The one that reads goes away, and the one that waits reads in its place.
         let (goes, stays) = (ask(), ask());
@@ -137,6 +133,6 @@ mod tests {
             caller.await.unwrap();
         }
         assert_eq!(store.reads(), 4);
-        assert!(shared.lock().is_empty());
+        assert!(shared.reads.lock().is_empty());
     }
 }

@@ -9,11 +9,12 @@
 use std::{
     collections::{HashMap, HashSet},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tokio::{
     sync::OnceCell,
     time::{Instant, sleep, timeout},
@@ -57,15 +58,7 @@ pub(super) struct Taking {
     tallies: Mutex<HashMap<(OrganizationId, Uuid), Tally>>,
 }
 
-impl Taking {
-    fn answers(&self) -> MutexGuard<'_, HashMap<(OrganizationId, u64, u64), Answer>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tallies(&self) -> MutexGuard<'_, HashMap<(OrganizationId, Uuid), Tally>> {
-        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+impl Taking {}
 
 impl Inboxes {
     /// The head of a person's own inbox, with what was broadcast. Cancel safe.
@@ -169,7 +162,7 @@ impl Inboxes {
         announced: u64,
     ) -> Result<Arc<Untaken>, store::Error> {
         let answer = {
-            let mut answers = self.taking.answers();
+            let mut answers = self.taking.answers.lock();
             if answers.len() >= MOST_REMEMBERED {
                 answers.clear();
             }
@@ -184,7 +177,7 @@ impl Inboxes {
     }
 
     fn tally(&self, untaken: &Untaken, taken: &store::Taken) {
-        let mut tallies = self.taking.tallies();
+        let mut tallies = self.taking.tallies.lock();
         for ((send, _), sent) in untaken.sends.iter().zip(&taken.sent) {
             let key = (send.organization_id.clone(), send.id);
             match sent {
@@ -199,12 +192,12 @@ impl Inboxes {
 
     /// Notes how many took what. What cannot be noted is noted with the next ones.
     async fn note_taken(&self) {
-        let tallies = mem::take(&mut *self.taking.tallies());
+        let tallies = mem::take(&mut *self.taking.tallies.lock());
         for ((organization, id), tally) in tallies {
             metrics::send_delivered(tally.delivered, tally.suppressed, 0);
             if let Err(error) = self.store.note_taken(&organization, id, tally).await {
                 tracing::debug!(%error, send_id = %id, "who took a broadcast is counted later");
-                let mut tallies = self.taking.tallies();
+                let mut tallies = self.taking.tallies.lock();
                 let later = tallies.entry((organization, id)).or_default();
                 later.delivered += tally.delivered;
                 later.suppressed += tally.suppressed;
@@ -253,7 +246,7 @@ pub(super) async fn run(inboxes: Weak<Inboxes>) {
         let Some(inboxes) = inboxes.upgrade() else {
             return;
         };
-        inboxes.taking.answers().clear();
+        inboxes.taking.answers.lock().clear();
         match inboxes.look_for_rooms(seen).await {
             Ok(last) => seen = Some(last),
             Err(error) => tracing::debug!(%error, "what was broadcast is looked for again"),

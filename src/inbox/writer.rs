@@ -14,12 +14,13 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     mem,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::Error;
@@ -165,7 +166,7 @@ impl Writer {
         for queue in &self.queues {
             queue.close();
         }
-        let lanes = mem::take(&mut *self.lanes.lock().unwrap_or_else(PoisonError::into_inner));
+        let lanes = mem::take(&mut *self.lanes.lock());
         for lane in lanes {
             // A lane that panicked has been reported; there is nothing to wait for.
             let _ = lane.await;

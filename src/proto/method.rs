@@ -52,6 +52,7 @@ methods![
     GetSend,
     ListSends,
     CancelSend,
+    ListFollowUps,
     AddTopicMembers,
     RemoveTopicMembers,
     ListTopicMembers,
@@ -84,6 +85,9 @@ impl Method {
     /// Whether it lasts as long as its client likes, and is no stream of an inbox: its
     /// time says nothing.
     pub fn is_endless(self) -> bool {
-        matches!(self, Self::Watch | Self::ServerReflectionInfo)
+        matches!(
+            self,
+            Self::ListFollowUps | Self::Watch | Self::ServerReflectionInfo
+        )
     }
 }

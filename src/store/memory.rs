@@ -141,6 +141,7 @@ fn due_at(notification: &Notification, what: Due) -> Option<Timestamp> {
         _ if state.removed.is_some() => None,
         Due::Archived => state.archived_at,
         Due::Expiry => notification.expire_time,
+        Due::FollowUp => state.follow_up.map(|due| due.at),
     }
 }
 

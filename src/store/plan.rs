@@ -20,7 +20,8 @@ use crate::{
     clock::Timestamp,
     model::{
         Change, Content, Head, Image, InboxEvent, InboxKey, NewNotification, Notification,
-        OrganizationId, RemovalCause, Revision, Row, RowState, View, Wanted,
+        OrganizationId, PendingFollowUp, RemovalCause, Revision, Row, RowState, Unless, View,
+        Wanted,
     },
     sabotage::{self, Sabotage},
 };
@@ -142,7 +143,19 @@ pub(super) struct Plan {
     pub(super) rows: BTreeMap<(InboxKey, Revision), RowWrite>,
     /// The heads that change, in the order of their keys.
     pub(super) heads: BTreeMap<InboxKey, StoredHead>,
+    /// What falls due and is told, in its order.
+    pub(super) follow_ups: Vec<DueFollowUp>,
+    /// When it was made, by the clock of this node.
+    pub(super) now: Timestamp,
     pub(super) committed: Committed,
+}
+
+/// A notification of which its organization is told.
+#[derive(Debug)]
+pub(super) struct DueFollowUp {
+    pub(super) inbox: InboxKey,
+    pub(super) sequence: Revision,
+    pub(super) was: PendingFollowUp,
 }
 
 /// A new row: its inbox, what it is, and its key.
@@ -246,10 +259,11 @@ pub(super) fn ids(batch: &[Mutation]) -> [Vec<(&InboxKey, Uuid)>; 2] {
                 ..
             } => ids[usize::from(edit.tells_all())].extend(edited.iter().map(|id| (inbox, *id))),
             Mutation::Delete {
-                inbox,
-                ids: deleted,
-                ..
-            } => ids[0].extend(deleted.iter().map(|id| (inbox, *id))),
+                inbox, ids: named, ..
+            }
+            | Mutation::FollowUp {
+                inbox, ids: named, ..
+            } => ids[0].extend(named.iter().map(|id| (inbox, *id))),
             Mutation::Update(Correction {
                 inbox,
                 of: Named::Id(id),
@@ -301,7 +315,10 @@ pub(super) fn plan(batch: &[Mutation], before: Before, now: Timestamp) -> Plan {
     let mut planner = Planner {
         before,
         now,
-        plan: Plan::default(),
+        plan: Plan {
+            now,
+            ..Plan::default()
+        },
         runs: HashMap::new(),
     };
     for mutation in batch {
@@ -319,6 +336,9 @@ pub(super) fn plan(batch: &[Mutation], before: Before, now: Timestamp) -> Plan {
                 Outcome::Edited(planner.delete(inbox, ids, *why))
             }
             Mutation::Seen { inbox, through } => Outcome::Edited(planner.seen(inbox, *through)),
+            Mutation::FollowUp { inbox, ids, until } => {
+                Outcome::Edited(planner.follow_up(inbox, ids, *until))
+            }
             Mutation::Take(take) => Outcome::Taken(planner.take(take)),
         };
         planner.plan.committed.outcomes.push(outcome);
@@ -332,11 +352,14 @@ fn edited(edit: Edit, state: RowState, now: Timestamp) -> Option<RowState> {
         read_at,
         archived_at,
         removed,
+        follow_up,
     } = state;
     let is_in_inbox = View::Inbox.has(state);
+    let needless = follow_up.filter(|_| sabotage::is(Sabotage::FollowUpRead));
     match edit {
         Edit::Read => state.is_unread().then_some(RowState {
             read_at: Some(now),
+            follow_up: needless,
             ..state
         }),
         Edit::Unread => (is_in_inbox && read_at.is_some()).then_some(RowState {
@@ -345,6 +368,7 @@ fn edited(edit: Edit, state: RowState, now: Timestamp) -> Option<RowState> {
         }),
         Edit::Archive => is_in_inbox.then_some(RowState {
             archived_at: Some(now),
+            follow_up: needless,
             ..state
         }),
         Edit::Unarchive => (archived_at.is_some() && removed.is_none()).then_some(RowState {
@@ -353,6 +377,7 @@ fn edited(edit: Edit, state: RowState, now: Timestamp) -> Option<RowState> {
         }),
         Edit::Remove(cause) => removed.is_none().then_some(RowState {
             removed: Some((now, cause)),
+            follow_up: None,
             ..state
         }),
     }
@@ -447,7 +472,13 @@ impl Planner {
             } else {
                 revision
             },
-            state: RowState::default(),
+            state: RowState {
+                follow_up: new.follow_up.map(|follow_up| PendingFollowUp {
+                    at: self.now.after(follow_up.after),
+                    unless: follow_up.unless,
+                }),
+                ..RowState::default()
+            },
         };
         let notification = Notification {
             row,
@@ -465,6 +496,7 @@ impl Planner {
             let cause = RemovalCause::Replaced;
             let state = RowState {
                 removed: Some((stored.last_created_at, cause)),
+                follow_up: None,
                 ..before.state
             };
             let after = Row {
@@ -645,6 +677,41 @@ impl Planner {
         }
         Edited {
             changed: deleted,
+            head: stored.head,
+        }
+    }
+
+    /// Tells of what is due by then, unless it has been seen and that is enough. It takes no
+    /// revision: no screen shows anything of it.
+    fn follow_up(&mut self, inbox: &InboxKey, ids: &[Uuid], until: Timestamp) -> Edited {
+        let stored = self.head(inbox);
+        let mut count = 0;
+        for id in ids {
+            let Some(before) = self.row(inbox, *id).map(|known| *known.image.row()) else {
+                continue;
+            };
+            let due = before.state.follow_up.filter(|due| due.at <= until);
+            let Some(was) = due else { continue };
+            let state = RowState {
+                follow_up: None,
+                ..before.state
+            };
+            self.write(inbox, &before, Row { state, ..before }, None);
+            count += 1;
+            let is_seen = before.sequence <= stored.head.seen_through;
+            if was.unless == Unless::Read || !is_seen {
+                self.plan.follow_ups.push(DueFollowUp {
+                    inbox: inbox.clone(),
+                    sequence: before.sequence,
+                    was,
+                });
+            }
+        }
+        if count > 0 {
+            self.plan.heads.insert(inbox.clone(), stored);
+        }
+        Edited {
+            changed: count,
             head: stored.head,
         }
     }

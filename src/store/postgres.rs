@@ -554,6 +554,10 @@ fn migrator() -> Migrator {
             "broadcasts",
             include_str!("../../migrations/postgres/0008_broadcasts.sql"),
         ),
+        (
+            "follow-ups",
+            include_str!("../../migrations/postgres/0009_follow_ups.sql"),
+        ),
     ]);
     // A newer version may have migrated already, see `oldest_schema`.
     migrator.set_ignore_missing(true);

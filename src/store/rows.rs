@@ -18,8 +18,8 @@ use super::{
 use crate::{
     clock::Timestamp,
     model::{
-        Action, Content, Data, Epoch, Head, Image, InboxKey, Notification, RemovalCause, Revision,
-        Row as InboxRow, RowState, View,
+        Action, Content, Data, Epoch, Head, Image, InboxKey, Notification, PendingFollowUp,
+        RemovalCause, Revision, Row as InboxRow, RowState, Unless, View,
     },
 };
 
@@ -27,7 +27,8 @@ use crate::{
 macro_rules! row_columns {
     () => {
         "n.organization_id, n.user_id, n.sequence, n.id, n.revision, n.ring_revision, n.read_at, \
-         n.archived_at, n.removed_at, n.removal_cause, n.collapse_key, n.collapsed_count"
+         n.archived_at, n.removed_at, n.removal_cause, n.follow_up_at, n.follow_up_unless, \
+         n.collapse_key, n.collapsed_count"
     };
 }
 pub(super) use row_columns;
@@ -235,6 +236,15 @@ impl<'r> Columns<'r> {
         }
     }
 
+    /// What makes a follow-up needless.
+    pub(super) fn unless(&self, column: &'static str) -> Result<Unless, Error> {
+        match self.number(column)? {
+            1 => Ok(Unless::Seen),
+            2 => Ok(Unless::Read),
+            other => Err(self.inconsistent(column, format!("{other} is none"))),
+        }
+    }
+
     fn actions(&self) -> Result<Vec<Action>, Error> {
         let Some(text) = self.optional_text("actions")? else {
             return Ok(Vec::new());
@@ -336,6 +346,13 @@ pub(super) fn row(row: &dyn Fields) -> Result<InboxRow, Error> {
             read_at: columns.time("read_at")?,
             archived_at: columns.time("archived_at")?,
             removed,
+            follow_up: match columns.time("follow_up_at")? {
+                Some(at) => Some(PendingFollowUp {
+                    at,
+                    unless: columns.unless("follow_up_unless")?,
+                }),
+                None => None,
+            },
         },
     })
 }
@@ -363,6 +380,14 @@ pub(super) fn cause_number(cause: RemovalCause) -> i64 {
         RemovalCause::Sender => 2,
         RemovalCause::Expired => 3,
         RemovalCause::Replaced => 4,
+    }
+}
+
+/// As the schema numbers it.
+pub(super) fn unless_number(unless: Unless) -> i64 {
+    match unless {
+        Unless::Seen => 1,
+        Unless::Read => 2,
     }
 }
 

@@ -5,7 +5,7 @@
 //! the last who had it, and each step names who that was before: a step that was done
 //! twice is noted once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
@@ -21,7 +21,8 @@ use super::{
 use crate::{
     clock::Timestamp,
     model::{
-        Content, Data, InboxKey, NewNotification, OrganizationId, PartOf, TopicId, UserId, Wanted,
+        Content, Data, FollowUpOptions, InboxKey, NewNotification, OrganizationId, PartOf, TopicId,
+        UserId, Wanted,
     },
 };
 
@@ -60,6 +61,8 @@ pub struct NewSend {
     pub collapse_key: Option<Arc<str>>,
     /// Whether it is not to be heard.
     pub is_silent: bool,
+    /// See [`NewNotification`].
+    pub follow_up: Option<FollowUpOptions>,
     /// When it is to begin.
     pub deliver_time: Timestamp,
 }
@@ -158,6 +161,8 @@ pub struct Send {
     pub collapse_key: Option<Arc<str>>,
     /// Whether it is not to be heard.
     pub is_silent: bool,
+    /// See [`NewNotification`].
+    pub follow_up: Option<FollowUpOptions>,
     /// Who had it last.
     pub last_user_id: String,
 }
@@ -175,6 +180,7 @@ impl Send {
             expire_time: self.expire_time,
             collapse_key: self.collapse_key.clone(),
             is_silent: self.is_silent,
+            follow_up: self.follow_up,
             part_of: Some(part_of),
             wanted,
             ..NewNotification::new(inbox, id, self.content.clone(), self.sender.clone())
@@ -286,7 +292,7 @@ macro_rules! send_columns {
              n.accepted_at, \
              n.deliver_time, n.started_at, n.ended_at, n.last_user_id, n.total_count, \
              n.delivered_count, n.suppressed_count, n.error_count, n.sender, n.expire_time, \
-             n.collapse_key, n.is_silent, ",
+             n.collapse_key, n.is_silent, n.follow_up_after, n.follow_up_unless, ",
             content_columns!()
         )
     };
@@ -304,8 +310,8 @@ macro_rules! select {
 const ACCEPT: &str = "INSERT INTO sends (organization_id, id, topic_id, idempotency_key, \
      fingerprint, accepted_at, deliver_time, next_at, total_count, sender, expire_time, \
      collapse_key, is_silent, type, title, body, entity_type, entity_id, action_url, data, \
-     image_url, actions, available_until) SELECT $1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10, \
-     $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22 WHERE $22 IS NULL \
+     image_url, actions, available_until, follow_up_after, follow_up_unless) SELECT $1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10, \
+     $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $24, $25 WHERE $22 IS NULL \
      OR (SELECT count(*) FROM sends AS n WHERE n.organization_id = $1 AND n.state < 2 \
      AND n.available_until IS NOT NULL) < $23 ON CONFLICT DO NOTHING";
 pub(super) const BY_ID: &str = select!("n.organization_id = $1 AND n.id = $2");
@@ -403,6 +409,25 @@ fn accept(new: &NewSend, now: Timestamp) -> Statement {
         .optional_text(rows::actions_text(&content.actions).as_deref())
         .optional_time(available_until)
         .bound(MOST_BROADCASTS)
+        .optional_number(new.follow_up.map(|of| micros(of.after)))
+        .optional_number(new.follow_up.map(|of| rows::unless_number(of.unless)))
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// The follow-up of a send.
+fn follow_up(columns: &Columns<'_>) -> Result<Option<FollowUpOptions>, Error> {
+    let Some(micros) = columns.optional_number("follow_up_after")? else {
+        return Ok(None);
+    };
+    let after = u64::try_from(micros);
+    let after = after.map_err(|error| columns.inconsistent("follow_up_after", error))?;
+    Ok(Some(FollowUpOptions {
+        after: Duration::from_micros(after),
+        unless: columns.unless("follow_up_unless")?,
+    }))
 }
 
 /// Whose a row is: of an organization, or of all.
@@ -454,6 +479,7 @@ pub(super) fn send_of(row: &dyn Fields) -> Result<Send, Error> {
         expire_time: columns.time("expire_time")?,
         collapse_key: columns.optional_text("collapse_key")?.map(Arc::from),
         is_silent: columns.number("is_silent")? != 0,
+        follow_up: follow_up(&columns)?,
         last_user_id: columns.text("last_user_id")?.to_owned(),
     })
 }

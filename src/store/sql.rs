@@ -62,6 +62,10 @@ impl Statement {
         self.with(Value::Number(Some(number.into())))
     }
 
+    pub(super) fn optional_number(self, number: Option<i64>) -> Self {
+        self.with(Value::Number(number))
+    }
+
     pub(super) fn bound(self, rows: usize) -> Self {
         self.number(rows::bound(rows))
     }
@@ -71,7 +75,7 @@ impl Statement {
     }
 
     pub(super) fn optional_time(self, time: Option<Timestamp>) -> Self {
-        self.with(Value::Number(time.map(Timestamp::as_micros)))
+        self.optional_number(time.map(Timestamp::as_micros))
     }
 
     pub(super) fn bytes(self, bytes: &[u8]) -> Self {

@@ -38,7 +38,7 @@ use uuid::Uuid;
 use super::{
     About, Changes, Committed, Cursor, Error, Mutation, PageLimit, Recent, RecentQuery, Selected,
     Snapshot, Store, Tally, TypeCounts, Untaken, Verb, Which, broadcasts,
-    plan::{self, Before, Changed, Made, Plan, Rewritten, StoredHead},
+    plan::{self, Before, Changed, DueFollowUp, Made, Plan, Rewritten, StoredHead},
     rows::{
         self, Columns, Page, bound, columns, head_columns, integer, of_source, row_columns,
         snapshot_columns, walk_columns,
@@ -243,16 +243,22 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "broadcasts",
         include_str!("../../migrations/sqlite/0007_broadcasts.sql"),
     ),
+    (
+        "follow-ups",
+        include_str!("../../migrations/sqlite/0008_follow_ups.sql"),
+    ),
 ];
 
 /// The columns of a row's state.
-const STATE: [&str; 6] = [
+const STATE: [&str; 8] = [
     "revision",
     "ring_revision",
     "read_at",
     "archived_at",
     "removed_at",
     "removal_cause",
+    "follow_up_at",
+    "follow_up_unless",
 ];
 /// The columns of its content.
 const CONTENT: [&str; 9] = [
@@ -266,6 +272,13 @@ const CONTENT: [&str; 9] = [
     "image_url",
     "actions",
 ];
+
+/// Takes the next position of an organization, and puts a follow-up there.
+const COUNT_FOLLOW_UP: &str = "INSERT INTO follow_up_logs (organization_id, last_position) \
+     VALUES ($1, 1) ON CONFLICT (organization_id) DO UPDATE SET last_position = last_position + 1";
+const FOLLOW_UP: &str = "INSERT INTO follow_ups (organization_id, position, user_id, sequence, \
+     due_at, follow_up_unless, told_at) SELECT organization_id, last_position, $2, $3, $4, $5, $6 \
+     FROM follow_up_logs WHERE organization_id = $1";
 
 /// The texts of all statements. Those that take a number of rows have one for
 /// each power of two up to [`CHUNK`].
@@ -714,10 +727,28 @@ impl Statements {
             let query = chunk.bind(query(&self.insert[chunk.size()]), bind_insert);
             query.execute(&mut *connection).await.map_err(failed)?;
         }
-        let updates = chunked(&self.update, 9, &writes.changed, bind_update);
-        let rewrites = chunked(&self.rewrite, 18, &writes.rewritten, bind_rewrite);
+        let updates = chunked(&self.update, 11, &writes.changed, bind_update);
+        let rewrites = chunked(&self.rewrite, 20, &writes.rewritten, bind_rewrite);
         for query in updates.chain(rewrites) {
             query.execute(&mut *connection).await.map_err(failed)?;
+        }
+        for DueFollowUp {
+            inbox,
+            sequence,
+            was,
+        } in &plan.follow_ups
+        {
+            let organization = inbox.organization_id.as_str();
+            let count_on = sqlx::query(COUNT_FOLLOW_UP).bind(organization);
+            count_on.execute(&mut *connection).await.map_err(failed)?;
+            let tell = sqlx::query(FOLLOW_UP)
+                .bind(organization)
+                .bind(inbox.user_id.as_str())
+                .bind(integer(*sequence))
+                .bind(was.at.as_micros())
+                .bind(rows::unless_number(was.unless))
+                .bind(plan.now.as_micros());
+            tell.execute(&mut *connection).await.map_err(failed)?;
         }
         for chunk in heads {
             let query = chunk.bind(query(&self.write_heads[chunk.size()]), bind_head);
@@ -782,6 +813,7 @@ fn bind_update(query: SqliteQuery, (inbox, row): &Changed<'_>) -> SqliteQuery {
         read_at,
         archived_at,
         removed,
+        follow_up,
     } = row.state;
     bind_inbox(query, inbox)
         .bind(integer(row.sequence))
@@ -791,6 +823,8 @@ fn bind_update(query: SqliteQuery, (inbox, row): &Changed<'_>) -> SqliteQuery {
         .bind(archived_at.map(Timestamp::as_micros))
         .bind(removed.map(|(at, _)| at.as_micros()))
         .bind(removed.map(|(_, cause)| rows::cause_number(cause)))
+        .bind(follow_up.map(|due| due.at.as_micros()))
+        .bind(follow_up.map(|due| rows::unless_number(due.unless)))
 }
 
 fn bind_head(query: SqliteQuery, (inbox, stored): &(&InboxKey, &StoredHead)) -> SqliteQuery {

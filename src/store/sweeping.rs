@@ -28,6 +28,8 @@ pub enum Due {
     Archived,
     /// The end of the time for which a tombstone is kept.
     Removed,
+    /// Its follow-up.
+    FollowUp,
 }
 
 /// A row that is due.
@@ -146,6 +148,7 @@ fn due_text(what: Due, but: &str) -> String {
             "n.archived_at IS NOT NULL AND n.removed_at IS NULL",
         ),
         Due::Removed => ("removed_at", "n.removed_at IS NOT NULL"),
+        Due::FollowUp => ("follow_up_at", "n.follow_up_at IS NOT NULL"),
     };
     format!(
         "SELECT n.organization_id, n.user_id, n.id, n.due_at, i.revision AS head_revision \
@@ -166,12 +169,13 @@ fn aged_text(but: &str) -> String {
 
 /// The texts that look for rows without their inbox, each with the index that finds them.
 #[cfg(test)]
-pub(super) fn texts<Engine: Sql>() -> [(String, &'static str); 4] {
+pub(super) fn texts<Engine: Sql>() -> [(String, &'static str); 5] {
     let due = |what| due_text(what, Engine::BUT);
     [
         (due(Due::Expiry), "notifications_by_expiry"),
         (due(Due::Archived), "notifications_by_archival"),
         (due(Due::Removed), "notifications_by_removal"),
+        (due(Due::FollowUp), "notifications_by_follow_up"),
         (aged_text(Engine::BUT), "inboxes_by_age"),
     ]
 }

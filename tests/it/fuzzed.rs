@@ -7,8 +7,8 @@ use doorbell::{
     grpc::convert,
     model::{InboxKey, Revision},
     proto::{
-        About, Action, GetRecentRequest, MarkReadRequest, MarkSeenRequest, SendInAppRequest,
-        SubscribeRequest, Through,
+        About, Action, FollowUpOptions, GetRecentRequest, MarkReadRequest, MarkSeenRequest,
+        SendInAppRequest, SubscribeRequest, Through,
     },
     store::Edit,
 };
@@ -86,6 +86,15 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
+fn follow_up() -> impl Strategy<Value = FollowUpOptions> {
+    let month = 30 * 24 * 60 * 60_i64;
+    let seconds = prop_oneof![8 => 1..month, 1 => any::<i64>(), 1 => month..=month];
+    let after = (seconds, prop_oneof![Just(0), any::<i32>()])
+        .prop_map(|(seconds, nanos)| prost_types::Duration { seconds, nanos });
+    let after = option::weighted(0.9, after);
+    (after, -1..4).prop_map(|(after, unless)| FollowUpOptions { after, unless })
+}
+
 fn send() -> impl Strategy<Value = SendInAppRequest> {
     let data = vec((text(), value()), 0..4).prop_map(|fields| Struct {
         fields: fields.into_iter().collect(),
@@ -106,6 +115,7 @@ fn send() -> impl Strategy<Value = SendInAppRequest> {
         option::weighted(0.1, text()),
         any::<bool>(),
         option::weighted(0.1, time()),
+        option::weighted(0.1, follow_up()),
     );
     // On the heap: nested as it is, it is too large for a test's stack.
     let data = option::of(data).boxed();
@@ -114,7 +124,7 @@ fn send() -> impl Strategy<Value = SendInAppRequest> {
             (organization_id, recipient_user_id, kind, title),
             (body, entity_type, entity_id, action_url, idempotency_key),
             data,
-            (image_url, actions, expire_time, collapse_key, silent, deliver_time),
+            (image_url, actions, expire_time, collapse_key, silent, deliver_time, follow_up),
         )| SendInAppRequest {
             organization_id,
             recipient_user_id,
@@ -132,6 +142,7 @@ fn send() -> impl Strategy<Value = SendInAppRequest> {
             collapse_key,
             silent,
             deliver_time,
+            follow_up,
         },
     )
 }

@@ -7,9 +7,10 @@ use doorbell::{
     clock::Timestamp,
     model::{Epoch, InboxKey, Notification, OrganizationId, Revision, TopicId, UserId},
     store::{
-        Broadcasts, Changes, Committed, Cursor, Error, Lookup, Mutation, Named, PageLimit,
-        Preferences, Recent, RecentQuery, Selected, Sends, Snapshot, Store, Sweeping, Topics,
-        TypeCounts, Untaken, Verb,
+        Broadcasts, Changes, Committed, Cursor, Error, FollowUps, Lookup, Mutation, Named,
+        PageLimit, Preferences, Recent, RecentQuery, Selected, Sends, Snapshot, Store, Sweeping,
+        Topics, TypeCounts, Untaken, Verb,
+        follow_ups::{After, FollowUp},
         preferences::{Chosen, TypeDefault, TypeDefaults},
         sends::{Accepted, NewSend, NotAccepted, Send, SendState, Step, Tally},
         sweeping::{Due, DueRow, Kept, Oldest},
@@ -420,5 +421,29 @@ impl<S: Preferences + ?Sized, H: Hook> Preferences for Hooked<S, H> {
         at_most: usize,
     ) -> Result<usize, Error> {
         self.inner.delete_preferences(organization, at_most).await
+    }
+}
+
+#[async_trait]
+impl<S: FollowUps + ?Sized, H: Hook> FollowUps for Hooked<S, H> {
+    async fn follow_ups(
+        &self,
+        organization: &OrganizationId,
+        after: &After,
+        at_most: usize,
+    ) -> Result<(Epoch, Vec<FollowUp>), Error> {
+        self.inner.follow_ups(organization, after, at_most).await
+    }
+
+    async fn followed_up_at(
+        &self,
+        inbox: &InboxKey,
+        sequence: Revision,
+    ) -> Result<Option<Timestamp>, Error> {
+        self.inner.followed_up_at(inbox, sequence).await
+    }
+
+    async fn forget_follow_ups(&self, until: Timestamp, at_most: usize) -> Result<usize, Error> {
+        self.inner.forget_follow_ups(until, at_most).await
     }
 }

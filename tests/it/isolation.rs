@@ -13,11 +13,11 @@ use doorbell::proto::{
     AddTopicMembersRequest, ArchiveRequest, BroadcastRequest, CancelSendRequest, Choice, Content,
     DeleteTopicRequest, EraseInboxRequest, EraseOrganizationRequest, FILE_DESCRIPTOR_SET,
     GetPreferencesRequest, GetRecentRequest, GetSendRequest, GetTimelineRequest,
-    GetTypeDefaultsRequest, GetUnreadCountRequest, ListSendsRequest, ListTopicMembersRequest,
-    ListTopicsOfUserRequest, MarkSeenRequest, MarkUnreadRequest, ReadInboxRequest, RemoveRequest,
-    RemoveTopicMembersRequest, RetractBroadcastRequest, RetractInAppRequest, SendToManyRequest,
-    SendToTopicRequest, SubscribeRequest, UnarchiveRequest, UpdateInAppRequest,
-    UpdatePreferencesRequest, UpdateTypeDefaultsRequest,
+    GetTypeDefaultsRequest, GetUnreadCountRequest, ListFollowUpsRequest, ListSendsRequest,
+    ListTopicMembersRequest, ListTopicsOfUserRequest, MarkSeenRequest, MarkUnreadRequest,
+    ReadInboxRequest, RemoveRequest, RemoveTopicMembersRequest, RetractBroadcastRequest,
+    RetractInAppRequest, SendToManyRequest, SendToTopicRequest, SubscribeRequest, UnarchiveRequest,
+    UpdateInAppRequest, UpdatePreferencesRequest, UpdateTypeDefaultsRequest,
     preference_service_client::PreferenceServiceClient, send_service_client::SendServiceClient,
     topic_service_client::TopicServiceClient,
 };
@@ -444,6 +444,15 @@ fn cases() -> BTreeMap<&'static str, Case> {
                     organization_id: named.organization,
                     send_id: named.send_id,
                     ..CancelSendRequest::default()
+                }
+            }),
+        ),
+        (
+            "ListFollowUps",
+            case!(sends, SendServiceClient.list_follow_ups, |named: Named| {
+                ListFollowUpsRequest {
+                    organization_id: named.organization,
+                    ..ListFollowUpsRequest::default()
                 }
             }),
         ),

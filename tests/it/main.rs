@@ -20,6 +20,8 @@ mod durability;
 mod engines;
 mod fan_out;
 mod feeds;
+mod follow_up_calls;
+mod follow_ups;
 mod foreign;
 mod fuzzed;
 mod history;

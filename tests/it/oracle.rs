@@ -5,7 +5,7 @@ use doorbell::{
     sabotage::{self, Sabotage},
 };
 
-use crate::{broadcast, cluster, durability, feeds, history::Check, races, sends};
+use crate::{broadcast, cluster, durability, feeds, follow_ups, history::Check, races, sends};
 
 /// Has this process the bug while it looks: it must be found.
 #[expect(
@@ -70,6 +70,12 @@ fn the_property_of_the_feeds_catches_each_bug_of_a_feed_or_a_verb() {
         runtime.block_on(broadcast::retracts())
     });
     caught(Sabotage::RingMuted, || runtime.block_on(sends::judges()));
+    caught(Sabotage::FollowUpRead, || {
+        runtime.block_on(follow_ups::judges())
+    });
+    caught(Sabotage::FollowUpsByTime, || {
+        runtime.block_on(follow_ups::lists())
+    });
     feeds::explore(20, 0, &FeedSettings::default(), None).expect("without a bug nothing is found");
 }
 

@@ -557,6 +557,7 @@ async fn later(explained: &mut Explained) {
         expire_time: None,
         collapse_key: None,
         is_silent: false,
+        follow_up: None,
         deliver_time: now,
     };
     let to_many = new(1 << 41, Target::Users(users(1, 100)));

@@ -109,6 +109,7 @@ impl House {
             expire_time: None,
             collapse_key: None,
             is_silent: false,
+            follow_up: None,
             deliver_time: at(0),
         }
     }

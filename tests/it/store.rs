@@ -6,22 +6,25 @@
 //! and keys.
 
 use std::{
-    collections::HashMap, fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc,
+    collections::HashMap, fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path,
+    sync::Arc, time::Duration,
 };
 
 use async_trait::async_trait;
 use doorbell::{
-    clock::Timestamp,
+    clock::{Clock as _, SystemClock, Timestamp},
     config::StoreSettings,
     model::{
-        Action, Change, Content, Data, Field, Head, Image, InboxKey, NewNotification, Notification,
-        RemovalCause, Revision, Row, View,
+        Action, Change, Content, Data, Epoch, Field, FollowUpOptions, Head, Image, InboxKey,
+        NewNotification, Notification, OrganizationId, RemovalCause, Revision, Row, Unless, View,
     },
     random::{Random, SeededRandom},
     store::{
         About, Committed, Correction, Cursor, Database, Deletion, Edit, Edited, Error, Mutation,
         Named, NotSent, NotUpdated, Outcome, PageLimit, RecentQuery, Selected, Sent, Store as _,
-        Updated, Verb, Which, selection,
+        Updated, Verb, Which,
+        follow_ups::{After, FollowUp},
+        selection,
         sqlite::Sqlite,
         sweeping::{Due, Kept},
     },
@@ -1442,6 +1445,109 @@ async fn an_erasure_leaves_a_head_that_nobody_can_resume_from(backend: &mut dyn 
     assert_eq!(edited(&nothing.outcomes[0]), (0, 6, 1, 1));
 }
 
+async fn what_nobody_looked_at_is_told_once_and_in_order(backend: &mut dyn Backend) {
+    let store = backend.store();
+    let followed_up = |inbox, number, unless| {
+        let after = Duration::ZERO;
+        let follow_up = Some(FollowUpOptions { after, unless });
+        Mutation::Send(NewNotification {
+            follow_up,
+            ..new(inbox, number)
+        })
+    };
+    let batch: Vec<_> = [ann(), neighbour()]
+        .into_iter()
+        .flat_map(|inbox| {
+            let read = (1..=4).map(|number| (number, Unless::Read));
+            let all = read.chain([(5, Unless::Seen)]);
+            let all = all.map(|(number, unless)| followed_up(inbox.clone(), number, unless));
+            all.collect::<Vec<_>>()
+        })
+        .collect();
+    commit(backend, &batch).await;
+    // Read, and unread again, is read once; seen is not read.
+    let verbs = [
+        mark(ann(), &[1]),
+        edit(ann(), Edit::Unread, &[1]),
+        edit(ann(), Edit::Archive, &[2]),
+        see(ann(), 10),
+    ];
+    store.commit(&verbs[..1], at(1000)).await.unwrap();
+    let head = commit(backend, &verbs[1..]).await;
+    let before = edited(&head.outcomes[2]);
+    let until = SystemClock.now().after(Duration::from_secs(60));
+    let due = store.due(Due::FollowUp, until, &[], 10).await.unwrap();
+    assert_eq!(due.len(), 8, "what was read or archived waits for nothing");
+    let of = |inbox: &InboxKey| {
+        let of = due.iter().filter(|row| row.inbox == *inbox);
+        Mutation::FollowUp {
+            inbox: inbox.clone(),
+            ids: of.map(|row| row.id).collect(),
+            until,
+        }
+    };
+    let told = [of(&ann()), of(&neighbour()), of(&ann())];
+    let committed = commit(backend, &told).await;
+    assert!(committed.runs.is_empty(), "no screen shows anything of it");
+    // Three with the one that was seen, which is told no more; nothing is twice.
+    assert_eq!(edited(&committed.outcomes[0]), (3, before.1, before.2, 0));
+    assert_eq!(edited(&committed.outcomes[1]), (5, 5, 5, 5));
+    assert_eq!(edited(&committed.outcomes[2]).0, 0);
+    let acme = ann().organization_id;
+    let list = async |organization: &OrganizationId, after: &After, at_most| {
+        store
+            .follow_ups(organization, after, at_most)
+            .await
+            .unwrap()
+    };
+    let (epoch, found) = list(&acme, &After::default(), 10).await;
+    let told = |found: &[FollowUp]| -> Vec<(u64, Uuid)> {
+        let one = |of: &FollowUp| (of.position, of.notification.row.id);
+        found.iter().map(one).collect()
+    };
+    assert_eq!(told(&found), [(1, id(3)), (2, id(4))]);
+    assert!(found.iter().all(|of| of.inbox == ann()));
+    let (_, found) = list(&neighbour().organization_id, &After::default(), 2).await;
+    assert_eq!(told(&found), [(1, id(1)), (2, id(2))]);
+    let after = |position| After {
+        epoch: Some(epoch.clone()),
+        position,
+    };
+    assert_eq!(told(&list(&acme, &after(1), 10).await.1), [(2, id(4))]);
+    assert!(list(&acme, &after(2), 10).await.1.is_empty());
+    let other = After {
+        epoch: Some(Epoch::new("another")),
+        position: 2,
+    };
+    assert_eq!(list(&acme, &other, 10).await.1.len(), 2, "another life");
+    // It is known of the notification, as it is now, and goes with it.
+    let told_at = store.followed_up_at(&ann(), rev(3)).await.unwrap();
+    assert_eq!(told_at, Some(at(1000)));
+    assert_eq!(store.followed_up_at(&ann(), rev(1)).await.unwrap(), None);
+    commit(backend, &[remove(ann(), &[3])]).await;
+    let (_, found) = list(&acme, &After::default(), 1).await;
+    assert_eq!(found[0].notification.content.title, "");
+    commit(backend, &[delete(ann(), Deletion::Purge, &[3])]).await;
+    assert_eq!(
+        told(&list(&acme, &After::default(), 9).await.1),
+        [(2, id(4))]
+    );
+    commit(backend, &[followed_up(ann(), 6, Unless::Seen)]).await;
+    let six = Mutation::FollowUp {
+        inbox: ann(),
+        ids: vec![id(6)],
+        until,
+    };
+    commit(backend, &[six]).await;
+    // No position is given twice, and what is old is forgotten.
+    let found = told(&list(&acme, &After::default(), 9).await.1);
+    assert_eq!(found, [(2, id(4)), (3, id(6))]);
+    assert_eq!(store.forget_follow_ups(at(999), 10).await.unwrap(), 0);
+    assert_eq!(store.forget_follow_ups(at(1000), 2).await.unwrap(), 2);
+    assert_eq!(store.forget_follow_ups(at(1000), 10).await.unwrap(), 5);
+    assert!(list(&acme, &After::default(), 9).await.1.is_empty());
+}
+
 fn expiring(inbox: InboxKey, number: u128, expire_time: i64) -> Mutation {
     Mutation::Send(NewNotification {
         expire_time: Some(at(expire_time)),
@@ -1910,6 +2016,7 @@ macro_rules! all_cases {
                 archived_rows_are_in_no_list_and_in_every_replay,
                 a_purge_takes_tombstones_alone_and_raises_the_floor,
                 an_erasure_leaves_a_head_that_nobody_can_resume_from,
+                what_nobody_looked_at_is_told_once_and_in_order,
                 what_is_due_is_found_longest_due_first,
                 an_inbox_is_looked_at_when_it_is_old_and_when_it_has_grown,
                 the_oldest_rows_are_found_by_their_state,

@@ -7,11 +7,12 @@ use std::{
     collections::{HashMap, VecDeque},
     hash::Hash,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
 use super::Error;
@@ -88,14 +89,10 @@ impl Queue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Puts a write at the end of its line. Refused at once where too many wait, of
     /// all, of its organization (half of all) or of edits of its inbox.
     pub(super) fn put(&self, mutation: Mutation, answer: Answer) -> Result<(), Error> {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         let inbox = mutation.inbox();
         let organization = &inbox.organization_id;
         let is_edit = is_edit(&mutation);
@@ -128,7 +125,7 @@ impl Queue {
     /// Puts one of many writes at the end of the line of those. Refused at once where too
     /// many of them wait, of all or of its organization (half of all).
     pub(super) fn put_in_bulk(&self, mutation: Mutation, answer: Answer) -> Result<(), Error> {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         if waiting.is_closed {
             return Err(Error::Closed);
         }
@@ -157,7 +154,7 @@ impl Queue {
     pub(super) async fn batch(&self) -> Option<(Vec<Mutation>, Vec<Answer>)> {
         loop {
             {
-                let mut waiting = self.lock();
+                let mut waiting = self.waiting.lock();
                 let batch = waiting.take(self.most_rows, self.most_bytes);
                 if !batch.0.is_empty() {
                     let taken = batch.0.len();
@@ -175,13 +172,13 @@ impl Queue {
 
     /// Refuses what comes from now on; what waits can still be taken.
     pub(super) fn close(&self) {
-        self.lock().is_closed = true;
+        self.waiting.lock().is_closed = true;
         self.changed.notify_one();
     }
 
     /// Closes it, and lets go of what waits: there is nobody left to take it.
     pub(super) fn abandon(&self) {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         waiting.is_closed = true;
         let Waiting {
             sends,
@@ -196,7 +193,7 @@ impl Queue {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.lock().is_closed
+        self.waiting.lock().is_closed
     }
 }
 
@@ -211,7 +208,9 @@ fn is_edit(mutation: &Mutation) -> bool {
 /// About how many rows it writes.
 fn rows(mutation: &Mutation) -> usize {
     match mutation {
-        Mutation::Edit { ids, .. } | Mutation::Delete { ids, .. } => ids.len(),
+        Mutation::Edit { ids, .. }
+        | Mutation::Delete { ids, .. }
+        | Mutation::FollowUp { ids, .. } => ids.len(),
         Mutation::Take(take) => take.sends.len() + take.retracted.len(),
         Mutation::Send(_) | Mutation::Update(_) | Mutation::Seen { .. } => 1,
     }

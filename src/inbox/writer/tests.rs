@@ -55,7 +55,7 @@ impl Memory {
     }
 
     fn batches(&self) -> Vec<Vec<u128>> {
-        self.batches.lock().unwrap().clone()
+        self.batches.lock().clone()
     }
 }
 
@@ -67,7 +67,7 @@ fn id_of(mutation: &Mutation) -> u128 {
             Named::Key(_) => 0,
         },
         Mutation::Edit { ids, .. } => ids[0].as_u128(),
-        Mutation::Delete { ids, .. } => ids[0].as_u128(),
+        Mutation::Delete { ids, .. } | Mutation::FollowUp { ids, .. } => ids[0].as_u128(),
         Mutation::Seen { through, .. } => u128::from(through.get()),
         Mutation::Take(take) => u128::from(take.through),
     }
@@ -77,7 +77,7 @@ fn id_of(mutation: &Mutation) -> u128 {
 impl Store for Memory {
     async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, store::Error> {
         let ids = batch.iter().map(id_of).collect();
-        self.batches.lock().unwrap().push(ids);
+        self.batches.lock().push(ids);
         self.permits.acquire().await.unwrap().forget();
         if let Some(error) = (self.fault)(batch) {
             return Err(error);
@@ -85,7 +85,7 @@ impl Store for Memory {
         let mut committed = Committed::default();
         for mutation in batch {
             let inbox = mutation.inbox();
-            let mut revisions = self.revisions.lock().unwrap();
+            let mut revisions = self.revisions.lock();
             let revision = revisions.entry(inbox.clone()).or_default();
             *revision = revision.next();
             let ahead = i64::try_from(self.ahead.as_micros()).unwrap();

@@ -95,7 +95,7 @@ pub(super) trait Link: Send {
 pub(super) type Found = HashMap<(InboxKey, Uuid), (Notification, Head)>;
 
 /// A batch that one statement can write: it only sends, each key once, and nothing that
-/// is over already or takes another's place.
+/// is over already, takes another's place or is to be followed up.
 pub(super) struct Sends<'b> {
     pub(super) rows: Vec<&'b NewNotification>,
     /// Of each row: the place of its head, and how many rows of its inbox come after
@@ -111,7 +111,8 @@ impl<'b> Sends<'b> {
     fn of(batch: &'b [Mutation], now: Timestamp) -> Option<Self> {
         let is_plain = |new: &&NewNotification| {
             let is_for_now = new.part_of.is_none() && !new.is_expired(now);
-            new.collapse_key.is_none() && is_for_now && new.wanted != Wanted::IfChosen
+            let is_plain_row = new.collapse_key.is_none() && new.follow_up.is_none();
+            is_plain_row && is_for_now && new.wanted != Wanted::IfChosen
         };
         let rows = plan::sends(batch).filter(is_plain).collect::<Vec<_>>();
         let keys = plan::keys(batch);

@@ -10,10 +10,10 @@
 use std::{
     mem,
     ops::{Deref, DerefMut},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -64,10 +64,6 @@ impl Connections {
         Ok(connections)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Lends a connection, when one is free or can be made. Cancel safe.
     ///
     /// # Errors
@@ -89,7 +85,7 @@ impl Connections {
             let Some(Idle {
                 mut connection,
                 since,
-            }) = self.idle().pop()
+            }) = self.idle.lock().pop()
             else {
                 break self.connect(deadline).await?;
             };
@@ -164,7 +160,7 @@ impl Connections {
     /// back.
     pub(super) async fn close(&self) {
         self.places.close();
-        let idle = mem::take(&mut *self.idle());
+        let idle = mem::take(&mut *self.idle.lock());
         for Idle { connection, .. } in idle {
             // A server that does not answer notices the end of the socket.
             let _ = timeout_at(Instant::now() + self.within, connection.close()).await;
@@ -188,7 +184,7 @@ impl Lease<'_> {
     /// Gives it back: what was asked of it has ended, well or with the server's word.
     pub(super) fn keep(self) {
         if !self.connections.places.is_closed() {
-            self.connections.idle().push(Idle {
+            self.connections.idle.lock().push(Idle {
                 connection: self.connection,
                 since: Instant::now(),
             });

@@ -206,29 +206,52 @@ const DELETE: &str = "DELETE FROM notifications AS n \
      WHERE n.organization_id = w.organization_id AND n.user_id = w.user_id \
      AND n.sequence = w.sequence";
 
-/// Writes the states of rows that are there.
+/// Writes the states of rows that are there. When a follow-up of a new one is due is counted
+/// from the database's time, whatever this node takes the time to be.
 const UPDATE: &str = "UPDATE notifications AS n SET revision = m.revision, \
      ring_revision = m.ring_revision, read_at = m.read_at, archived_at = m.archived_at, \
-     removed_at = m.removed_at, removal_cause = m.removal_cause \
+     removed_at = m.removed_at, removal_cause = m.removal_cause, \
+     follow_up_at = m.follow_up_at + CASE WHEN m.revision = m.sequence \
+     THEN (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $12 ELSE 0 END, \
+     follow_up_unless = m.follow_up_unless \
      FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], \
-     $7::bigint[], $8::bigint[], $9::bigint[]) AS m (organization_id, user_id, sequence, \
-     revision, ring_revision, read_at, archived_at, removed_at, removal_cause) \
+     $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]) \
+     AS m (organization_id, user_id, sequence, \
+     revision, ring_revision, read_at, archived_at, removed_at, removal_cause, follow_up_at, \
+     follow_up_unless) \
      WHERE n.organization_id = m.organization_id AND n.user_id = m.user_id \
      AND n.sequence = m.sequence";
 
 /// Writes their states and contents.
 const REWRITE: &str = "UPDATE notifications AS n SET revision = m.revision, \
      ring_revision = m.ring_revision, read_at = m.read_at, archived_at = m.archived_at, \
-     removed_at = m.removed_at, removal_cause = m.removal_cause, type = m.type, \
+     removed_at = m.removed_at, removal_cause = m.removal_cause, \
+     follow_up_at = m.follow_up_at, follow_up_unless = m.follow_up_unless, type = m.type, \
      title = m.title, body = m.body, entity_type = m.entity_type, entity_id = m.entity_id, \
      action_url = m.action_url, data = m.data, image_url = m.image_url, actions = m.actions \
      FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], \
-     $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::text[], \
-     $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[]) \
-     AS m (organization_id, user_id, sequence, revision, ring_revision, read_at, archived_at, \
-     removed_at, removal_cause, type, title, body, entity_type, entity_id, action_url, data, \
+     $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], \
+     $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], \
+     $20::text[]) AS m (organization_id, user_id, sequence, revision, ring_revision, read_at, \
+     archived_at, removed_at, removal_cause, follow_up_at, follow_up_unless, type, title, body, entity_type, entity_id, action_url, data, \
      image_url, actions) WHERE n.organization_id = m.organization_id AND n.user_id = m.user_id \
      AND n.sequence = m.sequence";
+
+/// Takes the next positions of organizations, and puts some there. Who reads
+/// them has all below the last that they see: a position is taken under its organization's row,
+/// which is held until the end.
+const FOLLOW_UP: &str = "WITH told AS (SELECT w.*, count(*) OVER (PARTITION BY w.organization_id) \
+     AS total, row_number() OVER (PARTITION BY w.organization_id ORDER BY w.due_at, w.number) AS place \
+     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) WITH ORDINALITY \
+     AS w (organization_id, user_id, sequence, due_at, unless, number)), \
+     log AS (INSERT INTO follow_up_logs AS l (organization_id, last_position) \
+     SELECT DISTINCT organization_id COLLATE \"C\", total FROM told ORDER BY 1 \
+     ON CONFLICT (organization_id) DO UPDATE SET \
+     last_position = l.last_position + excluded.last_position RETURNING *) \
+     INSERT INTO follow_ups (organization_id, position, user_id, sequence, due_at, \
+     follow_up_unless, told_at) SELECT t.organization_id, l.last_position - t.total + t.place, \
+     t.user_id, t.sequence, t.due_at, t.unless, $6 FROM told AS t \
+     JOIN log AS l ON l.organization_id = t.organization_id";
 
 /// The new rows, the new heads and the id of the batch, in one round trip. Who was in
 /// doubt has inserted the id before.
@@ -564,11 +587,17 @@ impl Link for Writing<'_> {
         // What is changed may be made by this batch: then it is made by now.
         if !writes.changed.is_empty() {
             let query = self.store.query(UPDATE);
-            self.fetch(bind_states(query, &writes.changed)).await?;
+            let query = bind_states(query, &writes.changed);
+            self.fetch(query.bind(plan.now.as_micros())).await?;
         }
         if !writes.rewritten.is_empty() {
             let query = self.store.query(REWRITE);
             self.fetch(bind_rewrite(query, &writes.rewritten)).await?;
+        }
+        // After the heads, which all take first: so nobody waits in a circle.
+        if !plan.follow_ups.is_empty() {
+            let query = bind_follow_up(self.store.query(FOLLOW_UP), plan);
+            self.fetch(query).await?;
         }
         Ok(())
     }
@@ -630,7 +659,19 @@ impl Postgres {
     }
 }
 
-/// Binds the states of rows, as the first nine.
+fn bind_follow_up(query: PgQuery, plan: &Plan) -> PgQuery {
+    let told = &plan.follow_ups;
+    let (organizations, users) = halves(told.iter().map(|of| &of.inbox));
+    query
+        .bind(organizations)
+        .bind(users)
+        .bind(column(told, |of| integer(of.sequence)))
+        .bind(column(told, |of| of.was.at.as_micros()))
+        .bind(column(told, |of| rows::unless_number(of.was.unless)))
+        .bind(plan.now.as_micros())
+}
+
+/// Binds the states of rows, as the first eleven.
 fn bind_states(query: PgQuery, changed: &[Changed<'_>]) -> PgQuery {
     let (organizations, users) = halves(changed.iter().map(|(inbox, _)| *inbox));
     let removed = |row: &Row| row.state.removed;
@@ -647,6 +688,13 @@ fn bind_states(query: PgQuery, changed: &[Changed<'_>]) -> PgQuery {
         }))
         .bind(column(changed, |(_, row)| {
             removed(row).map(|(_, cause)| rows::cause_number(cause))
+        }))
+        .bind(column(changed, |(_, row)| {
+            row.state.follow_up.map(|due| due.at.as_micros())
+        }))
+        .bind(column(changed, |(_, row)| {
+            let due = row.state.follow_up;
+            due.map(|due| rows::unless_number(due.unless))
         }))
 }
 
