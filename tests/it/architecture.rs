@@ -35,6 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("preferences", &["inbox", "model", "store"]),
     ("topics", &["inbox", "model", "store"]),
+    ("follow_ups", &["clock", "inbox", "model", "store"]),
     (
         "sends",
         &[
@@ -50,10 +51,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "sweeper",
         &[
-            "clock", "config", "inbox", "metrics", "model", "random", "sends", "store",
+            "clock",
+            "config",
+            "follow_ups",
+            "inbox",
+            "metrics",
+            "model",
+            "random",
+            "sends",
+            "store",
         ],
     ),
-    ("operators", &["inbox", "model", "store"]),
+    ("operators", &["clock", "inbox", "model", "store"]),
     ("auth", &["clock", "config", "model", "random"]),
     ("server", &["config", "telemetry"]),
     (
@@ -62,6 +71,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "auth",
             "clock",
             "config",
+            "follow_ups",
             "hub",
             "inbox",
             "metrics",
@@ -85,6 +95,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "bus",
             "clock",
             "config",
+            "follow_ups",
             "grpc",
             "inbox",
             "live",
