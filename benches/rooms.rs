@@ -8,7 +8,8 @@
 //!   others' sends notice of 100,000 streams that come back and of all that come to a node
 //!   that was restarted, and a million streams' heartbeats.
 //! - **heads**: what those heartbeats ask of a database: heads a second of 1,000,000 inboxes
-//!   in Postgres, as many a statement as the service reads; and how much room rows take.
+//!   in Postgres, as many a statement as the service reads; how much room rows take; and
+//!   sends a second to any of them.
 //! - **events**: what NATS carries: events a second to one node and to three, which follow the
 //!   organization and have none of the rooms.
 //!

@@ -24,11 +24,11 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    Failure, MANY, PATIENCE, STRIDE,
+    CALLERS, Failure, MANY, PATIENCE, STRIDE,
     common::{
         cpu_of,
         engines::{self, Nats, Postgres},
-        new_notification,
+        grouped, new_notification,
     },
     store::{ORGANIZATIONS, inbox},
 };
@@ -36,14 +36,24 @@ use super::{
 /// The most heads that the service reads by one statement.
 const BATCH: usize = 256;
 const ROUND: Duration = Duration::from_secs(4);
+/// Long enough that the log is written back meanwhile.
+const SENDING: Duration = Duration::from_secs(15);
 /// Rows of each of the first inboxes.
 const ROWS: usize = 3;
 const WITH_ROWS: usize = 100_000;
 
 /// Heads a second of a million inboxes in Postgres, by one node, which reads a batch at a
-/// time, and by four; then the room that heads and rows take.
+/// time, and by four; the room that heads and rows take; and sends a second to any of them.
 pub async fn heads() -> Result<(), Failure> {
     let postgres = Postgres::start();
+    // Room for its log, as the guide has it.
+    for setting in [
+        "ALTER SYSTEM SET max_wal_size = '8GB'",
+        "ALTER SYSTEM SET min_wal_size = '1GB'",
+        "SELECT pg_reload_conf()",
+    ] {
+        postgres.execute("postgres", setting).await;
+    }
     let url = postgres.create_database().await;
     let settings = StoreSettings {
         database_url: Some(url.as_str().into()),
@@ -108,7 +118,19 @@ pub async fn heads() -> Result<(), Failure> {
          of log a row",
         log / count
     );
+    let random = |turn: usize| {
+        let inbox = inbox(turn.wrapping_mul(STRIDE) % MANY)?;
+        Ok(new_notification(inbox))
+    };
     store.close().await;
+    // What was filled in is not to be written back beside what is measured.
+    engines::execute(&url, "CHECKPOINT").await;
+    let store = PostgresStore::open(&settings, Sharing::Shared, &SystemRandom).await?;
+    let (sends, batch) = grouped(store, CALLERS, SENDING, random).await?;
+    println!(
+        "durable sends a second to any of {MANY} inboxes in Postgres, {CALLERS} callers: \
+         {sends:.0}, in groups of {batch}"
+    );
     Ok(())
 }
 
