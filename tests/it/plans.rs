@@ -12,8 +12,9 @@ use doorbell::{
         View,
     },
     store::{
-        About, Correction, Cursor, Deletion, Edit, Mutation, Named, PageLimit, Preferences as _,
-        RecentQuery, Sends as _, Store, Topics as _, Verb, Which,
+        About, Correction, Cursor, Deletion, Edit, FollowUps as _, Mutation, Named, PageLimit,
+        Preferences as _, RecentQuery, Sends as _, Store, Topics as _, Verb, Which,
+        follow_ups::After,
         postgres::Postgres as PostgresStore,
         sends::{NewSend, Send, SendState, Step, Tally, Target},
         sweeping::{Due, Kept, Sweeping as _},
@@ -246,6 +247,7 @@ async fn each_statement_reads_what_it_answers_with_however_many_rows_there_are()
     sweep(&mut explained).await;
     preferences(&mut explained).await;
     later(&mut explained).await;
+    follow_ups(&mut explained).await;
     nothing_due(&mut explained).await;
     assert!(explained.plans > 100, "{}", explained.plans);
     let faults = &explained.faults;
@@ -685,6 +687,56 @@ async fn later(explained: &mut Explained) {
         explained
             .at_most("members forgotten", 200.0, forgotten)
             .await,
+        100
+    );
+}
+
+/// A hundred thousand were told of, and as many wait, nearly all of them for later.
+const FILL_FOLLOW_UPS: [&str; 4] = [
+    "INSERT INTO follow_ups (organization_id, position, user_id, sequence, due_at, \
+     follow_up_unless, told_at) SELECT organization_id, sequence, user_id, sequence, sequence, 2, \
+     sequence FROM notifications WHERE user_id = 'large'",
+    "INSERT INTO follow_up_logs (organization_id, last_position) VALUES ('acme', 1000000)",
+    "UPDATE notifications SET follow_up_unless = 2, follow_up_at = CASE WHEN sequence <= 5 \
+     THEN sequence ELSE 4000000000000000 END WHERE user_id <> 'large'",
+    "VACUUM ANALYZE notifications, follow_ups",
+];
+
+async fn follow_ups(explained: &mut Explained) {
+    for statement in FILL_FOLLOW_UPS {
+        let database = &explained.database;
+        explained.postgres.execute(database, statement).await;
+    }
+    explained.said();
+    let store = explained.store.clone();
+    let organization = large().organization_id;
+    let epoch = Some(store.head(&large()).await.unwrap().epoch);
+    for (position, most, found) in [(0, 100.0, 100), (50_000, 100.0, 100), (1_000_000, 1.0, 0)] {
+        let after = After {
+            epoch: epoch.clone(),
+            position,
+        };
+        let list = store.follow_ups(&organization, &after, 100);
+        let (_, list) = explained.at_most("follow-ups", most, list).await;
+        assert_eq!(list.len(), found);
+    }
+    let inbox = large();
+    let told_at = store.followed_up_at(&inbox, Revision::new(7));
+    explained.at_most("when it was told", 1.0, told_at).await;
+    let due = store.due(Due::FollowUp, SystemClock.now(), &[], 32);
+    let due = explained.at_most("follow-ups due", 32.0, due).await;
+    assert_eq!(due.len(), 32);
+    let batch = [Mutation::FollowUp {
+        inbox: due[0].inbox.clone(),
+        ids: vec![due[0].id],
+        until: SystemClock.now(),
+    }];
+    let tell = store.commit(&batch, SystemClock.now());
+    explained.at_most("a follow-up", 1.0, tell).await;
+    let old = Timestamp::from_micros(1000);
+    let forget = store.forget_follow_ups(old, 100);
+    assert_eq!(
+        explained.at_most("old follow-ups", 100.0, forget).await,
         100
     );
 }
