@@ -52,3 +52,4 @@ mod streams;
 mod support;
 mod sweeper;
 mod upgrade;
+mod workers;

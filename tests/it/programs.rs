@@ -37,9 +37,19 @@ pub fn nats_server() -> PathBuf {
 
 /// The real buf.
 pub fn buf() -> Command {
-    let mut buf = Command::new(tool("tests/foreign/web/node_modules/.bin/buf"));
+    let mut buf = Command::new(of_npm("buf"));
     buf.env("BUF_CACHE_DIR", of_the_checkout("target/tools/buf"));
     buf
+}
+
+/// The Python that has grpcio.
+pub fn python() -> Command {
+    Command::new(tool("target/tools/python/bin/python"))
+}
+
+/// A program of the npm packages.
+pub fn of_npm(name: &str) -> PathBuf {
+    tool(&format!("tests/foreign/web/node_modules/.bin/{name}"))
 }
 
 /// A shell with grpcurl and our own binary at hand, in which first the tokens and then these lines
