@@ -212,8 +212,8 @@ async fn mails_who_has_not_read(directory: &TempDir, worker: impl Fn() -> Comman
     };
     let mut running = desk.start(worker());
     let bobs = desk.send("bob", 2).await;
-    let anns = desk.send("ann", 2).await;
     desk.read("bob", bobs).await;
+    let anns = desk.send("ann", 2).await;
     until("ann's is noted", &running, || desk.noted() == Some(1)).await;
     let [mail] = &desk.sink.mails()[..] else {
         panic!("{:?}", desk.sink.mails())
