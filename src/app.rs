@@ -48,6 +48,7 @@ use crate::{
     preferences::Preferences,
     proto,
     random::Random,
+    retractions::Retractions,
     sends::Sends,
     server::{self, ConnectionEvent, Peer, Shutdown, tls},
     store::{self, Sharing},
@@ -162,6 +163,8 @@ impl App {
             config.retention.retention.into(),
         );
         let sends = Arc::new(sends);
+        let retractions = Retractions::new(store.clone(), inbox.clone(), clock.clone());
+        let retractions = Arc::new(retractions);
         let follow_ups = Arc::new(FollowUps::new(store.clone(), inbox.clone()));
         let operators = Operators::new(store.clone(), inbox.clone());
         let services = Services {
@@ -174,7 +177,12 @@ impl App {
             ),
             preferences: grpc::preferences::Service::new(preferences, content.clone()),
             operators: operators::Service::new(operators, content.clone()),
-            sends: grpc::sends::Service::new(sends.clone(), follow_ups.clone(), content.clone()),
+            sends: grpc::sends::Service::new(
+                sends.clone(),
+                retractions.clone(),
+                follow_ups.clone(),
+                content.clone(),
+            ),
             topics: topics::Service::new(Topics::new(store.clone()), content.clone()),
         };
         let sweeper = Sweeper::new(
@@ -185,6 +193,7 @@ impl App {
             config.retention.clone(),
         )
         .with(sends)
+        .with(retractions)
         .with(follow_ups);
         let health = HealthReporter::new();
         let router = router(services, &verifier, &health, random, &config, local)?;

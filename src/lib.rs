@@ -58,6 +58,7 @@ pub mod operators;
 pub mod preferences;
 pub mod proto;
 pub mod random;
+pub mod retractions;
 pub mod sabotage;
 pub mod sends;
 pub mod server;

@@ -20,6 +20,7 @@ pub(crate) mod memory;
 mod plan;
 pub mod postgres;
 pub mod preferences;
+pub mod retractions;
 mod rows;
 pub mod selection;
 pub mod sends;
@@ -50,6 +51,7 @@ pub use broadcasts::{Broadcasts, Untaken};
 pub use follow_ups::FollowUps;
 pub use lookup::Lookup;
 pub use preferences::Preferences;
+pub use retractions::Retractions;
 pub use sends::{Sends, Tally};
 pub use sweeping::Sweeping;
 pub use topics::Topics;
@@ -632,12 +634,20 @@ pub trait Store: Send + Sync + 'static {
 
 /// All that an engine is.
 pub trait Database:
-    Store + Sweeping + Lookup + Sends + Broadcasts + Topics + Preferences + FollowUps
+    Store + Sweeping + Lookup + Sends + Broadcasts + Retractions + Topics + Preferences + FollowUps
 {
 }
 
 impl<Engine> Database for Engine where
-    Engine: Store + Sweeping + Lookup + Sends + Broadcasts + Topics + Preferences + FollowUps
+    Engine: Store
+        + Sweeping
+        + Lookup
+        + Sends
+        + Broadcasts
+        + Retractions
+        + Topics
+        + Preferences
+        + FollowUps
 {
 }
 

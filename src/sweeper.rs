@@ -26,6 +26,7 @@ use crate::{
     metrics,
     model::{InboxKey, RemovalCause, Revision, View},
     random::Random,
+    retractions::Retractions,
     sends::Sends,
     store::{
         self, Deletion, Edit, Mutation, Sweeping,
@@ -106,6 +107,13 @@ pub trait Duty: Send + Sync + 'static {
 impl Duty for Sends {
     async fn step(&self, now: Timestamp) -> Result<bool, Error> {
         self.deliver(now).await
+    }
+}
+
+#[async_trait]
+impl Duty for Retractions {
+    async fn step(&self, now: Timestamp) -> Result<bool, Error> {
+        self.step(now).await
     }
 }
 

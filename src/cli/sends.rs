@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Between two looks at a send that is followed.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Which sends.
 #[derive(Args, Clone)]
 pub struct SendsArgs {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     clock::Timestamp,
-    proto::{self, Action, ChangedNotification, FollowUp, Head, Notification, Send},
+    proto::{self, Action, ChangedNotification, FollowUp, Head, Notification, Retraction, Send},
 };
 
 /// A JSON object of the fields that are there.
@@ -84,6 +84,21 @@ pub fn send(send: &Send) -> Value {
         ("type", content.map(|content| json!(content.r#type))),
         ("title", content.map(|content| json!(content.title))),
         ("sender", Some(json!(send.sender))),
+    ])
+}
+
+/// What is taken back from everybody of an organization, and how far it is.
+pub fn retraction(of: &Retraction) -> Value {
+    let about = of.about.as_ref();
+    object([
+        ("id", Some(json!(of.id))),
+        ("entity_type", about.map(|about| json!(about.entity_type))),
+        ("entity_id", about.map(|about| json!(about.entity_id))),
+        ("retracted_count", Some(json!(of.retracted_count))),
+        ("error_count", number(of.error_count)),
+        ("accepted_at", time(&of.accepted_at)),
+        ("ended_at", time(&of.ended_at)),
+        ("sender", Some(json!(of.sender))),
     ])
 }
 

@@ -5,13 +5,14 @@ use super::{Client, Error};
 use crate::proto::{
     AddTopicMembersRequest, AddTopicMembersResponse, BroadcastRequest, BroadcastResponse,
     CancelSendRequest, CancelSendResponse, DeleteTopicRequest, DeleteTopicResponse,
-    GetPreferencesRequest, GetPreferencesResponse, GetSendRequest, GetSendResponse,
-    GetTypeDefaultsRequest, GetTypeDefaultsResponse, ListFollowUpsRequest, ListFollowUpsResponse,
-    ListSendsRequest, ListSendsResponse, ListTopicMembersRequest, ListTopicMembersResponse,
-    ListTopicsOfUserRequest, ListTopicsOfUserResponse, RemoveTopicMembersRequest,
-    RemoveTopicMembersResponse, RetractBroadcastRequest, RetractBroadcastResponse,
-    SendToTopicRequest, SendToTopicResponse, UpdatePreferencesRequest, UpdatePreferencesResponse,
-    UpdateTypeDefaultsRequest, UpdateTypeDefaultsResponse,
+    GetPreferencesRequest, GetPreferencesResponse, GetRetractionRequest, GetRetractionResponse,
+    GetSendRequest, GetSendResponse, GetTypeDefaultsRequest, GetTypeDefaultsResponse,
+    ListFollowUpsRequest, ListFollowUpsResponse, ListSendsRequest, ListSendsResponse,
+    ListTopicMembersRequest, ListTopicMembersResponse, ListTopicsOfUserRequest,
+    ListTopicsOfUserResponse, RemoveTopicMembersRequest, RemoveTopicMembersResponse,
+    RetractBroadcastRequest, RetractBroadcastResponse, RetractFromAllRequest,
+    RetractFromAllResponse, SendToTopicRequest, SendToTopicResponse, UpdatePreferencesRequest,
+    UpdatePreferencesResponse, UpdateTypeDefaultsRequest, UpdateTypeDefaultsResponse,
     preference_service_client::PreferenceServiceClient, send_service_client::SendServiceClient,
     topic_service_client::TopicServiceClient,
 };
@@ -45,6 +46,10 @@ calls! {
         "Lists the sends of an organization, the newest first.",
     SendServiceClient.cancel_send(CancelSendRequest) -> CancelSendResponse:
         "Stops a send: nobody gets it after the answer.",
+    SendServiceClient.retract_from_all(RetractFromAllRequest) -> RetractFromAllResponse:
+        "Takes back from everybody of an organization what is about a thing.",
+    SendServiceClient.get_retraction(GetRetractionRequest) -> GetRetractionResponse:
+        "Says how far a retraction is.",
     SendServiceClient.list_follow_ups(ListFollowUpsRequest) -> ListFollowUpsResponse:
         "Lists the notifications that nobody looked at in time. With a `wait`, which is to be\n\
          shorter than the client's time-out, it waits for the next one.",

@@ -29,6 +29,7 @@ use crate::{
         About, Correction, Edit, Named, PageLimit, RecentQuery, Verb, Which,
         follow_ups::After,
         preferences::TypeDefault,
+        retractions::NewRetraction,
         sends::{NewSend, SendState, Target},
     },
     wire,
@@ -624,6 +625,39 @@ pub fn cancel_send(request: &proto::CancelSendRequest) -> Result<(OrganizationId
     let organization = wrong.scope(&request.organization_id, request.all_organizations);
     let id = wrong.uuid("send_id", &request.send_id);
     wrong.none_and(organization.zip(id))
+}
+
+/// Checks a `RetractFromAll` that came from `sender`.
+pub fn retract_from_all(
+    request: proto::RetractFromAllRequest,
+    id: Uuid,
+    sender: &str,
+) -> Result<NewRetraction, Status> {
+    let mut wrong = Violations::default();
+    let organization_id = wrong.organization(&request.organization_id);
+    let about = wrong.about(request.about.unwrap_or_default());
+    let idempotency_key = wrong.required_key(request.idempotency_key);
+    Ok(NewRetraction {
+        organization_id: wrong.none_and(organization_id)?,
+        id,
+        about,
+        idempotency_key,
+        sender: sender.to_owned(),
+    })
+}
+
+/// Checks which retraction is meant, and whose.
+pub fn get_retraction(
+    request: proto::GetRetractionRequest,
+) -> Result<(OrganizationId, Named), Status> {
+    let mut wrong = Violations::default();
+    let organization = wrong.organization(&request.organization_id);
+    let of = wrong.named(
+        "retraction_id",
+        request.retraction_id,
+        request.idempotency_key,
+    );
+    wrong.none_and(organization.zip(of))
 }
 
 /// Checks a `ListFollowUps`: of which organization, after what, at most so many, and how long

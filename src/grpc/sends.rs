@@ -18,14 +18,17 @@ use crate::{
     model::{NewNotification, TopicId, Unless},
     proto::{
         self, BroadcastRequest, BroadcastResponse, CancelSendRequest, CancelSendResponse,
-        GetSendRequest, GetSendResponse, ListFollowUpsRequest, ListFollowUpsResponse,
-        ListSendsRequest, ListSendsResponse, RetractBroadcastRequest, RetractBroadcastResponse,
-        SendToTopicRequest, SendToTopicResponse,
+        GetRetractionRequest, GetRetractionResponse, GetSendRequest, GetSendResponse,
+        ListFollowUpsRequest, ListFollowUpsResponse, ListSendsRequest, ListSendsResponse,
+        RetractBroadcastRequest, RetractBroadcastResponse, RetractFromAllRequest,
+        RetractFromAllResponse, SendToTopicRequest, SendToTopicResponse,
     },
+    retractions::Retractions,
     sends::{NotCancelled, Sends},
     store::{
         Named,
         follow_ups::FollowUp,
+        retractions::Retraction,
         sends::{Accepted, NewSend, Send, SendState, Target},
     },
     wire,
@@ -34,18 +37,41 @@ use crate::{
 /// The service.
 pub struct Service {
     sends: Arc<Sends>,
+    retractions: Arc<Retractions>,
     follow_ups: Arc<FollowUps>,
     limits: ContentLimits,
 }
 
 impl Service {
-    /// The service of `sends`, and of what is to be followed up.
-    pub fn new(sends: Arc<Sends>, follow_ups: Arc<FollowUps>, limits: ContentLimits) -> Self {
+    /// The service of `sends`, of what is taken back and of what is to be followed up.
+    pub fn new(
+        sends: Arc<Sends>,
+        retractions: Arc<Retractions>,
+        follow_ups: Arc<FollowUps>,
+        limits: ContentLimits,
+    ) -> Self {
         Self {
             sends,
+            retractions,
             follow_ups,
             limits,
         }
+    }
+}
+
+/// A retraction as it is answered.
+fn retraction(of: &Retraction) -> proto::Retraction {
+    proto::Retraction {
+        id: of.id.to_string(),
+        about: Some(proto::About {
+            entity_type: of.about.entity_type.clone(),
+            entity_id: of.about.entity_id.clone(),
+        }),
+        retracted_count: of.retracted,
+        error_count: of.errors,
+        accepted_at: Some(wire::time(of.accepted_at)),
+        ended_at: of.ended_at.map(wire::time),
+        sender: of.sender.clone(),
     }
 }
 
@@ -245,6 +271,45 @@ impl SendService for Service {
             Err(NotCancelled::NotFound) => Err(status::no_send()),
             Err(NotCancelled::Done) => Err(status::send_done()),
         }
+    }
+
+    async fn retract_from_all(
+        &self,
+        request: Request<RetractFromAllRequest>,
+    ) -> Result<Response<RetractFromAllResponse>, Status> {
+        let caller = caller(&request)?;
+        let scope = sender(&caller)?;
+        let request = request.into_inner();
+        convert::check_size(&request, &self.limits)?;
+        let new = convert::retract_from_all(request, self.retractions.new_id(), &caller.subject)?;
+        covers(scope, &new.organization_id)?;
+        let accepted = self.retractions.accept(&new).await;
+        let (accepted, duplicate) = accepted.map_err(|error| status::of(&error))?;
+        if accepted.about != new.about {
+            return Err(status::other_retraction());
+        }
+        Ok(Response::new(RetractFromAllResponse {
+            retraction: Some(retraction(&accepted)),
+            duplicate,
+        }))
+    }
+
+    async fn get_retraction(
+        &self,
+        request: Request<GetRetractionRequest>,
+    ) -> Result<Response<GetRetractionResponse>, Status> {
+        let caller = caller(&request)?;
+        let scope = sender(&caller)?;
+        let request = request.into_inner();
+        convert::check_size(&request, &self.limits)?;
+        let (organization, of) = convert::get_retraction(request)?;
+        covers(scope, &organization)?;
+        let found = self.retractions.get(&organization, &of).await;
+        let found = found.map_err(|error| status::of(&error))?;
+        let found = found.ok_or_else(status::no_retraction)?;
+        Ok(Response::new(GetRetractionResponse {
+            retraction: Some(retraction(&found)),
+        }))
     }
 
     async fn list_follow_ups(

@@ -108,6 +108,22 @@ pub fn no_send() -> Status {
     new(Code::NotFound, ErrorReason::SendNotFound, message)
 }
 
+/// There is no retraction of that name.
+pub fn no_retraction() -> Status {
+    let message = "there is no such retraction in this organization";
+    new(Code::NotFound, ErrorReason::RetractionNotFound, message)
+}
+
+/// The key is that of another retraction.
+pub fn other_retraction() -> Status {
+    let message = "idempotency_key: it was used to take back something else";
+    new(
+        Code::AlreadyExists,
+        ErrorReason::IdempotencyMismatch,
+        message,
+    )
+}
+
 /// All have the send.
 pub fn send_done() -> Status {
     let message = "all have it already: take it back with RetractInApp and its send_id";

@@ -52,6 +52,8 @@ methods![
     GetSend,
     ListSends,
     CancelSend,
+    RetractFromAll,
+    GetRetraction,
     ListFollowUps,
     AddTopicMembers,
     RemoveTopicMembers,

@@ -558,6 +558,10 @@ fn migrator() -> Migrator {
             "follow-ups",
             include_str!("../../migrations/postgres/0009_follow_ups.sql"),
         ),
+        (
+            "retractions",
+            include_str!("../../migrations/postgres/0010_retractions.sql"),
+        ),
     ]);
     // A newer version may have migrated already, see `oldest_schema`.
     migrator.set_ignore_missing(true);

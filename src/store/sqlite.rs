@@ -247,6 +247,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "follow-ups",
         include_str!("../../migrations/sqlite/0008_follow_ups.sql"),
     ),
+    (
+        "retractions",
+        include_str!("../../migrations/sqlite/0009_retractions.sql"),
+    ),
 ];
 
 /// The columns of a row's state.

@@ -1,6 +1,7 @@
 //! What falls due: found by its time, in whichever inbox it lies.
 //!
-//! These are the only statements that look for rows without their inbox; what they
+//! These, and that of retractions, are the only statements that look for rows without their
+//! inbox; what they
 //! find is changed by ordinary mutations, each under the whole key of its inbox.
 //! Both engines run the same texts.
 

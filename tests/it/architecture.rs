@@ -37,6 +37,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("topics", &["inbox", "model", "store"]),
     ("follow_ups", &["clock", "inbox", "model", "store"]),
     (
+        "retractions",
+        &["clock", "inbox", "metrics", "model", "store"],
+    ),
+    (
         "sends",
         &[
             "clock",
@@ -58,6 +62,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "metrics",
             "model",
             "random",
+            "retractions",
             "sends",
             "store",
         ],
@@ -80,6 +85,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "preferences",
             "proto",
             "random",
+            "retractions",
             "sends",
             "store",
             "telemetry",
@@ -104,6 +110,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "preferences",
             "proto",
             "random",
+            "retractions",
             "sends",
             "server",
             "store",

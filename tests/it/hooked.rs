@@ -8,10 +8,11 @@ use doorbell::{
     model::{Epoch, InboxKey, Notification, OrganizationId, Revision, TopicId, UserId},
     store::{
         Broadcasts, Changes, Committed, Cursor, Error, FollowUps, Lookup, Mutation, Named,
-        PageLimit, Preferences, Recent, RecentQuery, Selected, Sends, Snapshot, Store, Sweeping,
-        Topics, TypeCounts, Untaken, Verb,
+        PageLimit, Preferences, Recent, RecentQuery, Retractions, Selected, Sends, Snapshot, Store,
+        Sweeping, Topics, TypeCounts, Untaken, Verb,
         follow_ups::{After, FollowUp},
         preferences::{Chosen, TypeDefault, TypeDefaults},
+        retractions::{self, Found, NewRetraction, Retraction},
         sends::{Accepted, NewSend, NotAccepted, Send, SendState, Step, Tally},
         sweeping::{Due, DueRow, Kept, Oldest},
     },
@@ -31,6 +32,7 @@ pub enum Call {
     Due,
     Oldest,
     Recipients,
+    RowsAbout,
     Advance,
     Untaken,
 }
@@ -445,5 +447,58 @@ impl<S: FollowUps + ?Sized, H: Hook> FollowUps for Hooked<S, H> {
 
     async fn forget_follow_ups(&self, until: Timestamp, at_most: usize) -> Result<usize, Error> {
         self.inner.forget_follow_ups(until, at_most).await
+    }
+}
+
+#[async_trait]
+impl<S: Retractions + ?Sized, H: Hook> Retractions for Hooked<S, H> {
+    async fn accept_retraction(
+        &self,
+        new: &NewRetraction,
+        now: Timestamp,
+    ) -> Result<(Retraction, bool), Error> {
+        self.inner.accept_retraction(new, now).await
+    }
+
+    async fn retraction(
+        &self,
+        organization: &OrganizationId,
+        of: &Named,
+    ) -> Result<Option<Retraction>, Error> {
+        self.inner.retraction(organization, of).await
+    }
+
+    async fn broadcasts_about(&self, of: &Retraction) -> Result<Vec<Uuid>, Error> {
+        self.inner.broadcasts_about(of).await
+    }
+
+    async fn due_retractions(
+        &self,
+        now: Timestamp,
+        at_most: usize,
+    ) -> Result<Vec<Retraction>, Error> {
+        self.inner.due_retractions(now, at_most).await
+    }
+
+    async fn rows_about(&self, of: &Retraction, at_most: usize) -> Result<Vec<Found>, Error> {
+        let rows = self.inner.rows_about(of, at_most);
+        self.tell(Call::RowsAbout, rows).await
+    }
+
+    async fn advance_retraction(
+        &self,
+        of: &Retraction,
+        step: &retractions::Step,
+        next: Timestamp,
+    ) -> Result<(), Error> {
+        self.inner.advance_retraction(of, step, next).await
+    }
+
+    async fn forget_ended_retractions(
+        &self,
+        until: Timestamp,
+        at_most: usize,
+    ) -> Result<usize, Error> {
+        self.inner.forget_ended_retractions(until, at_most).await
     }
 }

@@ -10,14 +10,15 @@ use std::{
 };
 
 use doorbell::proto::{
-    AddTopicMembersRequest, ArchiveRequest, BroadcastRequest, CancelSendRequest, Choice, Content,
-    DeleteTopicRequest, EraseInboxRequest, EraseOrganizationRequest, FILE_DESCRIPTOR_SET,
-    GetPreferencesRequest, GetRecentRequest, GetSendRequest, GetTimelineRequest,
-    GetTypeDefaultsRequest, GetUnreadCountRequest, ListFollowUpsRequest, ListSendsRequest,
-    ListTopicMembersRequest, ListTopicsOfUserRequest, MarkSeenRequest, MarkUnreadRequest,
-    ReadInboxRequest, RemoveRequest, RemoveTopicMembersRequest, RetractBroadcastRequest,
-    RetractInAppRequest, SendToManyRequest, SendToTopicRequest, SubscribeRequest, UnarchiveRequest,
-    UpdateInAppRequest, UpdatePreferencesRequest, UpdateTypeDefaultsRequest,
+    About, AddTopicMembersRequest, ArchiveRequest, BroadcastRequest, CancelSendRequest, Choice,
+    Content, DeleteTopicRequest, EraseInboxRequest, EraseOrganizationRequest, FILE_DESCRIPTOR_SET,
+    GetPreferencesRequest, GetRecentRequest, GetRetractionRequest, GetSendRequest,
+    GetTimelineRequest, GetTypeDefaultsRequest, GetUnreadCountRequest, ListFollowUpsRequest,
+    ListSendsRequest, ListTopicMembersRequest, ListTopicsOfUserRequest, MarkSeenRequest,
+    MarkUnreadRequest, ReadInboxRequest, RemoveRequest, RemoveTopicMembersRequest,
+    RetractBroadcastRequest, RetractFromAllRequest, RetractInAppRequest, SendToManyRequest,
+    SendToTopicRequest, SubscribeRequest, UnarchiveRequest, UpdateInAppRequest,
+    UpdatePreferencesRequest, UpdateTypeDefaultsRequest,
     preference_service_client::PreferenceServiceClient, send_service_client::SendServiceClient,
     topic_service_client::TopicServiceClient,
 };
@@ -448,6 +449,26 @@ fn cases() -> BTreeMap<&'static str, Case> {
             }),
         ),
         (
+            "RetractFromAll",
+            case!(sends, SendServiceClient.retract_from_all, |named: Named| {
+                RetractFromAllRequest {
+                    organization_id: named.organization,
+                    about: nothing_here(),
+                    idempotency_key: Uuid::new_v4().to_string(),
+                }
+            }),
+        ),
+        (
+            "GetRetraction",
+            case!(sends, SendServiceClient.get_retraction, |named: Named| {
+                GetRetractionRequest {
+                    organization_id: named.organization,
+                    idempotency_key: Some(RETRACTION.into()),
+                    ..GetRetractionRequest::default()
+                }
+            }),
+        ),
+        (
             "ListFollowUps",
             case!(sends, SendServiceClient.list_follow_ups, |named: Named| {
                 ListFollowUpsRequest {
@@ -660,8 +681,17 @@ async fn victim(server: &Server) -> (Inbox, Named) {
     (inbox, named)
 }
 
+/// The key of a retraction of the victim's.
+const RETRACTION: &str = "a-retraction-of-one-tenant";
 /// A topic of the victim's, of which they are a member.
 const TOPIC: &str = "a-topic-of-one-tenant";
+
+fn nothing_here() -> Option<About> {
+    Some(About {
+        entity_type: "nothing".into(),
+        entity_id: "here".into(),
+    })
+}
 
 fn in_a_day() -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp {
@@ -704,6 +734,12 @@ async fn to_come(server: &Server) -> (String, String) {
         ..BroadcastRequest::default()
     };
     let said = sends.broadcast(request).await.unwrap().into_inner();
+    let request = RetractFromAllRequest {
+        organization_id: ORGANIZATION.into(),
+        about: nothing_here(),
+        idempotency_key: RETRACTION.into(),
+    };
+    sends.retract_from_all(request).await.unwrap();
     (sent.send.unwrap().id, said.send.unwrap().id)
 }
 

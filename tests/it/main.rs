@@ -44,6 +44,7 @@ mod process;
 mod programs;
 mod proxies;
 mod races;
+mod retractions;
 mod rpcs;
 mod sends;
 mod server;

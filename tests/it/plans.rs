@@ -13,9 +13,11 @@ use doorbell::{
     },
     store::{
         About, Correction, Cursor, Deletion, Edit, FollowUps as _, Mutation, Named, PageLimit,
-        Preferences as _, RecentQuery, Sends as _, Store, Topics as _, Verb, Which,
+        Preferences as _, RecentQuery, Retractions as _, Sends as _, Store, Topics as _, Verb,
+        Which,
         follow_ups::After,
         postgres::Postgres as PostgresStore,
+        retractions::{self, NewRetraction, Retraction},
         sends::{NewSend, Send, SendState, Step, Tally, Target},
         sweeping::{Due, Kept, Sweeping as _},
     },
@@ -247,6 +249,7 @@ async fn each_statement_reads_what_it_answers_with_however_many_rows_there_are()
     sweep(&mut explained).await;
     preferences(&mut explained).await;
     later(&mut explained).await;
+    retractions(&mut explained).await;
     follow_ups(&mut explained).await;
     nothing_due(&mut explained).await;
     assert!(explained.plans > 100, "{}", explained.plans);
@@ -689,6 +692,48 @@ async fn later(explained: &mut Explained) {
             .await,
         100
     );
+}
+
+/// Beside rows of 200,000 that are about a thousand things.
+async fn retractions(explained: &mut Explained) {
+    let store = explained.store.clone();
+    let now = SystemClock.now();
+    let new = NewRetraction {
+        organization_id: large().organization_id,
+        id: id(1 << 43),
+        about: about(),
+        idempotency_key: "project-7".into(),
+        sender: "backend".into(),
+    };
+    let accept = store.accept_retraction(&new, now);
+    let (accepted, _) = explained.at_most("a retraction", 1.0, accept).await;
+    let due = store.due_retractions(now, 4);
+    let due = explained.at_most("retractions due", 1.0, due).await;
+    assert_eq!(due, [accepted]);
+    let broadcasts = store.broadcasts_about(&due[0]);
+    explained.at_most("broadcasts", 1.0, broadcasts).await;
+    let rows = store.rows_about(&due[0], 20);
+    let rows = explained.at_most("rows about it", 20.0, rows).await;
+    assert_eq!(rows.len(), 20);
+    let after = Retraction {
+        last_user_id: rows[9].inbox.user_id.as_str().to_owned(),
+        last_sequence: rows[9].sequence,
+        ..due[0].clone()
+    };
+    let next = store.rows_about(&after, 10);
+    let next = explained.at_most("rows after them", 20.0, next).await;
+    assert_eq!(next[..], rows[10..]);
+    let step = retractions::Step {
+        last: rows.last().cloned(),
+        retracted: 20,
+        errors: 0,
+        is_last: true,
+    };
+    let advance = store.advance_retraction(&due[0], &step, now);
+    explained.at_most("a piece of it", 1.0, advance).await;
+    let forget = store.forget_ended_retractions(now, 8);
+    let forgotten = explained.at_most("ended retractions", 2.0, forget).await;
+    assert_eq!(forgotten, 1);
 }
 
 /// A hundred thousand were told of, and as many wait, nearly all of them for later.
