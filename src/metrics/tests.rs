@@ -166,7 +166,7 @@ fn every_call_and_every_reason_of_the_api_has_its_label() {
     for (number, text) in (0..).zip(reasons()).skip(1) {
         assert_eq!(ErrorReason::try_from(number).unwrap().text(), text);
     }
-    assert_eq!(reasons().len(), 27);
+    assert_eq!(reasons().len(), 28);
 }
 
 #[test]

@@ -1132,7 +1132,10 @@ impl Store for Sqlite {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sweeping::{self, Kept};
+    use crate::store::{
+        follow_ups, retractions,
+        sweeping::{self, Kept},
+    };
 
     #[test]
     fn versions_are_compared_by_their_numbers() {
@@ -1226,6 +1229,28 @@ mod tests {
         }
     }
 
+    /// What is taken back from all is found by what it is about, in the order of the inboxes;
+    /// what is told, and what was long ago, likewise by an index, in its order.
+    #[tokio::test]
+    async fn what_is_of_an_organization_is_found_in_its_order() {
+        let mut connection = migrated().await;
+        for (sql, index) in [
+            (
+                retractions::ROWS,
+                "notifications_about (organization_id=? AND entity_type=? AND entity_id=?",
+            ),
+            (
+                follow_ups::LIST,
+                "PRIMARY KEY (organization_id=? AND position>?)",
+            ),
+        ] {
+            let steps = steps(&mut connection, sql).await;
+            assert!(steps.iter().any(|step| step.contains(index)), "{steps:#?}");
+            let is_sorted = |step: &String| step.contains("TEMP B-TREE");
+            assert!(!steps.iter().any(is_sorted), "{sql}: {steps:#?}");
+        }
+    }
+
     /// What a verb or a view is about is found by the index that is made for it, and by all
     /// of its columns.
     #[tokio::test]
@@ -1240,13 +1265,13 @@ mod tests {
             let steps = steps(&mut connection, sql).await;
             let (index, _) = indexed(*source);
             let by = match source {
-                Source::Ids => "id=?",
-                Source::About => "entity_type=? AND entity_id=? AND sequence",
-                Source::Key => "idempotency_key=?",
-                Source::Collapse => "collapse_key=?",
-                _ => "sequence",
+                Source::Ids => "user_id=? AND id=?",
+                Source::About => "entity_type=? AND entity_id=? AND user_id=? AND sequence",
+                Source::Key => "user_id=? AND idempotency_key=?",
+                Source::Collapse => "user_id=? AND collapse_key=?",
+                _ => "user_id=? AND sequence",
             };
-            let by = format!("INDEX {index} (organization_id=? AND user_id=? AND {by}");
+            let by = format!("INDEX {index} (organization_id=? AND {by}");
             let is_found = steps.iter().any(|step| step.contains(&by));
             assert!(is_found, "{source:?}: {sql}: {steps:#?}");
         }

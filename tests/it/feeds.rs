@@ -644,7 +644,7 @@ async fn run(case: Case, settings: FeedSettings, postgres: Option<&str>) -> Resu
         None => Arc::new(support::sqlite(&directory).await),
         Some(url) => {
             let store = support::postgres(url).await;
-            engines::execute(url, "TRUNCATE inboxes, notifications, sweeper").await;
+            engines::execute(url, "TRUNCATE inboxes, notifications, follow_ups, sweeper").await;
             Arc::new(store)
         }
     };
@@ -795,6 +795,49 @@ pub async fn follows_every_verb() -> Result<(), String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_verb_is_told_as_it_was_done() {
     let followed = follows_every_verb().await;
+    followed.unwrap_or_else(|problem| panic!("{problem}"));
+}
+
+/// What a verb means is more than one change has: it makes several, and all is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verb_of_several_changes_is_told_as_it_was_done() {
+    let (inbox, stream) = (0, 0);
+    let facts = Facts {
+        kind: KINDS[0].into(),
+        thing: Some("0".into()),
+        ..Facts::default()
+    };
+    let send = Step::Send {
+        inbox,
+        count: 50,
+        facts,
+    };
+    let archive = Step::Edit {
+        inbox,
+        edit: Edit::Archive,
+        meant: Meant::About(0),
+    };
+    let (start, most) = (Start::Head, 200);
+    let steps = [
+        Step::Connect { stream, start },
+        send.clone(),
+        send.clone(),
+        send,
+        archive,
+        Step::Read { stream, most },
+    ];
+    let case = Case {
+        seed: 1,
+        heartbeat: Duration::from_secs(3600),
+        replay_limit: 5000,
+        replay_page: 12,
+        purges: false,
+        steps: steps
+            .into_iter()
+            .flat_map(|step| [step, Step::Settle])
+            .collect(),
+    };
+    let followed = run(case, FeedSettings::default(), None).await;
     followed.unwrap_or_else(|problem| panic!("{problem}"));
 }
 

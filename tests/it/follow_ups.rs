@@ -25,6 +25,7 @@ use doorbell::{
         Edit, FollowUps as _, Store as _, Topics as _, Verb, Which,
         follow_ups::After,
         sends::{NewSend, Target},
+        sweeping::Due,
     },
     sweeper::Sweeper,
 };
@@ -198,7 +199,7 @@ async fn what_is_replaced_is_not_told(house: House) {
 async fn a_read_between_the_search_and_the_word_comes_first(house: House) {
     let id = followed_up(&house.second.inboxes, &ann(), Unless::Read).await;
     let other = followed_up(&house.second.inboxes, &ann(), Unless::Read).await;
-    house.gate.hook.arm(Held::Due);
+    house.gate.hook.arm(Held::Due(Due::FollowUp));
     let mut sweeper = sweeper(&house, 1);
     let sweeping = tokio::spawn(async move { sweeper.look().await.unwrap() });
     house.gate.hook.reached().await;

@@ -29,7 +29,7 @@ pub enum Call {
     Recent,
     CountTypes,
     Select,
-    Due,
+    Due(Due),
     Oldest,
     Recipients,
     RowsAbout,
@@ -196,7 +196,7 @@ impl<S: Sweeping + ?Sized, H: Hook> Sweeping for Hooked<S, H> {
         at_most: usize,
     ) -> Result<Vec<DueRow>, Error> {
         let due = self.inner.due(what, until, but, at_most);
-        self.tell(Call::Due, due).await
+        self.tell(Call::Due(what), due).await
     }
 
     async fn aged(

@@ -20,7 +20,7 @@ use doorbell::{
     random::SeededRandom,
     store::{
         Correction, Database, Edit, Mutation, Named, PageLimit, Recent, RecentQuery, Store, Verb,
-        Which,
+        Which, sweeping::Due,
     },
     sweeper::Sweeper,
 };
@@ -327,7 +327,7 @@ async fn what_changes_when_it_is_due_expires_once(race: Race) {
         race.send_with("better", due).await,
     );
     let mut sweeper = race.sweeper(Duration::from_secs(3600));
-    race.gate.hook.arm(Call::Due);
+    race.gate.hook.arm(Call::Due(Due::Expiry));
     let sweeping = tokio::spawn(async move {
         assert!(sweeper.look().await.unwrap());
         sweeper

@@ -123,6 +123,14 @@ pub struct Facts {
     pub expires: bool,
 }
 
+/// A change of a verb that makes several, before the last of them.
+#[derive(Debug)]
+struct Piece {
+    edit: Edit,
+    ids: Vec<Uuid>,
+    before: Inbox,
+}
+
 /// Where all that was asked is answered, and each change is somebody's.
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
@@ -163,23 +171,45 @@ impl Answers {
     pub fn check(&self, history: &History) -> Check {
         history.check_heads(&self.heads)?;
         let mut left: HashSet<u64> = self.asks.keys().copied().collect();
+        let mut pieces = Vec::new();
         history.replay(|revision, change, before| {
             left.remove(&revision);
-            self.check_one(revision, change, before)
+            self.check_one(revision, change, before, &mut pieces)
                 .map_err(|finding| format!("revision {revision}: {finding}: {change:?}"))
         })?;
+        ensure!(
+            pieces.is_empty(),
+            "nobody asked for what these begin: {pieces:?}"
+        );
         ensure!(left.is_empty(), "answered and never done: {left:?}");
         Ok(())
     }
 
-    fn check_one(&self, revision: u64, change: &Change, before: &Inbox) -> Check {
+    fn check_one(
+        &self,
+        revision: u64,
+        change: &Change,
+        before: &Inbox,
+        pieces: &mut Vec<Piece>,
+    ) -> Check {
         use doorbell::model::RemovalCause::Expired;
         let Some((ask, changed)) = self.asks.get(&revision) else {
-            let Change::Edited(Edit::Remove(Expired), ids) = change else {
+            let Change::Edited(edit, ids) = change else {
                 return Err("nobody asked for it".into());
             };
-            let all = ids.iter().all(|id| self.facts[id].expires);
-            ensure!(all, "one that does not expire expired");
+            if *edit == Edit::Remove(Expired) {
+                let all = ids.iter().all(|id| self.facts[id].expires);
+                ensure!(all, "one that does not expire expired");
+                return Ok(());
+            }
+            // What a verb selects beyond one change it does in several, and answers with the
+            // last.
+            ensure!(may_be_a_piece(ids), "nobody asked for it");
+            pieces.push(Piece {
+                edit: *edit,
+                ids: ids.clone(),
+                before: before.clone(),
+            });
             return Ok(());
         };
         let is_right = match (ask, change) {
@@ -204,8 +234,19 @@ impl Answers {
             }
             (Ask::Look(through), Change::Looked(to)) => through == to,
             (Ask::Verb(verb), Change::Edited(edit, ids)) => {
+                let mut left = (*changed as usize).checked_sub(ids.len());
+                pieces.retain(|piece| {
+                    let rest = left.and_then(|left| left.checked_sub(piece.ids.len()));
+                    let is_of_it = verb.edit == piece.edit
+                        && rest.is_some()
+                        && self.check_meant(verb, &piece.ids, &piece.before).is_ok();
+                    if is_of_it {
+                        left = rest;
+                    }
+                    !is_of_it
+                });
                 ensure!(
-                    verb.edit == *edit && *changed as usize == ids.len(),
+                    verb.edit == *edit && left == Some(0),
                     "it was answered that {changed} rows were changed by {verb:?}"
                 );
                 self.check_selection(verb, ids, before)?;
@@ -253,9 +294,8 @@ impl Answers {
             }
     }
 
-    /// What a verb changes is what it says. Where that is bounded by a revision it is
-    /// all of it; else what came to be meant while it was under way may be left.
-    fn check_selection(&self, verb: &Verb, ids: &[Uuid], before: &Inbox) -> Check {
+    /// What a verb means of an inbox, with which it does no more than that; what it left.
+    fn check_meant(&self, verb: &Verb, ids: &[Uuid], before: &Inbox) -> Result<Vec<Uuid>, String> {
         let mut meant: HashSet<Uuid> = HashSet::new();
         for (id, row) in &before.rows {
             if self.is_selected(verb, *id, row) && row.state.after(verb.edit).is_some() {
@@ -265,7 +305,13 @@ impl Answers {
         let done: HashSet<Uuid> = ids.iter().copied().collect();
         let beyond: Vec<_> = done.difference(&meant).collect();
         ensure!(beyond.is_empty(), "{verb:?} does not mean {beyond:?}");
-        let left: Vec<_> = meant.difference(&done).collect();
+        Ok(meant.difference(&done).copied().collect())
+    }
+
+    /// What a verb changes is what it says. Where that is bounded by a revision it is
+    /// all of it; else what came to be meant while it was under way may be left.
+    fn check_selection(&self, verb: &Verb, ids: &[Uuid], before: &Inbox) -> Check {
+        let left = self.check_meant(verb, ids, before)?;
         let is_bounded = matches!(verb.which, Which::Through { .. });
         ensure!(
             !is_bounded || left.is_empty(),
