@@ -35,7 +35,11 @@ const choose = (preferences: boolean | Record<string, string>) =>
   page.evaluate((given) => window.choose({ tabs: true, preferences: given }), preferences);
 const button = (name: string) => page.getByRole("button", { name, exact: true });
 const lever = (name: string) => page.getByRole("switch", { name, exact: true });
-const switches = () => page.getByRole("switch").allTextContents();
+/** They are there once the service has answered, which is after the panel opens. */
+const untilSwitches = (...names: string[]) =>
+  until(`the switches are ${names}`, async () => {
+    return (await page.getByRole("switch").allTextContents()).join() === names.join();
+  });
 const untilOn = (name: string, on: boolean) =>
   until(`${name} is ${on ? "on" : "off"}`, async () => {
     return (await lever(name).getAttribute("aria-checked")) === String(on);
@@ -70,7 +74,7 @@ test("there is no way to them where the page does not ask for it", async () => {
 test("a type that is turned off is not sent, and turned on again it is", async () => {
   await choose({ comment: "Comments", invoice: "Invoices" });
   await open();
-  expect(await switches()).toEqual(["Comments", "Invoices"]);
+  await untilSwitches("Comments", "Invoices");
   const isSent = async () => {
     const to = ["--organization", "acme", "--user", "alice", "--type", "comment", "--title", "two"];
     const said = await doorbell.run("send", "--token", doorbell.token("SENDER"), "--url", doorbell.url, ...to);
@@ -88,7 +92,7 @@ test("a type that is turned off is not sent, and turned on again it is", async (
   await untilUnread(page, 1);
   await choose(true);
   await open();
-  expect(await switches()).toEqual(["comment"]);
+  await untilSwitches("comment");
   await untilOn("comment", false);
   const again = page.waitForResponse(UPDATE);
   await lever("comment").click();
