@@ -255,6 +255,12 @@ impl Person {
         if let Some(change) = &change {
             self.known.make(deed, change)?;
         }
+        // A commit in doubt can be settled after that: it is answered as it is then.
+        let sent = answer.sent.as_ref();
+        let is_over = deed.expires() && sent.is_some_and(|sent| sent.removed_at.is_some());
+        if let Some(id) = id.filter(|_| is_over) {
+            self.known.expire(id)?;
+        }
         if answer.head != self.known.head() {
             return wrong(&format!("the head is to be {:?}", self.known.head()));
         }
@@ -262,7 +268,7 @@ impl Person {
             self.count(deed.kind());
         }
         match id {
-            Some(id) if deed.expires() => self.until_expired(id).await,
+            Some(id) if deed.expires() && !is_over => self.until_expired(id).await,
             _ => Ok(()),
         }
     }
