@@ -76,6 +76,16 @@ pub enum Error {
     Store(#[from] Arc<store::Error>),
 }
 
+impl Error {
+    /// Whether the store refuses this one, whenever it is tried.
+    pub fn is_refused(&self) -> bool {
+        let Self::Store(error) = self else {
+            return false;
+        };
+        error.may_be_of_a_member() && !matches!(**error, store::Error::Held(_))
+    }
+}
+
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         Self::Store(Arc::new(error))

@@ -18,7 +18,7 @@ use crate::{
     metrics,
     model::{InboxKey, OrganizationId, RemovalCause, View},
     store::{
-        self, Database, Edit, Mutation, Named,
+        Database, Edit, Mutation, Named,
         retractions::{NewRetraction, Retraction, Step},
     },
 };
@@ -132,9 +132,7 @@ impl Retractions {
         for (count, edited) in join_all(changes).await {
             match edited {
                 Ok(edited) => retracted += edited.changed,
-                Err(Error::Store(error))
-                    if error.may_be_of_a_member() && !matches!(*error, store::Error::Held(_)) =>
-                {
+                Err(error) if error.is_refused() => {
                     tracing::warn!(%error, retraction_id = %of.id, "what is taken back stays");
                     refused += count;
                 }

@@ -20,7 +20,7 @@ use crate::{
     preferences::Preferences,
     sabotage::{self, Sabotage},
     store::{
-        self, Database, Named, NotSent,
+        Database, Named, NotSent,
         sends::{Accepted, NewSend, NotAccepted, Send, SendState, Step, Tally},
     },
 };
@@ -250,7 +250,7 @@ impl Sends {
                     if piece.refused == 0 && !piece.is_delayed {
                         tracing::warn!(%error, send_id = %send.id, "a send could not be delivered");
                     }
-                    match is_refused(&error) {
+                    match error.is_refused() {
                         true => piece.refused += 1,
                         false => piece.is_delayed = true,
                     }
@@ -279,12 +279,4 @@ impl Sends {
         *times += 1;
         *times
     }
-}
-
-/// Whether the store refuses this one, whenever it is tried.
-fn is_refused(error: &Error) -> bool {
-    let Error::Store(error) = error else {
-        return false;
-    };
-    error.may_be_of_a_member() && !matches!(**error, store::Error::Held(_))
 }

@@ -58,8 +58,6 @@ pub(super) struct Taking {
     tallies: Mutex<HashMap<(OrganizationId, Uuid), Tally>>,
 }
 
-impl Taking {}
-
 impl Inboxes {
     /// The head of a person's own inbox, with what was broadcast. Cancel safe.
     pub async fn own_head(&self, inbox: &InboxKey) -> Result<Snapshot, Error> {

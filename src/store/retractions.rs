@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     About, Error, Named,
-    rows::{Columns, Fields},
+    rows::{Columns, Fields, integer},
     sends::{about as of_id, organization_of},
     sql::{Sql, Statement},
 };
@@ -207,10 +207,6 @@ fn on(text: &str, of: &Retraction) -> Statement {
         .text(of.organization_id.as_str())
         .text(&of.about.entity_type)
         .text(&of.about.entity_id)
-}
-
-fn integer(revision: Revision) -> i64 {
-    super::rows::integer(revision)
 }
 
 #[async_trait]
