@@ -66,4 +66,5 @@ pub mod store;
 pub mod sweeper;
 pub mod telemetry;
 pub mod topics;
+pub mod tries;
 pub mod wire;

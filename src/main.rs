@@ -66,6 +66,7 @@ async fn execute(command: Command) -> Result<(), Failure> {
         Command::Migrate(args) => serve::migrate(args).await,
         Command::Token(args) => token::run(args),
         Command::Send(args) => Ok(send::run(args).await?),
+        Command::Schedule(args) => Ok(send::run(args.into()).await?),
         Command::Broadcast(args) => Ok(broadcast::run(args).await?),
         Command::Sends(args) => Ok(sends::run(args).await?),
         Command::Cancel(args) => Ok(sends::cancel(args).await?),

@@ -107,11 +107,13 @@ impl Operators {
         }
     }
 
-    /// Deletes all that is in the inboxes of an organization, its topics and its sends.
+    /// Deletes all that is in the inboxes of an organization, its topics, its sends and its
+    /// retractions.
     ///
     /// Cancel safe: what was begun is deleted, the rest is not.
     pub async fn erase_organization(&self, organization: &OrganizationId) -> Result<Erased, Error> {
         while self.store.delete_sends(organization, SENDS).await? == SENDS {}
+        while self.store.delete_retractions(organization, SENDS).await? == SENDS {}
         while self.store.forget_members(organization, MEMBERS).await? == MEMBERS {}
         while self.store.delete_preferences(organization, MEMBERS).await? == MEMBERS {}
         let mut all = Erased::default();

@@ -8,7 +8,6 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -21,6 +20,7 @@ use crate::{
         Database, Edit, Mutation, Named,
         retractions::{NewRetraction, Retraction, Step},
     },
+    tries::Tries,
 };
 
 /// The most rows of one piece.
@@ -31,8 +31,6 @@ const SIDE_BY_SIDE: usize = 4;
 const REST: u32 = 3;
 /// A piece that failed is tried again after so long.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
-/// What is refused so often is passed over, as an error of the retraction.
-const TRIES: u32 = 5;
 /// How long what has ended is kept, and with it its idempotency key.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The most of it that one look deletes.
@@ -43,8 +41,7 @@ pub struct Retractions {
     store: Arc<dyn Database>,
     inboxes: Arc<Inboxes>,
     clock: Arc<dyn Clock>,
-    /// How often the present piece of one has failed.
-    failures: Mutex<HashMap<Uuid, u32>>,
+    tries: Tries,
 }
 
 impl Retractions {
@@ -54,7 +51,7 @@ impl Retractions {
             store,
             inboxes,
             clock,
-            failures: Mutex::default(),
+            tries: Tries::default(),
         }
     }
 
@@ -141,14 +138,14 @@ impl Retractions {
             }
         }
         metrics::swept("retracted", due, retracted);
-        let (step, next) = if refused > 0 && self.note_failure(of.id) < TRIES {
+        let (step, next) = if refused > 0 && self.tries.is_again(of.id) {
             let again = Step {
                 retracted,
                 ..Step::default()
             };
             (again, now.after(TRY_AGAIN))
         } else {
-            self.failures.lock().remove(&of.id);
+            self.tries.forget(of.id);
             let done = Step {
                 last,
                 retracted,
@@ -160,12 +157,5 @@ impl Retractions {
         self.store.advance_retraction(&of, &step, next).await?;
         sleep(REST * began.elapsed()).await;
         Ok(())
-    }
-
-    fn note_failure(&self, id: Uuid) -> u32 {
-        let mut failures = self.failures.lock();
-        let times = failures.entry(id).or_default();
-        *times += 1;
-        *times
     }
 }

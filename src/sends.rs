@@ -7,9 +7,8 @@
 //! after it was cancelled, and a piece that was done twice is done once. Who had it last is
 //! noted after the piece, and the next node goes on there.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
         Database, Named, NotSent,
         sends::{Accepted, NewSend, NotAccepted, Send, SendState, Step, Tally},
     },
+    tries::Tries,
 };
 
 /// The most people of one piece.
@@ -32,8 +32,6 @@ const SIDE_BY_SIDE: usize = 4;
 /// A piece that failed is tried again after so long, for as long as what it failed for may
 /// pass.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
-/// Who is refused so often is passed over, as an error of the send.
-const TRIES: u32 = 5;
 /// How long what has ended is kept, and with it its idempotency key.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The most of it that one look deletes.
@@ -49,8 +47,7 @@ pub struct Sends {
     clock: Arc<dyn Clock>,
     /// How long any notification is kept.
     retention: Duration,
-    /// How often the present piece of a send has failed.
-    failures: Mutex<HashMap<Uuid, u32>>,
+    tries: Tries,
 }
 
 /// Why a send was not cancelled.
@@ -89,7 +86,7 @@ impl Sends {
             preferences,
             clock,
             retention,
-            failures: Mutex::default(),
+            tries: Tries::default(),
         }
     }
 
@@ -215,12 +212,12 @@ impl Sends {
         } = self.deliver_to(&send, users).await?;
         if !is_cancelled && (is_delayed || refused > 0) {
             // What is delayed says nothing of those who are refused.
-            if is_delayed || self.note_failure(send.id) < TRIES {
+            if is_delayed || self.tries.is_again(send.id) {
                 return Ok(self.store.postpone(&send, now.after(TRY_AGAIN)).await?);
             }
             tally.errors = refused;
         }
-        self.failures.lock().remove(&send.id);
+        self.tries.forget(send.id);
         metrics::send_delivered(tally.delivered, tally.suppressed, tally.errors);
         let step = Step {
             is_last,
@@ -271,12 +268,5 @@ impl Sends {
             idempotency_key: new.idempotency_key.filter(|_| is_keyed),
             ..new
         }
-    }
-
-    fn note_failure(&self, id: Uuid) -> u32 {
-        let mut failures = self.failures.lock();
-        let times = failures.entry(id).or_default();
-        *times += 1;
-        *times
     }
 }

@@ -21,7 +21,7 @@ use super::{
     preferences::{PreferencesArgs, TypeDefaultsArgs},
     retract::RetractArgs,
     selection::SelectionArgs,
-    send::SendArgs,
+    send::{ScheduleArgs, SendArgs},
     sends::{CancelArgs, SendsArgs},
     shell::{CompletionsArgs, ManArgs},
     timeline::TimelineArgs,
@@ -54,6 +54,8 @@ pub enum Command {
     Token(TokenArgs),
     /// Sends a notification
     Send(SendArgs),
+    /// Sends a notification later
+    Schedule(ScheduleArgs),
     /// Says something to everybody
     Broadcast(BroadcastArgs),
     /// Lists broadcasts and sends for later and to topics, or shows how far one is

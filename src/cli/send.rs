@@ -81,6 +81,27 @@ pub struct SendArgs {
     pub json: bool,
 }
 
+/// What to send later, and to whom.
+#[derive(Args, Clone)]
+#[command(mut_arg("deliver_time", |arg| arg.hide(true)))]
+pub struct ScheduleArgs {
+    /// When to deliver it, at most 90 days ahead: a time, or a while, such as 2h
+    #[arg(value_name = "WHEN", value_parser = moment, conflicts_with = "deliver_time")]
+    pub at: SystemTime,
+    /// What, and to whom
+    #[command(flatten)]
+    pub send: SendArgs,
+}
+
+impl From<ScheduleArgs> for SendArgs {
+    fn from(args: ScheduleArgs) -> Self {
+        Self {
+            deliver_time: Some(args.at),
+            ..args.send
+        }
+    }
+}
+
 /// What makes a follow-up needless.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum UnlessArg {

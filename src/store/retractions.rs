@@ -129,6 +129,13 @@ pub trait Retractions: Send + Sync + 'static {
         until: Timestamp,
         at_most: usize,
     ) -> Result<usize, Error>;
+
+    /// Deletes at most so many of an organization, whatever they are at; how many.
+    async fn delete_retractions(
+        &self,
+        organization: &OrganizationId,
+        at_most: usize,
+    ) -> Result<usize, Error>;
 }
 
 /// Reads the retractions of which this is true.
@@ -172,6 +179,8 @@ const ENDED: &str =
 const FORGET: &str = "DELETE FROM retractions WHERE (organization_id, id) IN \
      (SELECT organization_id, id FROM retractions WHERE ended_at BETWEEN 0 AND $1 \
      ORDER BY ended_at LIMIT $2) RETURNING id";
+const DELETE: &str = "DELETE FROM retractions WHERE organization_id = $1 AND id IN \
+     (SELECT id FROM retractions WHERE organization_id = $1 LIMIT $2) RETURNING id";
 
 fn retraction(row: &dyn Fields) -> Result<Retraction, Error> {
     let columns = Columns::of(row, "retractions");
@@ -310,5 +319,14 @@ impl<Engine: Sql> Retractions for Engine {
         }
         let statement = Statement::new(FORGET).time(until).bound(at_most);
         Ok(self.write_one(statement).await?.len())
+    }
+
+    async fn delete_retractions(
+        &self,
+        organization: &OrganizationId,
+        at_most: usize,
+    ) -> Result<usize, Error> {
+        let statement = Statement::new(DELETE).text(organization.as_str());
+        Ok(self.write_one(statement.bound(at_most)).await?.len())
     }
 }

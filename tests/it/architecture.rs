@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("random", &["clock"]),
     ("telemetry", &["config", "metrics"]),
     ("live", &[]),
+    ("tries", &[]),
     ("model", &["clock"]),
     ("wire", &["clock", "model", "proto"]),
     ("hub", &["model", "wire"]),
@@ -38,7 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("follow_ups", &["clock", "inbox", "model", "store"]),
     (
         "retractions",
-        &["clock", "inbox", "metrics", "model", "store"],
+        &["clock", "inbox", "metrics", "model", "store", "tries"],
     ),
     (
         "sends",
@@ -50,6 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "preferences",
             "sabotage",
             "store",
+            "tries",
         ],
     ),
     (

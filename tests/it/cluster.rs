@@ -131,7 +131,7 @@ impl Cluster {
     /// What was removed has no title any more.
     async fn check_sent_once(&self) -> Check {
         let query = "SELECT count(*) FROM (SELECT 1 FROM notifications \
-                     WHERE removed_at IS NULL GROUP BY organization_id, title \
+                     WHERE removed_at IS NULL GROUP BY organization_id, user_id, title \
                      HAVING count(*) > 1) AS twice";
         match engines::number(&self.database, query).await {
             0 => Ok(()),
@@ -163,7 +163,7 @@ impl Cluster {
                 "SELECT count(*) FROM (SELECT 1 FROM inboxes AS i JOIN (SELECT organization_id, \
                  user_id, revision AS at FROM notifications UNION SELECT organization_id, user_id, \
                  sequence FROM notifications) AS c USING (organization_id, user_id) \
-                 WHERE organization_id <> 'people' \
+                 WHERE organization_id NOT LIKE 'people of %' \
                  GROUP BY organization_id, user_id, i.revision, i.seen_through \
                  HAVING i.revision - count(*) NOT BETWEEN 0 AND i.seen_through OR min(at) <> 1 \
                  OR max(at) > i.revision OR i.seen_through >= i.revision) AS wrong",

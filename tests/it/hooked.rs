@@ -501,4 +501,12 @@ impl<S: Retractions + ?Sized, H: Hook> Retractions for Hooked<S, H> {
     ) -> Result<usize, Error> {
         self.inner.forget_ended_retractions(until, at_most).await
     }
+
+    async fn delete_retractions(
+        &self,
+        organization: &OrganizationId,
+        at_most: usize,
+    ) -> Result<usize, Error> {
+        self.inner.delete_retractions(organization, at_most).await
+    }
 }

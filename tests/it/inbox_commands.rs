@@ -438,7 +438,7 @@ fn what_is_sent_later_or_to_a_topic_is_followed_and_cancelled() {
     let taken = desk.backend(&format!("retract --send-id {id}"));
     assert_eq!(taken, "1 taken back; 0 unread\n");
 
-    let waits = backend("send --json --user ann --type news --title soon --deliver-time 1h");
+    let waits = backend("schedule 1h --json --user ann --type news --title soon");
     let waits = self::id(&object(&waits)["send"]);
     let listed = backend("sends --state waiting");
     assert!(

@@ -10,23 +10,24 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use doorbell::client;
 use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use crate::{history::Check, process::PATIENCE};
 
+mod backend;
 mod deed;
 mod follower;
 mod known;
 mod person;
 
+use backend::Backend;
 use deed::Node;
 use follower::Followed;
 use known::Known;
 use person::Person;
 
-/// All of them, and nobody else.
-const ORGANIZATION: &str = "people";
 const PEOPLE: usize = 6;
 
 /// Before what became of what was not answered.
@@ -35,10 +36,26 @@ const DOUBT: &str = "in doubt: ";
 /// How often each was so, over all people.
 type Tally = Arc<Mutex<BTreeMap<String, usize>>>;
 
+/// That of a person, where what is said to all is said to nobody else who is known.
+fn organization(name: &str) -> String {
+    format!("people of {name}")
+}
+
+/// What a service refuses in spite of what was asked is a finding, unless what is done
+/// to it deserves it. All else is the connection.
+fn passes(error: &client::Error, tolerated: &[&str]) -> Check {
+    match error.reason() {
+        Some(reason) if !tolerated.contains(&reason.as_str()) => {
+            Err(format!("refused with {reason}: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What nobody has done yet.
 fn missing(tally: &Tally) -> Vec<String> {
     let tally = tally.lock().unwrap();
-    let mut kinds = deed::kinds();
+    let mut kinds = [deed::kinds(), person::kinds()].concat();
     kinds.retain(|kind| !tally.contains_key(kind));
     kinds
 }
@@ -74,7 +91,8 @@ impl People {
             let followed = follower::follow(at, url, name.clone(), all.goal.subscribe());
             all.followers.spawn(followed);
             let random = StdRng::seed_from_u64(random.next_u64());
-            let person = Person::new(name, nodes, tolerated, random, all.tally.clone());
+            let backend = Backend::new(urls, &name, tolerated);
+            let person = Person::new(name, nodes, backend, tolerated, random, all.tally.clone());
             let stop = all.stop.subscribe();
             let lived = async move { Ok((at, person.live(stop).await?)) };
             all.people.spawn(lived);

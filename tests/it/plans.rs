@@ -734,6 +734,9 @@ async fn retractions(explained: &mut Explained) {
     let forget = store.forget_ended_retractions(now, 8);
     let forgotten = explained.at_most("ended retractions", 2.0, forget).await;
     assert_eq!(forgotten, 1);
+    let organization = large().organization_id;
+    let deleted = store.delete_retractions(&organization, 8);
+    explained.at_most("retractions deleted", 2.0, deleted).await;
 }
 
 /// A hundred thousand were told of, and as many wait, nearly all of them for later.

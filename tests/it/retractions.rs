@@ -155,6 +155,21 @@ async fn all_lose_what_is_about_it(house: House) {
     let forget = async |until| house.gate.forget_ended_retractions(until, 8).await.unwrap();
     assert_eq!(forget(before).await, 0);
     assert_eq!(forget(end).await, 1);
+    // An erasure of the organization takes them whatever they are at.
+    for key in ["one", "two", "three"] {
+        let new = NewRetraction {
+            id: Uuid::now_v7(),
+            idempotency_key: key.into(),
+            ..new(&house)
+        };
+        let accepted = house.gate.accept_retraction(&new, now()).await;
+        assert!(!accepted.unwrap().1);
+    }
+    let organization = |name| inbox(name, 0).organization_id;
+    let (acme, globex) = (organization("acme"), organization("globex"));
+    assert_eq!(house.gate.delete_retractions(&globex, 8).await.unwrap(), 0);
+    assert_eq!(house.gate.delete_retractions(&acme, 2).await.unwrap(), 2);
+    assert_eq!(house.gate.delete_retractions(&acme, 2).await.unwrap(), 1);
 }
 
 /// What was accepted before and is not delivered comes to nobody: to people that were

@@ -14,7 +14,7 @@ use doorbell::{
 use tonic::{Status, transport::Endpoint};
 use uuid::Uuid;
 
-use super::ORGANIZATION;
+use super::organization;
 use crate::{
     history::Head,
     server::{Bearer, Client, OperatorClient, operator_token, sender_token, user_token},
@@ -45,6 +45,7 @@ impl Deed {
             Self::Send(sent) if sent.collapse_key.is_some() => "a send that collapses".into(),
             Self::Send(sent) if sent.entity_id.is_some() => "a send about a thing".into(),
             Self::Send(sent) if sent.silent => "a silent send".into(),
+            Self::Send(sent) if sent.follow_up.is_some() => "a send with a follow-up".into(),
             Self::Send(_) => "a send".into(),
             Self::SendAgain(..) => "a send once more".into(),
             Self::Update { rings: true, .. } => "an update that rings".into(),
@@ -80,6 +81,7 @@ pub fn kinds() -> Vec<String> {
         "a send about a thing",
         "a send that collapses",
         "a send that expires",
+        "a send with a follow-up",
         "a send once more",
         "an update",
         "an update that rings",
@@ -115,8 +117,8 @@ pub struct Answer {
     /// What is there of a send.
     pub sent: Option<Notification>,
     pub duplicate: bool,
-    /// It was over before it was there.
-    pub suppressed: bool,
+    /// Why there is none.
+    pub suppressed: Suppressed,
     /// It stopped before it was through.
     pub more: bool,
 }
@@ -128,7 +130,7 @@ impl Answer {
             changed: None,
             sent: None,
             duplicate: false,
-            suppressed: false,
+            suppressed: Suppressed::Unspecified,
             more: false,
         }
     }
@@ -189,11 +191,11 @@ impl Node {
         };
         Self {
             user: user.into(),
-            owner: client(&user_token(ORGANIZATION, user)),
+            owner: client(&user_token(&organization(user), user)),
             sender: client(&sender_token("*")),
             operator: OperatorServiceClient::with_interceptor(
                 channel.clone(),
-                Bearer::new(&operator_token(ORGANIZATION)),
+                Bearer::new(&operator_token(&organization(user))),
             ),
         }
     }
@@ -205,14 +207,14 @@ impl Node {
                 let sent = self.sender.send_in_app(request.clone()).await?.into_inner();
                 Answer {
                     duplicate: sent.duplicate,
-                    suppressed: sent.suppressed() == Suppressed::Expired,
+                    suppressed: sent.suppressed(),
                     sent: sent.notification,
                     ..Answer::new(sent.head)
                 }
             }
             Deed::Update { id, title, rings } => {
                 let request = UpdateInAppRequest {
-                    organization_id: ORGANIZATION.into(),
+                    organization_id: organization(&self.user),
                     recipient_user_id: self.user,
                     notification_id: Some(id.to_string()),
                     content: Some(Content {
@@ -242,7 +244,7 @@ impl Node {
             }
             Deed::Erase => {
                 let request = EraseInboxRequest {
-                    organization_id: ORGANIZATION.into(),
+                    organization_id: organization(&self.user),
                     user_id: self.user,
                 };
                 let erased = self.operator.erase_inbox(request).await?.into_inner();
@@ -269,7 +271,7 @@ impl Node {
 
     async fn retract(mut self, which: &Which) -> Result<Answer, Status> {
         let mut request = RetractInAppRequest {
-            organization_id: ORGANIZATION.into(),
+            organization_id: organization(&self.user),
             recipient_user_id: self.user,
             ..RetractInAppRequest::default()
         };

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use doorbell::{client, proto::Notification};
 use tokio::{sync::watch, time::timeout};
 
-use super::{ORGANIZATION, PEOPLE};
+use super::{PEOPLE, organization};
 use crate::{history::Head, process::PATIENCE, server::user_token};
 
 /// More than there ever are in an inbox: the list is whole.
@@ -31,7 +31,7 @@ pub async fn follow(
         backoff_cap: Duration::from_millis(200),
         ..client::Options::default()
     };
-    let token = client::TokenSource::fixed(&user_token(ORGANIZATION, &name));
+    let token = client::TokenSource::fixed(&user_token(&organization(&name), &name));
     let client = client::Client::new(&url, token, options).unwrap();
     let mut watch = client.watch();
     let mut rang = HashSet::new();

@@ -1,12 +1,16 @@
 //! What must be in the inbox of somebody who knows all that was done with it.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use doorbell::{
     model::RemovalCause,
-    proto::{ErrorReason, Notification, SendInAppRequest},
+    proto::{ErrorReason, FollowUp, FollowUpUnless, Notification, SendInAppRequest},
     store::{About, Edit, Which},
 };
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::deed::{Deed, RETRACT};
@@ -18,6 +22,8 @@ pub enum Expected {
     /// The id of what is sent is not known yet: it is nil.
     Change(Change),
     Nothing,
+    /// It is not wanted.
+    Muted,
     Refused(ErrorReason),
 }
 
@@ -57,6 +63,24 @@ pub struct Known {
     corrected: HashMap<Uuid, String>,
     /// One that was erased, and so was never there.
     pub erased: Option<Uuid>,
+    /// The type that is not wanted.
+    pub muted: Option<String>,
+    /// Since when something is asked for.
+    began: Option<Instant>,
+    awaited: HashMap<Uuid, Awaited>,
+    /// What was told of, by its position.
+    told: BTreeMap<u64, Uuid>,
+    /// How many were met in time, of which nobody asked yet.
+    met_in_time: usize,
+}
+
+/// Something that is to be told of, unless it is met.
+#[derive(Clone, Copy, Debug)]
+struct Awaited {
+    /// Not before.
+    due: Instant,
+    unless: FollowUpUnless,
+    met: Option<Instant>,
 }
 
 impl Known {
@@ -94,6 +118,9 @@ impl Known {
 
     pub fn expected(&self, deed: &Deed) -> Expected {
         let change = match deed {
+            Deed::Send(request) if self.muted.as_ref() == Some(&request.r#type) => {
+                return Expected::Muted;
+            }
             Deed::Send(request) => Some(Change::Sent {
                 id: Uuid::nil(),
                 replaces: self.replaced(request),
@@ -139,7 +166,7 @@ impl Known {
     }
 
     /// Those that a verb changes.
-    fn selected(&self, edit: Edit, which: &Which) -> Vec<Uuid> {
+    pub fn selected(&self, edit: Edit, which: &Which) -> Vec<Uuid> {
         let is_in_view = |state: State| match which {
             Which::Ids(_) => true,
             _ if edit == RETRACT => true,
@@ -176,6 +203,15 @@ impl Known {
         match (deed, change) {
             (Deed::Send(request), Change::Sent { id, .. }) => {
                 self.sent.insert(*id, request.clone());
+                if let Some(follow_up) = request.follow_up {
+                    let after = Duration::try_from(follow_up.after.unwrap()).unwrap();
+                    let awaited = Awaited {
+                        due: self.began.unwrap() + after,
+                        unless: follow_up.unless(),
+                        met: None,
+                    };
+                    self.awaited.insert(*id, awaited);
+                }
             }
             (Deed::Update { title, .. }, Change::Corrected { id, .. }) => {
                 self.corrected.insert(*id, title.clone());
@@ -184,16 +220,102 @@ impl Known {
                 self.erased = ids.last().copied();
                 self.sent.retain(|id, _| !ids.contains(id));
                 self.corrected.retain(|id, _| !ids.contains(id));
+                self.awaited.retain(|id, _| !ids.contains(id));
             }
             _ => {}
         }
+        self.meet();
         Ok(())
+    }
+
+    /// Something is about to be asked for.
+    pub fn begin(&mut self) {
+        self.began = Some(Instant::now());
+    }
+
+    /// What is looked at, or in no list, is not to be told of any more.
+    fn meet(&mut self) {
+        let seen_through = self.head().seen_through;
+        for (id, awaited) in &mut self.awaited {
+            let row = &self.inbox.rows[id];
+            let is_seen = awaited.unless == FollowUpUnless::Seen && row.sequence <= seen_through;
+            if awaited.met.is_none() && (is_seen || !row.state.is_unread()) {
+                let now = Instant::now();
+                awaited.met = Some(now);
+                self.met_in_time += usize::from(now < awaited.due);
+            }
+        }
+    }
+
+    /// Holds all that was told of against what was done: how many are new, and how many
+    /// others were met in time since it was asked last.
+    pub fn told(&mut self, told: &[FollowUp]) -> Result<(usize, usize), String> {
+        let former = std::mem::take(&mut self.told);
+        let last = former.keys().next_back().copied().unwrap_or_default();
+        let mut new = 0;
+        let mut before = 0;
+        for one in told {
+            let id = Uuid::parse_str(&one.notification.as_ref().unwrap().id).unwrap();
+            let wrong = |what: &str| Err(format!("told of {id} at {}: {what}", one.position));
+            // The others of an organization are nobody's.
+            let Some(awaited) = self.awaited.get(&id) else {
+                match self.inbox.rows.contains_key(&id) {
+                    true => return wrong("it is not to be told of"),
+                    false => continue,
+                }
+            };
+            if awaited.met.is_some_and(|met| met < awaited.due) {
+                return wrong("it was met in time");
+            }
+            if one.position <= before {
+                return wrong("out of order");
+            }
+            before = one.position;
+            if !former.contains_key(&one.position) {
+                // Who reads on from the last one would not be told.
+                if one.position < last {
+                    return wrong("behind the last one");
+                }
+                new += 1;
+            }
+            let is_twice = self.told.values().any(|other| *other == id);
+            self.told.insert(one.position, id);
+            if is_twice || former.get(&one.position).is_some_and(|was| *was != id) {
+                return wrong("another one was");
+            }
+        }
+        let is_kept = |(position, id): &(&u64, &Uuid)| {
+            !self.awaited.contains_key(*id) || self.told.contains_key(*position)
+        };
+        match former.iter().find(|of| !is_kept(of)) {
+            Some((position, id)) => Err(format!("{id} at {position} is told of no more")),
+            None => Ok((new, std::mem::take(&mut self.met_in_time))),
+        }
+    }
+
+    /// What must be told of, and is not.
+    pub fn untold(&self) -> Vec<Uuid> {
+        let unmet = self.awaited.iter().filter(|(_, of)| of.met.is_none());
+        let ids = unmet.map(|(id, _)| *id);
+        ids.filter(|id| !self.told.values().any(|told| told == id))
+            .collect()
     }
 
     /// The time of what was sent is over.
     pub fn expire(&mut self, id: Uuid) -> Check {
-        let edit = Edit::Remove(RemovalCause::Expired);
-        self.inbox.apply(&Change::Edited(edit, vec![id]))
+        self.remove(RemovalCause::Expired, vec![id])
+    }
+
+    /// The sender takes it back.
+    pub fn take_back(&mut self, ids: Vec<Uuid>) -> Check {
+        self.remove(RemovalCause::Sender, ids)
+    }
+
+    fn remove(&mut self, cause: RemovalCause, ids: Vec<Uuid>) -> Check {
+        let change = Change::Edited(Edit::Remove(cause), ids);
+        self.inbox.apply(&change)?;
+        self.meet();
+        Ok(())
     }
 
     /// Nobody has seen its id.

@@ -1,12 +1,15 @@
 //! Somebody who does one thing after the other with an inbox, and knows what must be.
 
+mod later;
+
+use later::{FOLLOW_UP, MET, Way};
+
 use std::{collections::VecDeque, time::Duration};
 
 use doorbell::{
     client,
-    clock::{Clock as _, SystemClock},
     model::Revision,
-    proto::{Notification, SendInAppRequest, View},
+    proto::{FollowUpOptions, FollowUpUnless, Notification, SendInAppRequest, Suppressed, View},
     store::{About, Which},
 };
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
@@ -18,10 +21,11 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::{
-    DOUBT, ORGANIZATION, Tally,
+    DOUBT, Tally,
+    backend::{Backend, LATE, time_after},
     deed::{Answer, Deed, Node, RETRACT, VERBS},
     known::{Expected, Known},
-    missing,
+    missing, organization, passes,
 };
 use crate::{
     history::{Change, Check, Head},
@@ -34,19 +38,21 @@ const PACE: Duration = Duration::from_millis(40);
 const MOST_LIVE: usize = 50;
 /// Above so many, with what is left of removed ones, all is erased: in one change, too.
 const MOST_ROWS: usize = 200;
-/// So late may be done what a killed node has said to Postgres.
-const LATE: Duration = Duration::from_secs(1);
-/// The nodes that remove what is over may die one after the other, each with a lease.
-const UNTIL_EXPIRED: Duration = Duration::from_secs(90);
+/// The nodes that do what is due may die one after the other, each with a lease.
+const UNTIL_DONE: Duration = Duration::from_secs(90);
 /// So many are thought of where a rare one is wanted.
 const TRIED: usize = 24;
 /// What was done so often is not rare.
 const ENOUGH: usize = 4;
 /// How many of the last steps a finding tells.
 const TOLD: usize = 30;
+/// What a send of a type is counted as that its person does not want.
+const MUTED: &str = "a send that is not wanted";
 
 const THINGS: [&str; 3] = ["x", "y", "z"];
 const TYPES: [&str; 3] = ["comment", "like", "alarm"];
+/// Nobody turns it off.
+const MARKER: &str = "marker";
 const LIKES: &str = "likes";
 
 /// What was read: the rows, the head, the epoch.
@@ -61,10 +67,18 @@ enum Fate {
     DoneLate,
 }
 
+/// All that is counted beside deeds.
+pub fn kinds() -> Vec<String> {
+    let ways = Way::ALL.map(Way::kind).into_iter();
+    let kinds = ways.chain([FOLLOW_UP, MET, MUTED]);
+    kinds.map(str::to_owned).collect()
+}
+
 /// Somebody, alone with an inbox.
 pub struct Person {
     name: String,
     nodes: Vec<Node>,
+    backend: Backend,
     tolerated: &'static [&'static str],
     random: StdRng,
     known: Known,
@@ -81,6 +95,7 @@ impl Person {
     pub fn new(
         name: String,
         nodes: Vec<Node>,
+        backend: Backend,
         tolerated: &'static [&'static str],
         random: StdRng,
         tally: Tally,
@@ -88,6 +103,7 @@ impl Person {
         Self {
             name,
             nodes,
+            backend,
             tolerated,
             random,
             known: Known::default(),
@@ -120,13 +136,21 @@ impl Person {
                     break;
                 }
             }
-            self.step().await?;
+            match self.random.random_ratio(1, 24) {
+                true => {
+                    let way = self.rarest_way();
+                    self.goes(way).await?;
+                }
+                false => self.step().await?,
+            }
             if self.random.random_ratio(1, 10) {
                 self.look_again().await?;
+                self.look_at_follow_ups(false).await?;
             }
             sleep(PACE.mul_f64(self.random.random_range(0.0..2.0))).await;
         }
         self.look_again().await?;
+        self.look_at_follow_ups(true).await?;
         let (rows, head, _) = self.read(View::Inbox).await?;
         self.known.check_inbox(&rows, head)
     }
@@ -179,19 +203,13 @@ impl Person {
         answer.map_err(|_| format!("not answered: {deed:?}"))
     }
 
-    /// What a service refuses in spite of what was asked is a finding, unless what is done
-    /// to it deserves it. All else is the connection.
     fn passes(&self, status: &Status) -> Check {
-        match client::Error::from(status.clone()).reason() {
-            Some(reason) if !self.tolerated.contains(&reason.as_str()) => {
-                Err(format!("refused with {reason}: {status}"))
-            }
-            _ => Ok(()),
-        }
+        passes(&client::Error::from(status.clone()), self.tolerated)
     }
 
     async fn step(&mut self) -> Check {
         let deed = self.choose();
+        self.known.begin();
         let expected = self.known.expected(&deed);
         let revision = self.known.head().revision;
         self.note(format!("at {revision}: {deed:?}, so {expected:?}"));
@@ -200,7 +218,13 @@ impl Person {
                 self.note("  stopped early".into());
                 self.settle(&deed).await
             }
-            Ok(answer) => self.answered(&deed, expected, answer).await,
+            Ok(answer) => {
+                self.answered(&deed, expected, answer).await?;
+                match deed {
+                    Deed::Erase => self.look_at_choices(true).await,
+                    _ => Ok(()),
+                }
+            }
             Err(status) => {
                 let error = client::Error::from(status.clone());
                 if let Expected::Refused(reason) = expected
@@ -223,15 +247,20 @@ impl Person {
             .sent
             .as_ref()
             .map(|sent| Uuid::parse_str(&sent.id).unwrap());
-        let mut change = match expected {
+        let mut change = match expected.clone() {
             Expected::Refused(reason) => return wrong(&format!("not refused with {reason:?}")),
             // All broke for longer than it was to be there.
-            Expected::Change(_) if answer.suppressed && deed.expires() => None,
+            Expected::Change(_) if answer.suppressed == Suppressed::Expired => None,
             Expected::Change(change) => Some(change),
-            Expected::Nothing => None,
+            Expected::Nothing | Expected::Muted => None,
         };
-        if answer.suppressed && !deed.expires() {
-            return wrong("suppressed");
+        let is_right = match answer.suppressed {
+            Suppressed::Unspecified => expected != Expected::Muted,
+            Suppressed::Expired => deed.expires(),
+            Suppressed::Muted => expected == Expected::Muted,
+        };
+        if !is_right {
+            return wrong(&format!("it was to be {expected:?}"));
         }
         if let Some(Change::Sent { id: made, .. }) = &mut change {
             match id {
@@ -264,7 +293,9 @@ impl Person {
         if answer.head != self.known.head() {
             return wrong(&format!("the head is to be {:?}", self.known.head()));
         }
-        if change.is_some() || matches!(deed, Deed::SendAgain(..)) {
+        if expected == Expected::Muted {
+            self.count(MUTED.into());
+        } else if change.is_some() || matches!(deed, Deed::SendAgain(..)) {
             self.count(deed.kind());
         }
         match id {
@@ -295,6 +326,9 @@ impl Person {
                     self.note(format!("  settled: {fate:?}"));
                     self.count(format!("{DOUBT}{fate:?}"));
                     std::mem::swap(&mut self.known, &mut known);
+                    if let Deed::Erase = deed {
+                        self.look_at_choices(false).await?;
+                    }
                     return match sent.filter(|_| deed.expires()) {
                         Some(id) if self.known.has(id) => self.until_expired(id).await,
                         _ => Ok(()),
@@ -391,7 +425,12 @@ impl Person {
     async fn until_expired(&mut self, id: Uuid) -> Check {
         let mut after = self.known.clone();
         after.expire(id)?;
-        let deadline = Instant::now() + UNTIL_EXPIRED;
+        self.until_known(after).await
+    }
+
+    /// Waits until all is so; until then it is as it was.
+    async fn until_known(&mut self, after: Known) -> Check {
+        let deadline = Instant::now() + UNTIL_DONE;
         loop {
             let (rows, head, _) = self.read(View::All).await?;
             if after.check(&rows, head).is_ok() {
@@ -400,10 +439,17 @@ impl Person {
             }
             self.known.check(&rows, head)?;
             if Instant::now() > deadline {
-                return Err(format!("{id} is over, and still there"));
+                return Err(format!("still as it was, and not {:?}", after.head()));
             }
             sleep(5 * PACE).await;
         }
+    }
+
+    /// The way that was gone the least often.
+    fn rarest_way(&self) -> Way {
+        let tally = self.tally.lock().unwrap();
+        let count = |way: &Way| tally.get(way.kind()).copied().unwrap_or_default();
+        Way::ALL.into_iter().min_by_key(count).unwrap()
     }
 
     /// Anything, or of many the one that was done the least often.
@@ -452,9 +498,9 @@ impl Person {
 
     fn plain_send(&mut self) -> SendInAppRequest {
         SendInAppRequest {
-            organization_id: ORGANIZATION.into(),
+            organization_id: organization(&self.name),
             recipient_user_id: self.name.clone(),
-            r#type: (*TYPES.choose(&mut self.random).unwrap()).into(),
+            r#type: MARKER.into(),
             title: self.title(),
             ..SendInAppRequest::default()
         }
@@ -462,12 +508,13 @@ impl Person {
 
     fn send(&mut self) -> SendInAppRequest {
         let mut send = self.plain_send();
+        send.r#type = self.any_type();
         if self.random.random_ratio(1, 3) {
             send.idempotency_key = Some(send.title.clone());
         }
         match self.random.random_range(0..40) {
             0 => {
-                send.expire_time = Some(in_a_second());
+                send.expire_time = Some(time_after(Duration::from_secs(1)));
                 send.idempotency_key = None;
             }
             1..9 => send.silent = true,
@@ -477,9 +524,24 @@ impl Person {
                 send.entity_type = Some(thing.entity_type);
                 send.entity_id = Some(thing.entity_id);
             }
+            30..34 => {
+                let unless = [FollowUpUnless::Read, FollowUpUnless::Seen];
+                send.follow_up = Some(FollowUpOptions {
+                    after: Some(prost_types::Duration {
+                        // Some time to read it in time, on a busy machine too.
+                        seconds: self.random.random_range(1..=4),
+                        nanos: 0,
+                    }),
+                    unless: unless.choose(&mut self.random).copied().unwrap().into(),
+                });
+            }
             _ => {}
         }
         send
+    }
+
+    fn any_type(&mut self) -> String {
+        (*TYPES.choose(&mut self.random).unwrap()).into()
     }
 
     fn send_again(&mut self) -> Deed {
@@ -548,7 +610,7 @@ impl Person {
             place => {
                 let types = match place {
                     8 => vec![],
-                    _ => vec![(*TYPES.choose(&mut self.random).unwrap()).into()],
+                    _ => vec![self.any_type()],
                 };
                 let revision = Revision::new(self.position());
                 Which::Through { revision, types }
@@ -566,13 +628,5 @@ impl Person {
             (2, _) => Which::Collapse(LIKES.into()),
             _ => self.ids(),
         }
-    }
-}
-
-fn in_a_second() -> prost_types::Timestamp {
-    let micros = SystemClock.now().as_micros() + 1_000_000;
-    prost_types::Timestamp {
-        seconds: micros.div_euclid(1_000_000),
-        nanos: i32::try_from(micros.rem_euclid(1_000_000) * 1000).unwrap(),
     }
 }
