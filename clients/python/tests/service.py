@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -131,6 +132,53 @@ class Service:
     def titles(self, user: str) -> Counter[str]:
         """How often each title is in somebody's inbox."""
         return Counter(notification.title for notification in self.inbox(user))
+
+
+class Relay:
+    """A way to a service on which a test can have everything lost, as where a machine vanished."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self._is_lost: list[threading.Event] = []
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self._port))
+            is_lost = threading.Event()
+            self._open += [near, far]
+            self._is_lost.append(is_lost)
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(
+                    target=self._carry, args=(source, sink, is_lost), daemon=True
+                ).start()
+
+    @staticmethod
+    def _carry(source: socket.socket, sink: socket.socket, is_lost: threading.Event) -> None:
+        try:
+            while data := source.recv(65536):
+                if not is_lost.is_set():
+                    sink.sendall(data)
+        except OSError:
+            pass
+
+    def lose(self) -> int:
+        """From now on nothing comes through on the connections there are; how many."""
+        for is_lost in self._is_lost:
+            is_lost.set()
+        return len(self._is_lost)
+
+    def close(self) -> None:
+        """Ends it and all connections."""
+        for one in (self._listener, *self._open):
+            one.close()
 
 
 class Blocking:

@@ -192,7 +192,7 @@ def test_each_call(shared: Service, connect: Connect) -> None:
         **content,
         follow_up=FollowUpOptions(after=timedelta(seconds=1), unless=FollowUpUnless.SEEN),
     )
-    page = doorbell.list_follow_ups(org_id=org, wait=timedelta(seconds=30), timeout=60)
+    page = doorbell.list_follow_ups(org_id=org, wait=timedelta(seconds=30))
     [told] = page.follow_ups
     assert told.user_id == "eve" and told.unless is FollowUpUnless.SEEN
     assert told.position == page.position == 1 and page.epoch

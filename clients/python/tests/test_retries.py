@@ -9,13 +9,27 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import grpc
 import pytest
-from service import CONTINUE, PATIENCE, ROOT, STOP, Connect, Fake, Service, ok, refuse, sender_token
+from service import (
+    CONTINUE,
+    PATIENCE,
+    ROOT,
+    STOP,
+    Connect,
+    Fake,
+    Relay,
+    Service,
+    ok,
+    refuse,
+    sender_token,
+)
 
 from doorbell_client import AsyncDoorbell, Doorbell, DoorbellError
+from doorbell_client._client import CHANNEL_OPTIONS
 from doorbell_client._messages import message_class
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -105,6 +119,29 @@ def test_a_service_that_does_not_answer_is_given_up(service: Service, connect: C
     finally:
         service.signal(CONTINUE)
     doorbell.send_in_app(**SEND, timeout=PATIENCE)
+
+
+def test_a_connection_on_which_nobody_answers_is_left(service: Service, connect: Connect) -> None:
+    relay = Relay(service.port)
+    try:
+        doorbell = connect(relay.url)
+        doorbell.send_in_app(**SEND)
+        assert relay.lose() == 1
+        doorbell.send_in_app(**SEND, timeout=PATIENCE)
+    finally:
+        relay.close()
+    assert service.titles("ann") == {"A": 2}
+
+
+def test_the_service_takes_more_pings_than_are_sent(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One a second, which is the most that gRPC sends; its own server refuses the fifth."""
+    options = dict(CHANNEL_OPTIONS) | {"grpc.keepalive_time_ms": 1_000}
+    monkeypatch.setattr("doorbell_client._client.CHANNEL_OPTIONS", list(options.items()))
+    with Doorbell(service.url, sender_token(), retries=0) as doorbell:
+        page = doorbell.list_follow_ups(org_id="acme", wait=timedelta(seconds=8), timeout=PATIENCE)
+    assert page.follow_ups == []
 
 
 SENDS = 300

@@ -70,7 +70,7 @@ def test_a_secret_signs_what_the_service_takes(shared: Service) -> None:
         token = create_user_token(org_id="acme", user_id="müller", key=key)
         assert unread(shared, token) == 1
         claims = jwt.decode(token, SECRET, algorithms=["HS256"])
-        assert claims["exp"] - claims["iat"] == 3600
+        assert claims["exp"] - claims["iat"] == 900
         assert {name: claims[name] for name in claims if name not in ("exp", "iat")} == {
             "organizationId": "acme",
             "userId": "müller",
@@ -78,21 +78,39 @@ def test_a_secret_signs_what_the_service_takes(shared: Service) -> None:
         }
 
 
+def test_a_backend_that_has_the_key_makes_its_own_token(
+    shared: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOORBELL_JWT_SECRET", SECRET)
+
+    def get_token() -> str:
+        return create_user_token(org_id="*", role="service", subject="billing", expires_in=60)
+
+    with Doorbell(shared.url, get_token) as doorbell:
+        sent = doorbell.send_to_topic(org_id="globex", topic_id="none", type="a", title="A")
+    assert sent.send.sender == "billing"
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
         ({"org_id": ""}, "org_id: must be 1 to 128 bytes"),
-        ({"org_id": "*"}, "org_id: `[*]` is no organization"),
+        ({"org_id": "*"}, "org_id: no user is of `[*]`"),
         ({"user_id": "ü" * 65}, "user_id: must be 1 to 128 bytes"),
         ({"user_id": "a\nb"}, "user_id: must be .* without control characters"),
         ({"user_id": 7}, "user_id: must be a string"),
-        ({"key": "b" * 31}, "key: HS256 needs at least 32 bytes"),
-        ({"expires_in": 0}, "expires_in: must be at least a second"),
+        ({"user_id": None}, "user_id: must be a string"),
+        ({"key": None}, "key: give the secret or the private key, or set DOORBELL_JWT_SECRET"),
+        ({"key": "b" * 31}, "key: the secret must have at least 32 bytes"),
+        ({"expires_in": 0}, "expires_in: must be above 0"),
         ({"algorithm": "RS256"}, "key: cannot sign with RS256"),
         ({"algorithm": "none"}, "key: cannot sign with none"),
     ],
 )
-def test_what_the_service_would_not_take_is_not_made(arguments: dict[str, Any], what: str) -> None:
+def test_what_the_service_would_not_take_is_not_made(
+    arguments: dict[str, Any], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DOORBELL_JWT_SECRET", raising=False)
     rest: dict[str, Any] = {"org_id": "acme", "user_id": "ü" * 64, "key": SECRET}
     assert create_user_token(**rest)
     with pytest.raises((TypeError, ValueError), match=what) as refused:

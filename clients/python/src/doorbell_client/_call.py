@@ -71,10 +71,10 @@ def pause_after(error: DoorbellError, failures: int, longest: float = LONGEST_PA
 class Tries:
     """The tries of one call, which share its time."""
 
-    def __init__(self, timeout: float, retries: int) -> None:
+    def __init__(self, timeout: float, retries: int, wait: float = 0) -> None:
         if timeout <= 0:
             raise ValueError(f"timeout: must be above 0 seconds, is {timeout}")
-        self._deadline = time.monotonic() + timeout
+        self._deadline = time.monotonic() + timeout + wait
         self._retries = retries
         self._failures = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import inspect
 import os
 import threading
@@ -29,13 +30,14 @@ _Token = TypeVar("_Token")
 
 _URL = "http://127.0.0.1:50051"
 _TIMEOUT = 10.0
-_RETRIES = 8
-_OPTIONS: list[tuple[str, str | int]] = [
+_RETRIES = 10
+CHANNEL_OPTIONS: list[tuple[str, str | int]] = [
     ("grpc.primary_user_agent", "doorbell-client-python"),
-    # While a call waits, a connection that nobody answers on is found out: a follow-up may be
-    # half a minute away. Doorbell takes any number of pings, and asks itself in between.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    # A connection on which nobody answers is found out within the time of a call, which then is
+    # made on another. Doorbell takes any number of pings.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.http2.ping_timeout_ms", 3_000),
     ("grpc.http2.max_pings_without_data", 0),
     # A service that was started again is found within a call's time.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -104,13 +106,13 @@ class _Options(Generic[_Token]):
 
     def _open(self, of: Any) -> Any:
         if not self._is_tls:
-            return of.insecure_channel(self._target, options=_OPTIONS)
+            return of.insecure_channel(self._target, options=CHANNEL_OPTIONS)
         roots = None
         if self._ca_file:
             with open(self._ca_file, "rb") as file:
                 roots = file.read()
         credentials = grpc.ssl_channel_credentials(roots)
-        return of.secure_channel(self._target, credentials, options=_OPTIONS)
+        return of.secure_channel(self._target, credentials, options=CHANNEL_OPTIONS)
 
     def _forget(self) -> Any:
         with self._lock:
@@ -120,7 +122,9 @@ class _Options(Generic[_Token]):
 
     def _tries(self, call: Call[Any], request: dict[str, Any], timeout: float | None) -> Tries:
         retries = self._retries if call.is_repeatable(request) else 0
-        return Tries(self._timeout if timeout is None else timeout, retries)
+        # What is asked to wait has the time for an answer after that.
+        wait = request.get("wait") or datetime.timedelta()
+        return Tries(self._timeout if timeout is None else timeout, retries, wait.total_seconds())
 
 
 def target(url: str) -> tuple[str, bool]:
