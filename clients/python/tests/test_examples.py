@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -23,6 +24,15 @@ def example(shared: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield import_module
     for name in ("django_app", "fastapi_app"):
         sys.modules.pop(name, None)
+
+
+def test_the_first_send_of_the_readme(shared: Service, example: Any) -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    [program, *_] = re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert shared.inbox("alice")[0].data["likes"] == 3
+    names["doorbell"].close()
 
 
 def test_django(shared: Service, example: Any) -> None:
