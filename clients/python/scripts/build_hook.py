@@ -16,5 +16,5 @@ class BuildHook(BuildHookInterface[Any]):
         sys.path.insert(0, os.path.join(self.root, "scripts"))
         import generate
 
-        if generate.PROTO.is_dir():
+        if (generate.PROTO / "doorbell" / "v1").is_dir():
             generate.main()
