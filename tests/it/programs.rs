@@ -42,7 +42,7 @@ pub fn buf() -> Command {
     buf
 }
 
-/// The Python that has grpcio.
+/// The Python that has `doorbell-client`.
 pub fn python() -> Command {
     Command::new(tool("target/tools/python/bin/python"))
 }

@@ -271,17 +271,6 @@ fn copied(name: &str) -> (TempDir, PathBuf) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_worker_in_python_mails_who_has_not_read() {
     let (directory, script) = copied("follow_up.py");
-    let path = directory.path();
-    let mut stubs = python();
-    stubs
-        .args(["-m", "grpc_tools.protoc", "--proto_path"])
-        .arg(of_the_checkout("proto"))
-        .arg("--python_out")
-        .arg(path)
-        .arg("--grpc_python_out")
-        .arg(path)
-        .args(["doorbell/v1/notifications.proto", "doorbell/v1/sends.proto"]);
-    block_in_place(|| run(&mut stubs).ok());
     mails_who_has_not_read(&directory, || {
         let mut worker = python();
         worker.arg(&script);
@@ -329,16 +318,13 @@ fn the_versions_of_the_readme_are_those_of_the_tests() {
     let read = |path| fs::read_to_string(of_the_checkout(path)).unwrap();
     let readme = read("docs/examples/README.md");
     let mut pins = Vec::new();
-    for line in read("tests/foreign/requirements.txt").lines() {
-        pins.extend(line.starts_with("grpcio").then(|| line.to_owned()));
-    }
     let package: Value = serde_json::from_str(&read("tests/foreign/web/package.json")).unwrap();
     for kind in ["dependencies", "devDependencies"] {
         let packages = package[kind].as_object().unwrap().iter();
         let needed = packages.filter(|(name, _)| *name != "@connectrpc/connect-web");
         pins.extend(needed.map(|(name, version)| format!("{name}@{}", version.as_str().unwrap())));
     }
-    assert!(pins.len() >= 10, "{pins:?}");
+    assert!(pins.len() >= 8, "{pins:?}");
     let words: Vec<_> = readme.split_whitespace().collect();
     for pin in pins {
         assert!(words.contains(&pin.as_str()), "{pin}");
