@@ -109,13 +109,13 @@ type ResultOf<Name extends CallName> =
 /** How one call is made. */
 export interface CallOptions {
   /** How long it may take in all, retries among it; the client's where it is absent. */
-  readonly timeout?: Span;
+  readonly timeout?: Span | undefined;
   /** How many times it is repeated at most; the client's where it is absent. */
-  readonly retries?: number;
+  readonly retries?: number | undefined;
   /** Ends it; it rejects with the code `CANCELLED`. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** In place of the client's token: a user's, for the calls of users. */
-  readonly token?: string;
+  readonly token?: string | undefined;
 }
 
 /** Every call of the proto, by its name. */

@@ -16,17 +16,17 @@ import { milliseconds, type Span } from "./span.js";
 export interface DoorbellOptions {
   /** Where it is: `https://doorbell.example.com`. Else what `DOORBELL_URL` says, else
    * `http://127.0.0.1:50051`. */
-  readonly url?: string;
+  readonly url?: string | undefined;
   /** A token that may send, or what makes one: it is asked before each attempt. Else what
-   * `DOORBELL_TOKEN` says. */
-  readonly token?: string | (() => string | Promise<string>);
+   * `DOORBELL_TOKEN` says. A function has the call's time to answer. */
+  readonly token?: string | (() => string | Promise<string>) | undefined;
   /** How long a call may take in all, retries among it: 10 seconds. */
-  readonly timeout?: Span;
+  readonly timeout?: Span | undefined;
   /** How many times a call is repeated at most while what it fails with passes: 10. Within its
    * time, that is; 0 for never. */
-  readonly retries?: number;
+  readonly retries?: number | undefined;
   /** The certificates to trust the service by, in PEM, in place of the system's. */
-  readonly ca?: string | Buffer;
+  readonly ca?: string | Buffer | undefined;
 }
 
 // A connection that died is known, and a call on it repeated, before ten seconds are over. One
@@ -49,22 +49,21 @@ interface Way {
 export interface Doorbell extends Calls {}
 export class Doorbell {
   readonly #url: string;
-  readonly #token: NonNullable<DoorbellOptions["token"]>;
+  readonly #token: DoorbellOptions["token"];
   readonly #timeout: number;
   readonly #retries: number;
   readonly #ca: DoorbellOptions["ca"];
   #way: Way;
 
-  /** Throws where there is no URL or no token that could be one; connects to nothing yet. */
+  /** Throws where the URL is none. Connects to nothing yet, and that there is no token is said by
+   * the first call: who builds a site makes this object as well. */
   constructor(options: DoorbellOptions = {}) {
     const url = options.url || process.env["DOORBELL_URL"] || "http://127.0.0.1:50051";
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
       throw invalid("url", `(or DOORBELL_URL) must be an http:// or https:// URL, and is ${url}`);
     }
     this.#url = url;
-    const token = options.token || process.env["DOORBELL_TOKEN"]?.trim();
-    if (!token) throw invalid("token", "give one that may send, or set DOORBELL_TOKEN");
-    this.#token = token;
+    this.#token = options.token || process.env["DOORBELL_TOKEN"]?.trim();
     this.#timeout = milliseconds("timeout", options.timeout ?? "10s");
     this.#retries = options.retries ?? 10;
     this.#ca = options.ca;
@@ -142,6 +141,10 @@ export class Doorbell {
 
   /** A token for one attempt, which has so many milliseconds. */
   async #ask(left: number): Promise<string> {
+    if (!this.#token) {
+      const message = "there is no token: give one that may send, or set DOORBELL_TOKEN";
+      throw new DoorbellError("UNAUTHENTICATED", message);
+    }
     if (typeof this.#token === "string") return this.#token;
     const late = new AbortController();
     const failed = (what: string, cause?: unknown) =>

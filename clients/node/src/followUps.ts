@@ -20,9 +20,9 @@ export interface FollowUpsOptions {
    * kept, up to 30 days old. */
   readonly after?: string | undefined;
   /** Ends the iteration, without an error. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Told of each failure that is waited out. */
-  readonly onError?: (error: DoorbellError) => void;
+  readonly onError?: ((error: DoorbellError) => void) | undefined;
 }
 
 /** Longer than a proxy's idea of silence would be of no use. */

@@ -12,25 +12,25 @@ export interface UserTokenOptions {
   /** The tenant. */
   readonly organizationId: string;
   /** The person, as your session says it; never as a request does. */
-  readonly userId?: string;
+  readonly userId?: string | undefined;
   /** What signs: the secret of the service, as text (HS256), or a private key, as PEM or as a
    * `KeyObject` (RSA, P-256 or Ed25519). Else the secret that `DOORBELL_JWT_SECRET` holds. */
-  readonly key?: string | KeyObject;
+  readonly key?: string | KeyObject | undefined;
   /** The one of the key where it is absent; another is refused. */
-  readonly algorithm?: Algorithm;
+  readonly algorithm?: Algorithm | undefined;
   /** How long it is good for: 15 minutes, which a page renews by itself. In whole seconds. */
-  readonly expiresIn?: Span;
+  readonly expiresIn?: Span | undefined;
   /** The id of the key in the JWKS (`kid`). */
-  readonly keyId?: string;
+  readonly keyId?: string | undefined;
   /** Who it is made for (`sub`), where that is not the user. */
-  readonly subject?: string;
+  readonly subject?: string | undefined;
   /** `iss`, where the service has `DOORBELL_JWT_ISSUER`. */
-  readonly issuer?: string;
+  readonly issuer?: string | undefined;
   /** `aud`, where the service has `DOORBELL_JWT_AUDIENCE`. */
-  readonly audience?: string;
+  readonly audience?: string | undefined;
   /** For a backend in place of a user: `service` may send. Only then `userId` may be absent,
    * and `organizationId` be `*`. */
-  readonly role?: string;
+  readonly role?: string | undefined;
   /** What the claims are called, where the service has settings for it. */
   readonly claims?: { readonly organization?: string; readonly user?: string; readonly role?: string };
 }

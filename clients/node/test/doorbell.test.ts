@@ -276,7 +276,9 @@ test("where it is and who calls come from the environment, as on the command lin
     expect((await own.getUnreadCount()).head).toBeDefined();
     own.close();
     process.env["DOORBELL_TOKEN"] = "";
-    expect(() => new Doorbell()).toThrow(/token: give one that may send, or set DOORBELL_TOKEN/);
+    const tokenless = await failure(new Doorbell().getUnreadCount());
+    expect(tokenless).toMatchObject({ code: "UNAUTHENTICATED", reason: undefined });
+    expect(tokenless.message).toMatch(/give one that may send, or set DOORBELL_TOKEN/);
     process.env["DOORBELL_URL"] = "doorbell:50051";
     expect(() => new Doorbell({ token: "x" })).toThrow(/DOORBELL_URL\) must be an http/);
   } finally {
