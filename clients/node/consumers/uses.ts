@@ -17,8 +17,8 @@ interface Comment {
 
 export async function uses(doorbell: Doorbell, comment: Comment): Promise<Notification | undefined> {
   const request: RequestOf<"sendInApp"> = {
-    organizationId: "acme",
-    recipientUserId: "alice",
+    orgId: "acme",
+    userId: "alice",
     type: "comment",
     title: "Bob commented",
     data: comment,
@@ -32,26 +32,26 @@ export async function uses(doorbell: Doorbell, comment: Comment): Promise<Notifi
   const why: "expired" | "muted" | undefined = suppressed;
 
   const sends: Send[] = [];
-  for await (const send of doorbell.listSends({ organizationId: "acme", state: "under_way" })) sends.push(send);
-  const { nextPageToken } = await doorbell.listSends({ organizationId: "acme" });
+  for await (const send of doorbell.listSends({ orgId: "acme", state: "under_way" })) sends.push(send);
+  const { nextPageToken } = await doorbell.listSends({ orgId: "acme" });
   const members: string[] = [];
-  const topic = { organizationId: "acme", topicId: "project-7" } as const;
+  const topic = { orgId: "acme", topicId: "project-7" } as const;
   for await (const member of doorbell.listTopicMembers(topic)) members.push(member);
 
-  for await (const followUp of doorbell.followUps({ organizationId: "acme", after: "" })) {
+  for await (const followUp of doorbell.followUps({ orgId: "acme", after: "" })) {
     const { position, userId, unless }: FollowUp = followUp;
     const either: "seen" | "read" | undefined = unless;
     console.log(position, userId, either);
   }
 
   // @ts-expect-error: it is for somebody.
-  await doorbell.sendInApp({ organizationId: "acme", type: "comment", title: "Bob commented" });
+  await doorbell.sendInApp({ orgId: "acme", type: "comment", title: "Bob commented" });
   // @ts-expect-error: there is no such state.
   await doorbell.listSends({ state: "waited" });
   // @ts-expect-error: there is no such field.
-  await doorbell.getSend({ organizationId: "acme", id: "7" });
-  console.log(when, unread, revision, why, nextPageToken, request.recipientUserId, head?.unseenCount);
-  console.log(await createUserToken({ organizationId: "acme", userId: "alice" }));
+  await doorbell.getSend({ orgId: "acme", id: "7" });
+  console.log(when, unread, revision, why, nextPageToken, request.entityType, head?.unseenCount);
+  console.log(await createUserToken({ orgId: "acme", userId: "alice" }));
   return notification;
 }
 

@@ -19,8 +19,8 @@ app.post("/comments", async (request, response) => {
   if (!user) return void response.status(401).send("Sign in first.\n");
   const { id, postId, authorId } = request.body;
   await doorbell.sendInApp({
-    organizationId: user.organizationId,
-    recipientUserId: authorId,
+    orgId: user.orgId,
+    userId: authorId,
     type: "comment",
     title: `${user.userId} commented on your post`,
     actionUrl: `/posts/${postId}#comment-${id}`,

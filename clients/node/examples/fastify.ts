@@ -24,8 +24,8 @@ app.post<{ Body: Comment }>("/comments", async (request, reply) => {
   if (!user) return reply.code(401).send("Sign in first.\n");
   const { id, postId, authorId } = request.body;
   await doorbell.sendInApp({
-    organizationId: user.organizationId,
-    recipientUserId: authorId,
+    orgId: user.orgId,
+    userId: authorId,
     type: "comment",
     title: `${user.userId} commented on your post`,
     actionUrl: `/posts/${postId}#comment-${id}`,

@@ -1,11 +1,11 @@
 // Yours: who is signed in, as your session says it; never as the request does.
 
 export interface User {
-  organizationId: string;
+  orgId: string;
   userId: string;
 }
 
-const sessions = new Map<string, User>([["session-of-alice", { organizationId: "acme", userId: "alice" }]]);
+const sessions = new Map<string, User>([["session-of-alice", { orgId: "acme", userId: "alice" }]]);
 
 /** Who has the session that is in this `cookie` header. */
 export function signedIn(cookie: string | null | undefined): User | undefined {

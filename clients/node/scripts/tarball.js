@@ -50,13 +50,13 @@ step("Node.js takes it both ways");
 const use = `
   const doorbell = new Doorbell({ url: "http://127.0.0.1:9", token: "x" });
   const key = "0123456789abcdef0123456789abcdef";
-  createUserToken({ organizationId: "acme", userId: "alice", key }).then((token) => {
+  createUserToken({ orgId: "acme", userId: "alice", key }).then((token) => {
     if (token.split(".").length !== 3) throw new Error(token);
-    return doorbell.sendInApp({ organizationId: "acme", userId: "alice" });
+    return doorbell.sendInApp({ orgId: "acme", user: "alice" });
   }).then(
     () => { throw new Error("it should have failed"); },
     (error) => {
-      if (!(error instanceof DoorbellError) || error.violations[0].field !== "userId") throw error;
+      if (!(error instanceof DoorbellError) || error.violations[0].field !== "user") throw error;
     },
   );
 `;
@@ -128,7 +128,7 @@ const docs = new Map();
   ts.forEachChild(node, visit);
 })(program.getSourceFile(file));
 assert.match(docs.get("sendInApp"), /^Puts a notification into one user's inbox/);
-assert.match(docs.get("recipientUserId"), /^The person\. Required/);
+assert.match(docs.get("entityType"), /^The kind of the thing it is about/);
 assert.match(docs.get("unseenCount"), /^How many of them were created/);
 
 rmSync(made, { recursive: true });

@@ -8,7 +8,7 @@ import { PreferenceService } from "./gen/doorbell/v1/preferences_pb.js";
 import { SendService } from "./gen/doorbell/v1/sends_pb.js";
 import { TopicService } from "./gen/doorbell/v1/topics_pb.js";
 import type { Pages } from "./pages.js";
-import type { Answer, FieldsOf, Given } from "./plain.js";
+import type { Answer, Given } from "./plain.js";
 import type { Span } from "./span.js";
 
 // By their names, so that what the proto says of them comes with the package. A stream is no
@@ -42,20 +42,19 @@ interface Rule<Needed extends string> {
 const keyed = <Needed extends string = never>(): Rule<NoInfer<Needed>> => ({ isKeyed: true });
 const repeatable = <Needed extends string = never>(): Rule<NoInfer<Needed>> => ({ isKeyed: false });
 
-type Tenant = "organizationId";
-type Inbox = Tenant | "recipientUserId";
+type Tenant = "orgId";
 type Topic = Tenant | "topicId";
 type Person = Tenant | "userId";
 
 /** What there is to know of each call. One that is missing here does not compile. */
 export const RULES = {
-  sendInApp: keyed<Inbox | "type" | "title">(),
-  sendToMany: keyed<Tenant | "recipientUserIds" | "content">(),
+  sendInApp: keyed<Person | "type" | "title">(),
+  sendToMany: keyed<Tenant | "userIds" | "content">(),
   sendToTopic: keyed<Topic | "content">(),
   broadcast: keyed<"content">(),
   retractFromAll: keyed<Tenant | "about">(),
-  updateInApp: repeatable<Inbox | "content">(),
-  retractInApp: repeatable<Inbox>(),
+  updateInApp: repeatable<Person | "content">(),
+  retractInApp: repeatable<Person>(),
   retractBroadcast: repeatable<"sendId">(),
   getRetraction: repeatable<Tenant>(),
   getSend: repeatable(),
@@ -85,7 +84,7 @@ export const RULES = {
   getTimeline: repeatable<Person>(),
   eraseInbox: repeatable<Person>(),
   eraseOrganization: repeatable<Tenant>(),
-} satisfies { [Name in CallName]: Rule<FieldsOf<Input<Name>> & string> };
+} satisfies { [Name in CallName]: Rule<keyof Given<Input<Name>> & string> };
 
 type Input<Name extends CallName> = MessageShape<Methods[Name]["input"]>;
 type Output<Name extends CallName> = MessageShape<Methods[Name]["output"]>;

@@ -3,7 +3,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
-import { camelCase } from "./names.js";
+import { pathOf } from "./names.js";
 
 /** A code of gRPC, as the guide to the API writes them. */
 export type ErrorCode =
@@ -26,7 +26,7 @@ export type ErrorCode =
 
 /** A field that is wrong, and what is wrong with it. */
 export interface Violation {
-  /** By the name that it has here: `recipientUserId`, `content.title`. */
+  /** By the name that it has here: `userId`, `content.title`. */
   readonly field: string;
   /** For people. */
   readonly description: string;
@@ -80,7 +80,7 @@ export function errorOf(call: string, thrown: unknown): DoorbellError {
   const violations = error
     .findDetails(BadRequestSchema)
     .flatMap(({ fieldViolations }) => fieldViolations)
-    .map(({ field, description }) => ({ field: camelCase(field), description }));
+    .map(({ field, description }) => ({ field: pathOf(field), description }));
   const [delay] = error.findDetails(RetryInfoSchema).flatMap(({ retryDelay }) => retryDelay ?? []);
   const retryAfterMs = delay && durationMs(delay);
   const facts = { reason, violations, retryAfterMs, cause: thrown };

@@ -15,7 +15,7 @@ export interface FollowUp extends Omit<ResponseOf<"listFollowUps">["followUps"][
 /** Whose follow-ups, and from where. */
 export interface FollowUpsOptions {
   /** The tenant. */
-  readonly organizationId: string;
+  readonly orgId: string;
   /** The `position` of the last one whose work is done. Absent or empty: from the first that is
    * kept, up to 30 days old. */
   readonly after?: string | undefined;
@@ -31,12 +31,12 @@ const WAIT_MS = 30_000;
 /** See `Doorbell.followUps`. */
 export async function* followUps(
   doorbell: Doorbell,
-  { organizationId, after = "", signal, onError }: FollowUpsOptions,
+  { orgId, after = "", signal, onError }: FollowUpsOptions,
 ): AsyncGenerator<FollowUp, void, undefined> {
   let { afterPosition, epoch } = placeOf(after);
   const options = { retries: 0, ...(signal && { signal }) };
   for (let failures = 0; !signal?.aborted; ) {
-    const request = { organizationId, afterPosition, epoch, wait: WAIT_MS };
+    const request = { orgId, afterPosition, epoch, wait: WAIT_MS };
     try {
       const page = await doorbell.listFollowUps(request, options);
       failures = 0;

@@ -25,7 +25,7 @@ import type {
   View,
 } from "./gen/doorbell/v1/notifications_pb.js";
 import type { TimelineEvent } from "./gen/doorbell/v1/operators_pb.js";
-import { snakeCase } from "./names.js";
+import { shortName, snakeCase, type Short } from "./names.js";
 import { milliseconds, type Span } from "./span.js";
 
 type NamesOf<Enum> = Exclude<keyof Enum, "UNSPECIFIED"> & string;
@@ -50,8 +50,9 @@ type EnumName<T> = T extends ErrorReason
 // A number is assignable to every enum, but its text is not one of the texts of an enum.
 type NumberOrName<T extends number> = `${number}` extends `${T}` ? number : EnumName<T>;
 
-/** The fields of a message. */
-export type FieldsOf<T> = Exclude<keyof T, "$typeName" | "$unknown">;
+// The fields of a message that are called here as they are there. They are mapped by their own
+// names, so that what the proto says of them comes along.
+type FieldsOf<T> = Exclude<keyof T, "$typeName" | "$unknown" | keyof Short>;
 
 /** What a call takes: a message as a plain object. */
 export type Given<T> = T extends bigint
@@ -67,11 +68,27 @@ export type Given<T> = T extends bigint
           : T extends readonly (infer Item)[]
             ? readonly Given<Item>[]
             : T extends Message
-              ? GivenFields<T, FieldsOf<T>>
+              ? GivenFields<T, FieldsOf<T>> & GivenShort<T>
               : T extends JsonObject
                 ? object
                 : T;
 type GivenFields<T, Field extends keyof T> = { readonly [F in Field]?: Given<T[F]> | undefined };
+type GivenShort<T> = (T extends { organizationId: string } ? OrgId : unknown) &
+  (T extends { recipientUserId: string } ? UserId : unknown) &
+  (T extends { recipientUserIds: string[] } ? UserIds : unknown);
+
+interface OrgId {
+  /** The tenant. */
+  readonly orgId?: string | undefined;
+}
+interface UserId {
+  /** The person. */
+  readonly userId?: string | undefined;
+}
+interface UserIds {
+  /** The people: 1 to 1,000, none twice. */
+  readonly userIds?: readonly string[] | undefined;
+}
 
 /** What a call answers: a message as a plain object. */
 export type Answer<T> = T extends bigint
@@ -85,7 +102,7 @@ export type Answer<T> = T extends bigint
         : T extends readonly (infer Item)[]
           ? Answer<Item>[]
           : T extends Message
-            ? AnswerFields<T, FieldsOf<T>>
+            ? AnswerFields<T, FieldsOf<T>> & (T extends { recipientUserId: string } ? Required<UserId> : unknown)
             : T;
 type AnswerFields<T, Field extends keyof T> = { [F in Field]: Answer<T[F]> };
 
@@ -97,7 +114,7 @@ export function plainOf(schema: DescMessage, message: Message): Record<string, u
     if (value === undefined) continue;
     const one = (item: unknown) => plainValue(field, item);
     const is = field.fieldKind === "list" ? (value as unknown[]).map(one) : one(value);
-    if (is !== undefined) plain[field.localName] = is;
+    if (is !== undefined) plain[shortName(field.localName)] = is;
   }
   return plain;
 }
@@ -127,15 +144,16 @@ export function messageOf(schema: DescMessage, plain: object, at = ""): Message 
   const init: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(plain)) {
     const path = at === "" ? name : `${at}.${name}`;
-    const field = schema.fields.find(({ localName }) => localName === name);
+    const field = schema.fields.find(({ localName }) => shortName(localName) === name);
     if (!field) {
-      const names = schema.fields.map(({ localName }) => localName).join(", ");
+      const names = schema.fields.map(({ localName }) => shortName(localName)).join(", ");
       throw invalid(path, `there is no such field; there are: ${names || "none"}`);
     }
     if (value === undefined || value === null) continue;
-    if (field.fieldKind !== "list") init[name] = valueOf(field, value, path);
+    const there = field.localName;
+    if (field.fieldKind !== "list") init[there] = valueOf(field, value, path);
     else if (!Array.isArray(value)) throw invalid(path, "must be an array");
-    else init[name] = value.map((item, index) => valueOf(field, item, `${path}[${index}]`));
+    else init[there] = value.map((item, index) => valueOf(field, item, `${path}[${index}]`));
   }
   return create(schema, init);
 }

@@ -10,7 +10,7 @@ export type Algorithm = "HS256" | "RS256" | "ES256" | "EdDSA";
 /** Whose token, and what signs it. */
 export interface UserTokenOptions {
   /** The tenant. */
-  readonly organizationId: string;
+  readonly orgId: string;
   /** The person, as your session says it; never as a request does. */
   readonly userId?: string | undefined;
   /** What signs: the secret of the service, as text (HS256), or a private key, as PEM or as a
@@ -29,7 +29,7 @@ export interface UserTokenOptions {
   /** `aud`, where the service has `DOORBELL_JWT_AUDIENCE`. */
   readonly audience?: string | undefined;
   /** For a backend in place of a user: `service` may send. Only then `userId` may be absent,
-   * and `organizationId` be `*`. */
+   * and `orgId` be `*`. */
   readonly role?: string | undefined;
   /** What the claims are called, where the service has settings for it. */
   readonly claims?: { readonly organization?: string; readonly user?: string; readonly role?: string };
@@ -38,10 +38,10 @@ export interface UserTokenOptions {
 /** Makes a token, for a page or a phone to call the service with as this user. Rejects with
  * `INVALID_ARGUMENT` where the service would not accept it. */
 export async function createUserToken(options: UserTokenOptions): Promise<string> {
-  const { organizationId, userId, role, subject = userId, keyId, issuer, audience } = options;
-  checkId("organizationId", organizationId);
+  const { orgId, userId, role, subject = userId, keyId, issuer, audience } = options;
+  checkId("orgId", orgId);
   if (userId !== undefined || role === undefined) checkId("userId", userId);
-  if (organizationId === "*" && role === undefined) throw invalid("organizationId", "no user is of `*`");
+  if (orgId === "*" && role === undefined) throw invalid("orgId", "no user is of `*`");
   const { algorithm, key } = signing(options.key ?? process.env["DOORBELL_JWT_SECRET"]);
   if (options.algorithm !== undefined && options.algorithm !== algorithm) {
     throw invalid("algorithm", `the key is one for ${algorithm}, and not for ${options.algorithm}`);
@@ -51,7 +51,7 @@ export async function createUserToken(options: UserTokenOptions): Promise<string
   const now = Math.floor(Date.now() / 1_000);
   const names = { organization: "organizationId", user: "userId", role: "userRole", ...options.claims };
   const claims = {
-    [names.organization]: organizationId,
+    [names.organization]: orgId,
     ...(userId !== undefined && { [names.user]: userId }),
     ...(role !== undefined && { [names.role]: role }),
     ...(subject !== undefined && { sub: subject }),

@@ -6,8 +6,8 @@ import { createUserToken, Doorbell, DoorbellError } from "../src/index.js";
 import { RULES } from "../src/calls.js";
 import { Service, until } from "./service.js";
 
-const acme = { organizationId: "acme" };
-const toAlice = { ...acme, recipientUserId: "alice" };
+const acme = { orgId: "acme" };
+const toAlice = { ...acme, userId: "alice" };
 
 let service: Service;
 let doorbell: Doorbell;
@@ -33,7 +33,7 @@ async function failure(call: PromiseLike<unknown>): Promise<DoorbellError> {
 /** A user of a test's own. */
 async function person(userId: string) {
   const key = (await service.run("token", "--organization", "acme", "--user", userId)).trim();
-  return { to: { ...acme, recipientUserId: userId }, as: { token: key } };
+  return { to: { ...acme, userId }, as: { token: key } };
 }
 
 test("a send has all its fields, and comes back as it was sent", async () => {
@@ -68,19 +68,19 @@ test("a send has all its fields, and comes back as it was sent", async () => {
 });
 
 test("what is wrong is said by the names that are used here", async () => {
-  const error = await failure(doorbell.sendInApp({ ...toAlice, recipientUserId: "", type: "x", title: "" }));
+  const error = await failure(doorbell.sendInApp({ ...toAlice, userId: "", type: "x", title: "" }));
   expect(error).toMatchObject({
     code: "INVALID_ARGUMENT",
     reason: "INVALID_REQUEST",
     violations: [
-      { field: "recipientUserId", description: "is required" },
+      { field: "userId", description: "is required" },
       { field: "title", description: "is required" },
     ],
-    message: "sendInApp: recipientUserId: is required; title: is required (INVALID_REQUEST)",
+    message: "sendInApp: userId: is required; title: is required (INVALID_REQUEST)",
   });
   expect(error.isPassing).toBe(false);
   const content = { type: "x", title: "x", actionUrl: "nowhere" };
-  const many = await failure(doorbell.sendToMany({ ...acme, recipientUserIds: ["a"], content }));
+  const many = await failure(doorbell.sendToMany({ ...acme, userIds: ["a"], content }));
   expect(many.violations.map(({ field }) => field)).toEqual(["content.actionUrl"]);
 
   const reader = await failure(doorbell.sendInApp({ ...toAlice, type: "x", title: "x" }, alice));
@@ -94,7 +94,8 @@ test("what is wrong is said by the names that are used here", async () => {
 test("what cannot be is refused before it is sent, where it would be lost without a word", async () => {
   const send = (more: object) => failure(doorbell.sendInApp({ ...toAlice, type: "x", title: "x", ...more }));
   const cases: [object, string, RegExp][] = [
-    [{ userId: "alice" }, "userId", /no such field; there are: organizationId, recipientUserId/],
+    [{ user: "alice" }, "user", /no such field; there are: orgId, userId, type/],
+    [{ recipientUserId: "alice" }, "recipientUserId", /no such field/],
     [{ data: [1] }, "data", /must be an object/],
     [{ data: { at: { ratio: Number.NaN } } }, "data", /has at "ratio" what JSON has not: NaN/],
     [{ data: { tags: new Set([1]) } }, "data", /has at "tags"/],
@@ -121,7 +122,7 @@ test("what cannot be is refused before it is sent, where it would be lost withou
 
 test("to many, each with a result, and none twice", async () => {
   const content = { type: "notice", title: "Closed on Friday", data: { day: 5 } };
-  const request = { ...acme, recipientUserIds: ["m1", "m2"], content, idempotencyKey: "closed" };
+  const request = { ...acme, userIds: ["m1", "m2"], content, idempotencyKey: "closed" };
   const first = await doorbell.sendToMany(request);
   expect(first).toMatchObject({ sentCount: 2, errorCount: 0 });
   const again = await doorbell.sendToMany(request);
@@ -179,7 +180,7 @@ test("topics: who is a member, and a send to them", async () => {
 });
 
 test("later, listed page by page, and cancelled", async () => {
-  const later = { organizationId: "later", recipientUserId: "alice", type: "reminder" };
+  const later = { orgId: "later", userId: "alice", type: "reminder" };
   const deliverTime = new Date(Date.now() + 3_600_000);
   const ids = [];
   for (const title of ["One", "Two", "Three"]) {
@@ -188,18 +189,18 @@ test("later, listed page by page, and cancelled", async () => {
     expect(send).toMatchObject({ state: "waiting", deliverTime, totalCount: 1, content: { title } });
     ids.unshift(send?.id);
   }
-  const organizationId = later.organizationId;
+  const orgId = later.orgId;
   const listed = [];
-  for await (const { id } of doorbell.listSends({ organizationId, state: "waiting", limit: 2 })) listed.push(id);
+  for await (const { id } of doorbell.listSends({ orgId, state: "waiting", limit: 2 })) listed.push(id);
   expect(listed).toEqual(ids);
-  const page = await doorbell.listSends({ organizationId, limit: 2 });
+  const page = await doorbell.listSends({ orgId, limit: 2 });
   expect(page.sends.map(({ id }) => id)).toEqual(ids.slice(0, 2));
-  const rest = await doorbell.listSends({ organizationId, limit: 2, pageToken: page.nextPageToken });
+  const rest = await doorbell.listSends({ orgId, limit: 2, pageToken: page.nextPageToken });
   expect([rest.sends.map(({ id }) => id), rest.nextPageToken]).toEqual([ids.slice(2), ""]);
 
-  const cancelled = await doorbell.cancelSend({ organizationId, sendId: ids[0] ?? "" });
+  const cancelled = await doorbell.cancelSend({ orgId, sendId: ids[0] ?? "" });
   expect(cancelled.send?.state).toBe("cancelled");
-  expect((await doorbell.listSends({ organizationId, state: "waiting" })).sends).toHaveLength(2);
+  expect((await doorbell.listSends({ orgId, state: "waiting" })).sends).toHaveLength(2);
 });
 
 test("a broadcast, and back", async () => {
@@ -241,7 +242,7 @@ test("what a user does, by their token", async () => {
 });
 
 test("what an organization says of types", async () => {
-  const globex = { organizationId: "globex" };
+  const globex = { orgId: "globex" };
   const defaults = [{ type: "security", on: true, required: true }];
   expect(await doorbell.updateTypeDefaults({ ...globex, defaults })).toEqual({ defaults });
   expect(await doorbell.getTypeDefaults(globex)).toEqual({ defaults });
@@ -258,7 +259,7 @@ test("operators, by theirs", async () => {
   const { entries } = await doorbell.getTimeline(asked, { token });
   expect(entries.map(({ event }) => event)).toEqual(["sent", "created"]);
   expect(await doorbell.eraseInbox(whose, { token })).toMatchObject({ erasedCount: 1, more: false });
-  const gone = await doorbell.eraseOrganization({ organizationId: "acme" }, { token });
+  const gone = await doorbell.eraseOrganization({ orgId: "acme" }, { token });
   expect(gone.inboxCount).toBeGreaterThan(0);
 });
 

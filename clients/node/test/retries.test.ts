@@ -6,7 +6,7 @@ import { Doorbell, DoorbellError, type DoorbellOptions } from "../src/index.js";
 import { Fake, refusal, Way } from "./fake.js";
 import { Service, until } from "./service.js";
 
-const send = { organizationId: "acme", recipientUserId: "alice", type: "test", title: "Hello" };
+const send = { orgId: "acme", userId: "alice", type: "test", title: "Hello" };
 
 const open: (() => void | Promise<void>)[] = [];
 afterEach(async () => {

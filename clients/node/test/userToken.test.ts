@@ -9,7 +9,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { createUserToken, type Algorithm, type Doorbell } from "../src/index.js";
 import { ROOT, Service } from "./service.js";
 
-const alice = { organizationId: "acme", userId: "alice" };
+const alice = { orgId: "acme", userId: "alice" };
 
 const fixture = (name: string) => readFileSync(join(ROOT, "tests/fixtures/auth", name), "utf8");
 const pems = {
@@ -32,7 +32,7 @@ beforeAll(async () => {
   service = await Service.start({ JWKS: jwks });
   doorbell = service.client();
   secret = readFileSync(service.secretFile, "utf8");
-  await doorbell.sendInApp({ organizationId: "acme", recipientUserId: "alice", type: "test", title: "Hello" });
+  await doorbell.sendInApp({ orgId: "acme", userId: "alice", type: "test", title: "Hello" });
 });
 afterAll(async () => {
   await service.stop();
@@ -49,7 +49,7 @@ test("the service takes those of each algorithm, and as the user that they name"
       const token = await createUserToken({ ...alice, ...(given as { key: string }) });
       expect(decodeProtectedHeader(token).alg).toBe(algorithm);
       expect([algorithm, await unread(token)]).toEqual([algorithm, 1]);
-      const bobs = await createUserToken({ organizationId: "acme", userId: "bob", key });
+      const bobs = await createUserToken({ orgId: "acme", userId: "bob", key });
       expect([algorithm, await unread(bobs)]).toEqual([algorithm, 0]);
     }
   }
@@ -67,7 +67,7 @@ test("it says what `doorbell token` says", async () => {
     [["--role", "service"], { role: "service" }],
   ] as const) {
     const theirs = await service.run("token", "--organization", "acme", ...flags, "--lifetime", "15m");
-    const ours = await createUserToken({ organizationId: "acme", ...options, key: secret });
+    const ours = await createUserToken({ orgId: "acme", ...options, key: secret });
     const [their, our] = [decodeJwt(theirs), decodeJwt(ours)];
     for (const claims of [their, our]) {
       expect((claims.exp ?? 0) - (claims.iat ?? 0)).toBe(900);
@@ -80,9 +80,9 @@ test("it says what `doorbell token` says", async () => {
 });
 
 test("a backend makes its own sender's token", async () => {
-  const token = () => createUserToken({ organizationId: "*", role: "service", key: secret, expiresIn: "1m" });
+  const token = () => createUserToken({ orgId: "*", role: "service", key: secret, expiresIn: "1m" });
   const sender = service.client({ token });
-  const to = { organizationId: "globex", recipientUserId: "bob" };
+  const to = { orgId: "globex", userId: "bob" };
   expect((await sender.sendInApp({ ...to, type: "test", title: "Hello" })).notification?.sequence).toBe(1);
 });
 
@@ -107,12 +107,12 @@ test("one that the service would not take is not made", async () => {
   const p384 = generateKeyPairSync("ec", { namedCurve: "P-384" }).privateKey;
   const small = generateKeyPairSync("rsa", { modulusLength: 1_024 }).privateKey;
   const cases: [object, string, RegExp][] = [
-    [{ organizationId: "acme", key }, "userId", /is required/],
-    [{ organizationId: "acme", userId: "", role: "service", key }, "userId", /is required/],
-    [{ userId: "alice", key }, "organizationId", /is required/],
+    [{ orgId: "acme", key }, "userId", /is required/],
+    [{ orgId: "acme", userId: "", role: "service", key }, "userId", /is required/],
+    [{ userId: "alice", key }, "orgId", /is required/],
     [{ ...alice, userId: "a\nb", key }, "userId", /without control characters/],
     [{ ...alice, userId: "ä".repeat(65), key }, "userId", /1 to 128 bytes/],
-    [{ ...alice, organizationId: "*", key }, "organizationId", /no user is of `\*`/],
+    [{ ...alice, orgId: "*", key }, "orgId", /no user is of `\*`/],
     [{ ...alice, key: "x".repeat(31) }, "key", /at least 32 bytes/],
     [{ ...alice, key, algorithm: "ES256" }, "algorithm", /is one for HS256, and not for ES256/],
     [{ ...alice, key: pems.RS256, algorithm: "HS256" }, "algorithm", /is one for RS256/],

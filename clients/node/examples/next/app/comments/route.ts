@@ -9,8 +9,8 @@ export async function POST(request: Request): Promise<Response> {
   if (!user) return new Response("Sign in first.\n", { status: 401 });
   const { id, postId, authorId } = (await request.json()) as Record<string, string>;
   await doorbell.sendInApp({
-    organizationId: user.organizationId,
-    recipientUserId: authorId ?? "",
+    orgId: user.orgId,
+    userId: authorId ?? "",
     type: "comment",
     title: `${user.userId} commented on your post`,
     actionUrl: `/posts/${postId}#comment-${id}`,
