@@ -54,6 +54,7 @@ export class Doorbell {
   readonly #retries: number;
   readonly #ca: DoorbellOptions["ca"];
   #way: Way;
+  #isClosed = false;
 
   /** Throws where the URL is none. Connects to nothing yet, and that there is no token is said by
    * the first call: who builds a site makes this object as well. */
@@ -91,9 +92,10 @@ export class Doorbell {
     return followUps(this, options);
   }
 
-  /** Ends the connection, and the calls that are under way on it; a later call makes
-   * another. */
+  /** Ends the connection, for good. Calls that are under way, and later ones, reject with
+   * `CANCELLED`. */
   close(): void {
+    this.#isClosed = true;
     this.#way.connection.abort();
   }
 
@@ -108,9 +110,11 @@ export class Doorbell {
     const { wait = 0 } = request as { wait?: Span };
     // It begins to wait for an answer once the service need not wait for something to say.
     const patience = timeout === undefined ? this.#timeout : milliseconds("timeout", timeout);
+    const closed = () => new DoorbellError("CANCELLED", `${name}: the client was closed`);
     const deadline = performance.now() + patience + milliseconds("wait", wait);
     for (let failures = 0; ; failures += 1) {
       try {
+        if (this.#isClosed) throw closed();
         const left = Math.ceil(deadline - performance.now());
         const bearer = token ?? (await this.#ask(left));
         const header = { authorization: `Bearer ${bearer}` };
@@ -120,6 +124,7 @@ export class Doorbell {
         if (signal?.aborted) {
           throw new DoorbellError("CANCELLED", `${name}: was cancelled`, { cause: signal.reason });
         }
+        if (this.#isClosed) throw closed();
         const error = errorOf(name, thrown);
         if (error.code === "DEADLINE_EXCEEDED" && error.reason === undefined) {
           // One that ends while it is asked whether it lives is asked for ever.

@@ -100,12 +100,13 @@ function codeOf(code: Code): ErrorCode {
 }
 
 /** Whether the connection went while the answer was awaited. What the service itself answers
- * has a reason; this is what the library below makes of a socket or a stream that ended. */
+ * has a reason; this is what the library below makes of a socket or a stream that ended. What
+ * TLS refuses (a certificate, or EPROTO: no TLS at all) does not pass, and is none of it. */
 function isBroken({ code, rawMessage, cause }: ConnectError): boolean {
   if (code === Code.Canceled || code === Code.Aborted) return true;
   if (code !== Code.Internal && code !== Code.Unknown) return false;
   for (let at: unknown = cause; at instanceof Error; at = at.cause) {
-    if ("code" in at && /^(ERR_HTTP2_|ERR_STREAM_|E[A-Z]+$)/.test(String(at.code))) return true;
+    if ("code" in at && /^(ERR_HTTP2_|ERR_STREAM_|E(?!PROTO$)[A-Z]+$)/.test(String(at.code))) return true;
   }
   return /^http\/2 stream closed with error code/.test(rawMessage);
 }

@@ -5,7 +5,14 @@
 // positions count changes, and a number holds 285 years of one a microsecond. It goes by
 // what the proto says of itself, so a new field needs nothing here.
 
-import { create, type DescField, type DescMessage, type JsonObject, type Message } from "@bufbuild/protobuf";
+import {
+  create,
+  ScalarType,
+  type DescField,
+  type DescMessage,
+  type JsonObject,
+  type Message,
+} from "@bufbuild/protobuf";
 import {
   durationFromMs,
   durationMs,
@@ -186,15 +193,13 @@ function valueOf(field: DescField, value: unknown, path: string): unknown {
   }
 }
 
-const JS_TYPES: Record<string, "string" | "boolean"> = { 8: "boolean", 9: "string" };
-
 function scalarOf({ scalar }: DescField, value: unknown, path: string): unknown {
-  const type = JS_TYPES[String(scalar)] ?? "number";
+  const type = scalar === ScalarType.STRING ? "string" : scalar === ScalarType.BOOL ? "boolean" : "number";
   if (typeof value !== type) throw invalid(path, `must be a ${type}, and is a ${typeof value}`);
   if (type !== "number") return value;
   if (!Number.isSafeInteger(value)) throw invalid(path, "must be a whole number");
-  // ScalarType.UINT64 and INT64 are bigints there.
-  return scalar === 3 || scalar === 4 ? BigInt(value as number) : value;
+  const isLong = scalar === ScalarType.UINT64 || scalar === ScalarType.INT64;
+  return isLong ? BigInt(value as number) : value;
 }
 
 /** `data` as JSON has it: what JSON would lose without a word is refused. */

@@ -1,5 +1,7 @@
 // Deadlines, retries, and that none of them sends twice.
 
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { Code } from "@connectrpc/connect";
 import { afterEach, expect, test, vi } from "vitest";
 import { Doorbell, DoorbellError, type DoorbellOptions } from "../src/index.js";
@@ -229,6 +231,42 @@ test("a connection that ends while it is asked whether it lives is given up", as
   // And so is the next one, when its time has come.
   vi.spyOn(Date, "now").mockImplementation(() => now() + 1_200_000);
   expect((await doorbell.sendInApp(send)).head?.unreadCount).toBe(3);
+});
+
+test("a client that is closed ends its calls, and makes no more", async () => {
+  let arrived = () => undefined as void;
+  const first = new Promise<void>((resolve) => (arrived = resolve));
+  const { server, doorbell } = await fake(() => {
+    arrived();
+    return new Promise<void>(() => undefined);
+  });
+  const call = failure(doorbell.sendInApp(send));
+  await first;
+  doorbell.close();
+  const closed = { code: "CANCELLED", message: "sendInApp: the client was closed" };
+  expect(await call).toMatchObject(closed);
+  expect(await failure(doorbell.sendInApp(send))).toMatchObject(closed);
+  expect(server.attempts).toHaveLength(1);
+});
+
+test("over TLS, with the certificates that are given, and with no others", async () => {
+  const tls = join(import.meta.dirname, "tls");
+  const certificate = join(tls, "certificate.pem");
+  const service = await Service.start({ TLS_CERT_FILE: certificate, TLS_KEY_FILE: join(tls, "key.pem") });
+  open.push(() => service.stop());
+  const url = service.url.replace("http:", "https:");
+  const trusting = service.client({ url, ca: readFileSync(certificate) });
+  expect((await trusting.sendInApp(send)).head?.revision).toBe(1);
+  // What does not pass is not repeated: it would be over only with the test.
+  const patient = { timeout: "1h", retries: 1_000_000 } as const;
+  const wary = await failure(service.client({ url, ...patient }).sendInApp(send));
+  expect(wary).toMatchObject({ code: "INTERNAL", reason: undefined });
+  expect(wary.message).toMatch(/^sendInApp: self.signed certificate/);
+  const plain = await Service.start();
+  open.push(() => plain.stop());
+  const wrong = plain.url.replace("http:", "https:");
+  const mistaken = await failure(plain.client({ url: wrong, ...patient }).sendInApp(send));
+  expect(mistaken.message).toMatch(/^sendInApp: .*(wrong version number|packet length too long|EPROTO)/i);
 });
 
 test("where nothing listens the error says where", async () => {
