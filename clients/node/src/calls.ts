@@ -36,24 +36,31 @@ interface Rule<Needed extends string> {
   /** By its `idempotencyKey`, which is made where none is given; else as it is, since what is
    * done already is not done again. */
   readonly isKeyed: boolean;
+  /** The field with which it is not repeated. */
+  readonly onceWith?: string;
   /** The fields that it must have; known to the compiler alone. */
   readonly needed?: Needed;
 }
 const keyed = <Needed extends string = never>(): Rule<NoInfer<Needed>> => ({ isKeyed: true });
 const repeatable = <Needed extends string = never>(): Rule<NoInfer<Needed>> => ({ isKeyed: false });
+const onceWith = <Needed extends string = never>(field: string): Rule<NoInfer<Needed>> => ({
+  isKeyed: false,
+  onceWith: field,
+});
 
 type Tenant = "orgId";
 type Topic = Tenant | "topicId";
 type Person = Tenant | "userId";
 
 /** What there is to know of each call. One that is missing here does not compile. */
-export const RULES = {
+const ALL = {
   sendInApp: keyed<Person | "type" | "title">(),
   sendToMany: keyed<Tenant | "userIds" | "content">(),
   sendToTopic: keyed<Topic | "content">(),
   broadcast: keyed<"content">(),
   retractFromAll: keyed<Tenant | "about">(),
-  updateInApp: repeatable<Person | "content">(),
+  // Between two attempts somebody else may have corrected it, and the second would ring again.
+  updateInApp: onceWith<Person | "content">("ring"),
   retractInApp: repeatable<Person>(),
   retractBroadcast: repeatable<"sendId">(),
   getRetraction: repeatable<Tenant>(),
@@ -86,9 +93,12 @@ export const RULES = {
   eraseOrganization: repeatable<Tenant>(),
 } satisfies { [Name in CallName]: Rule<keyof Given<Input<Name>> & string> };
 
+/** The same, without what is known of each alone. */
+export const RULES: { readonly [Name in CallName]: Rule<string> } = ALL;
+
 type Input<Name extends CallName> = MessageShape<Methods[Name]["input"]>;
 type Output<Name extends CallName> = MessageShape<Methods[Name]["output"]>;
-type Needed<Name extends CallName> = NonNullable<(typeof RULES)[Name]["needed"]>;
+type Needed<Name extends CallName> = NonNullable<(typeof ALL)[Name]["needed"]>;
 
 type WithNeeded<T, Name> = T & { readonly [F in keyof T & Name]-?: NonNullable<T[F]> };
 

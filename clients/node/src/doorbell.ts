@@ -105,13 +105,16 @@ export class Doorbell {
     { timeout, retries = this.#retries, signal, token }: CallOptions,
   ): Promise<ResponseOf<Name>> {
     const method = methodOf(name);
-    const key = { idempotencyKey: (request as { idempotencyKey?: string }).idempotencyKey ?? randomUUID() };
-    const message = messageOf(method.input, RULES[name].isKeyed ? { ...request, ...key } : request);
-    const { wait = 0 } = request as { wait?: Span };
+    const { isKeyed, onceWith } = RULES[name];
+    const fields: Record<string, unknown> = { ...request };
+    if (isKeyed) fields["idempotencyKey"] ??= randomUUID();
+    const message = messageOf(method.input, fields);
+    const attempts = onceWith !== undefined && fields[onceWith] ? 1 : 1 + retries;
     // It begins to wait for an answer once the service need not wait for something to say.
+    const wait = milliseconds("wait", (fields["wait"] as Span | undefined) ?? 0);
     const patience = timeout === undefined ? this.#timeout : milliseconds("timeout", timeout);
     const closed = () => new DoorbellError("CANCELLED", `${name}: the client was closed`);
-    const deadline = performance.now() + patience + milliseconds("wait", wait);
+    const deadline = performance.now() + patience + wait;
     for (let failures = 0; ; failures += 1) {
       try {
         if (this.#isClosed) throw closed();
@@ -133,12 +136,13 @@ export class Doorbell {
           throw new DoorbellError(error.code, message, { cause: thrown });
         }
         const rest = pauseAfter(error, failures);
-        const isOver = failures >= retries || performance.now() + rest >= deadline;
+        const isOver = failures + 1 >= attempts || performance.now() + rest >= deadline;
         if (!error.isPassing || isOver) throw error;
         await pause(rest, signal);
       }
     }
   }
+
   #connect(): Way {
     const connection = new Http2SessionManager(this.#url, PINGS, this.#ca ? { ca: this.#ca } : {});
     return { connection, transport: createGrpcTransport({ baseUrl: this.#url, sessionManager: connection }) };

@@ -2,7 +2,7 @@
 
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from "node:http2";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
-import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import { Code, ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { NotificationService } from "../src/gen/doorbell/v1/notifications_pb.js";
@@ -27,22 +27,20 @@ export function refusal(code: Code, reason: string, retryAfterMs?: number): Conn
   return new ConnectError("not now", code, undefined, details);
 }
 
-/** Answers each `SendInApp` with what `answer` says of its number, counted from 0. */
+/** Answers each `SendInApp` and `UpdateInApp` with what `answer` says of its number, counted from 0. */
 export class Fake {
   readonly attempts: Attempt[] = [];
   readonly #sessions = new Set<ServerHttp2Session>();
   readonly #server: Http2Server;
 
   private constructor(answer: (number: number) => void | Promise<void>) {
-    const service: Partial<ServiceImpl<typeof NotificationService>> = {
-      sendInApp: async ({ idempotencyKey }, { requestHeader }) => {
-        const authorization = requestHeader.get("authorization");
-        const deadline = requestHeader.get("grpc-timeout");
-        const number = this.attempts.push({ at: Date.now(), key: idempotencyKey, authorization, deadline }) - 1;
-        await answer(number);
-        return { notification: { id: "done" } };
-      },
+    const take = async ({ idempotencyKey: key }: { idempotencyKey?: string | undefined }, { requestHeader }: HandlerContext) => {
+      const authorization = requestHeader.get("authorization");
+      const deadline = requestHeader.get("grpc-timeout");
+      await answer(this.attempts.push({ at: Date.now(), key, authorization, deadline }) - 1);
+      return { notification: { id: "done" } };
     };
+    const service: Partial<ServiceImpl<typeof NotificationService>> = { sendInApp: take, updateInApp: take };
     const routes = connectNodeAdapter({ routes: (router) => void router.service(NotificationService, service) });
     this.#server = createHttp2Server(routes);
     this.#server.on("session", (session) => {
