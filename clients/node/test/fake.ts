@@ -34,7 +34,8 @@ export class Fake {
   readonly #server: Http2Server;
 
   private constructor(answer: (number: number) => void | Promise<void>) {
-    const take = async ({ idempotencyKey: key }: { idempotencyKey?: string | undefined }, { requestHeader }: HandlerContext) => {
+    type Keyed = { idempotencyKey?: string | undefined };
+    const take = async ({ idempotencyKey: key }: Keyed, { requestHeader }: HandlerContext) => {
       const authorization = requestHeader.get("authorization");
       const deadline = requestHeader.get("grpc-timeout");
       await answer(this.attempts.push({ at: Date.now(), key, authorization, deadline }) - 1);

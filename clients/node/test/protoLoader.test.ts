@@ -57,7 +57,8 @@ test("with the function of the guide it is stored as it is", async () => {
   writeFileSync(file, code);
   try {
     const { struct } = (await import(file)) as { struct(object: object): object };
-    const data = { likes: 3, ratio: -0.5, on: false, none: null, text: "ä", list: [1, "2", [], {}, null], deep: { a: { b: [{ c: true }] } } };
+    const lists = { list: [1, "2", [], {}, null], deep: { a: { b: [{ c: true }] } } };
+    const data = { likes: 3, ratio: -0.5, on: false, none: null, text: "ä", ...lists };
     expect(await stored("struct", struct(data))).toEqual(data);
     expect(await stored("empty", struct({}))).toEqual({});
   } finally {
