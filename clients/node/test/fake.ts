@@ -70,6 +70,7 @@ export class Fake {
 export class Way {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  readonly #far = new Set<Socket>();
   #connections = 0;
   #swallowed = 0;
 
@@ -77,6 +78,8 @@ export class Way {
     this.#server = createServer((near) => {
       this.#connections += 1;
       const far = connect(port, "127.0.0.1");
+      this.#far.add(far);
+      far.on("close", () => this.#far.delete(far));
       for (const socket of [near, far]) {
         this.#sockets.add(socket);
         socket.on("error", () => undefined);
@@ -109,7 +112,16 @@ export class Way {
 
   /** Nothing passes any more on the connections that there are, and nobody is told. */
   swallow(): void {
-    for (const socket of this.#sockets) {
+    this.#swallow(this.#sockets);
+  }
+
+  /** Nothing passes from the service any more; what is asked of it still does. */
+  swallowAnswers(): void {
+    this.#swallow(this.#far);
+  }
+
+  #swallow(sockets: Set<Socket>): void {
+    for (const socket of sockets) {
       socket.unpipe().on("data", (bytes: Buffer) => (this.#swallowed += bytes.length));
       socket.resume();
     }
