@@ -29,7 +29,7 @@ use crate::{
 /// What is looked at.
 #[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
-    /// Where screens reach the service, to see whether streams pass: https://host[:port]
+    /// Where screens reach the service, to see whether streams pass: https://host:port
     #[arg(long, env = "DOORBELL_URL", value_name = "URL")]
     pub url: Option<String>,
     /// The token of a user for that [default: one that the secret of the settings signs]
