@@ -1,6 +1,6 @@
-# Builds the image that compose.yaml and deploy/kubernetes.yaml name. Not tried: it
+# Builds the image that compose.yaml and deploy/base/kubernetes.yaml name. Not tried: it
 # was written where no container engine runs.
-FROM rust:1-bookworm AS build
+FROM rust:1.94-bookworm AS build
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --bin doorbell
@@ -17,4 +17,5 @@ ENV DOORBELL_DATA_DIR=/var/lib/doorbell DOORBELL_LISTEN=0.0.0.0:50051
 VOLUME /var/lib/doorbell
 EXPOSE 50051 9464
 ENTRYPOINT ["doorbell"]
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s CMD ["doorbell", "healthcheck"]
 CMD ["serve"]

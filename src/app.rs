@@ -23,7 +23,7 @@ use crate::{
     auth,
     bus::{self, Bus, nats::Nats},
     clock::Clock,
-    config::Config,
+    config::{Config, StoreSettings},
     follow_ups::FollowUps,
     grpc::{
         self, Service, call_limit,
@@ -126,6 +126,7 @@ impl App {
     ) -> Result<Self, Error> {
         config.check()?;
         let metrics = metrics::install().map_err(|error| Error::Internal(error.to_string()))?;
+        metrics::limits(config.server.max_connections, config.writer.write_queue);
         let tls = match (&config.server.tls_cert_file, &config.server.tls_key_file) {
             (Some(certificate), Some(key)) => Some(tls::Acceptor::load(certificate, key)?),
             _ => None,
@@ -233,6 +234,7 @@ impl App {
         let monitor = Monitor {
             inbox: self.inbox.clone(),
             verifier: self.verifier.clone(),
+            store: self.config.store.clone(),
             health: self.health.clone(),
             ready: self.ready.clone(),
             away: Seldom::new(1),
@@ -277,6 +279,7 @@ impl App {
     async fn drain(&self, end: &Shutdown, served: impl Future<Output = ()>) {
         tracing::info!("draining");
         let _ = self.ready.send_replace(Err("draining"));
+        metrics::ready(false);
         for service in SERVICES {
             self.health
                 .set_service_status(service, ServingStatus::NotServing)
@@ -318,6 +321,7 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 struct Monitor {
     inbox: Arc<Inboxes>,
     verifier: Arc<auth::TokenVerifier>,
+    store: StoreSettings,
     health: HealthReporter,
     ready: watch::Sender<Readiness>,
     /// It is away for longer than one look.
@@ -353,6 +357,9 @@ impl Monitor {
                 Err("the store does not answer in time")
             }
         };
+        metrics::ready(readiness.is_ok());
+        metrics::jwks_age(self.verifier.jwks_age().unwrap_or_default());
+        metrics::disk_free(store::free_bytes(&self.store).unwrap_or_default());
         if self.ready.send_replace(readiness) == readiness {
             return;
         }

@@ -16,6 +16,7 @@
 
 mod admission;
 mod claims;
+pub mod inspection;
 mod jwks;
 mod keys;
 pub mod mint;
@@ -192,6 +193,14 @@ impl TokenVerifier {
     pub fn has_keys(&self) -> bool {
         let ring = self.ring.load();
         !ring.fixed.is_empty() || ring.published.is_some()
+    }
+
+    /// How long ago the last reading of the JWKS began that went well; `None` where there
+    /// is no JWKS, or none was read yet.
+    pub fn jwks_age(&self) -> Option<Duration> {
+        let ring = self.ring.load();
+        let (_, read_at) = ring.published.as_ref()?;
+        Some(self.clock.now().since(*read_at))
     }
 
     /// The caller of a token, by the keys that are known; never waits.

@@ -9,6 +9,7 @@ pub mod broadcast;
 pub mod command;
 pub mod content;
 pub mod dev;
+pub mod doctor;
 pub mod erase;
 pub mod follow_ups;
 pub mod healthcheck;

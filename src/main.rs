@@ -9,7 +9,7 @@ use doorbell::{
     cli::{
         broadcast,
         command::{self, Command, Failure, Parsed},
-        erase, follow_ups, healthcheck, inbox, preferences, retract,
+        doctor, erase, follow_ups, healthcheck, inbox, preferences, retract,
         selection::edit,
         send, sends, serve, shell, timeline, token, topic, update, watch,
     },
@@ -64,6 +64,7 @@ async fn execute(command: Command) -> Result<(), Failure> {
         Command::Dev(config) => serve::dev(*config).await,
         Command::Serve(config) => serve::serve(*config).await,
         Command::Migrate(args) => serve::migrate(args).await,
+        Command::Doctor(args) => doctor::run(*args).await,
         Command::Token(args) => token::run(args),
         Command::Send(args) => Ok(send::run(args).await?),
         Command::Schedule(args) => Ok(send::run(args.into()).await?),

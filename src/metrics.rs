@@ -73,7 +73,15 @@ pub const COMMIT_FAILURES: &[&str] = &[
 pub const LEFT_OUT: &[&str] = &["unread", "streams", OTHER];
 
 /// Values of `what`: what the sweeper looks for.
-pub const SWEPT: &[&str] = &["expired", "archived", "old", "purged", OTHER];
+pub const SWEPT: &[&str] = &[
+    "followed_up",
+    "retracted",
+    "expired",
+    "archived",
+    "old",
+    "purged",
+    OTHER,
+];
 
 /// Values of `when`: whether a send began in time.
 pub const BEGUN: &[&str] = &["in_time", "late", OTHER];
@@ -227,6 +235,13 @@ metrics! {
             "Those whom such sends were for, by what became of it.";
     }
     gauges {
+        ready("doorbell_ready"): "Whether the node should get traffic, as /readyz says.";
+        jwks_age("doorbell_jwks_age_seconds"):
+            "Since the JWKS was last read well; 0 where there is none.";
+        connections_most("doorbell_connections_max"): "The most connections that are taken.";
+        queue_most("doorbell_write_queue_max"): "The most writes that may wait.";
+        disk_free("doorbell_disk_free_bytes"):
+            "What is free where the SQLite file is; 0 where there is none.";
         sweeper_late("doorbell_sweeper_late_seconds"):
             "For how long what is due longest has waited for the sweeper of this node.";
         sweeper_leads("doorbell_sweeper_leads"):
@@ -375,6 +390,33 @@ pub fn committed(writes: usize, took: Duration) {
 /// A transaction failed; see [`COMMIT_FAILURES`].
 pub fn commit_failed(reason: &'static str) {
     with(|metrics| metrics.commit_failures[index(COMMIT_FAILURES, reason)].increment(1));
+}
+
+/// Whether the node should get traffic.
+pub fn ready(is_ready: bool) {
+    with(|metrics| metrics.ready.set(f64::from(u8::from(is_ready))));
+}
+
+/// The JWKS was read so long ago; zero where there is none.
+pub fn jwks_age(age: Duration) {
+    with(|metrics| metrics.jwks_age.set(age.as_secs_f64()));
+}
+
+/// So many connections are taken at most, and so many writes may wait.
+pub fn limits(connections: u32, writes: usize) {
+    with(|metrics| {
+        metrics.connections_most.set(f64::from(connections));
+        metrics.queue_most.set(number(writes));
+    });
+}
+
+/// So many bytes are free for the database's file.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "what is lost is less than a block"
+)]
+pub fn disk_free(bytes: u64) {
+    with(|metrics| metrics.disk_free.set(bytes as f64));
 }
 
 /// So many writes wait for a transaction.

@@ -14,6 +14,7 @@
 
 pub mod broadcasts;
 pub mod follow_ups;
+pub mod inspection;
 pub mod lookup;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -49,6 +50,7 @@ use crate::{
 };
 pub use broadcasts::{Broadcasts, Untaken};
 pub use follow_ups::FollowUps;
+pub use inspection::{Inspection, free_bytes, inspect};
 pub use lookup::Lookup;
 pub use preferences::Preferences;
 pub use retractions::Retractions;
@@ -661,14 +663,27 @@ pub async fn open(
     random: &dyn Random,
 ) -> Result<Arc<dyn Database>, Error> {
     let url = settings.database_url();
-    match url.split(':').next().unwrap_or_default() {
-        "sqlite" => {
+    match engine(&url)? {
+        Engine::Sqlite => {
             let readers = u32::try_from(settings.database_readers).unwrap_or(u32::MAX);
             Ok(Arc::new(sqlite::Sqlite::open(&url, readers, random).await?))
         }
-        "postgres" | "postgresql" => Ok(Arc::new(
+        Engine::Postgres => Ok(Arc::new(
             postgres::Postgres::open(settings, sharing, random).await?,
         )),
+    }
+}
+
+/// What serves a URL.
+enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+fn engine(url: &str) -> Result<Engine, Error> {
+    match url.split(':').next().unwrap_or_default() {
+        "sqlite" => Ok(Engine::Sqlite),
+        "postgres" | "postgresql" => Ok(Engine::Postgres),
         // What it begins with is not repeated: it may be a password.
         _ => Err(Error::Open(
             "the database URL must begin with `sqlite://` or `postgres://`".into(),
@@ -696,6 +711,10 @@ pub enum Sharing {
 const NAMES: &str = "INSERT INTO doorbell (id, epoch, database_id) VALUES (1, $1, $2) \
      ON CONFLICT (id) DO UPDATE SET database_id = excluded.database_id \
      WHERE doorbell.database_id IS NULL";
+
+/// The migrations that were made in a database, in their order.
+const MIGRATIONS_MADE: &str =
+    "SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version";
 
 /// The migrations of an engine: names and texts, numbered from 1.
 fn migrator(migrations: &[(&'static str, &'static str)]) -> Migrator {

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{StatusCode, Uri, uri::Scheme};
+use http::{StatusCode, Uri, header::DATE, uri::Scheme};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -171,20 +171,31 @@ impl Jwks {
 
     /// Reads it.
     pub(super) async fn read(&self) -> Result<Published, String> {
+        Ok(self.read_dated().await?.0)
+    }
+
+    /// Reads it, with the moment that the answer bears, as HTTP writes it.
+    pub(super) async fn read_dated(&self) -> Result<(Published, Option<String>), String> {
         self.begin();
         match &self.source {
             Source::File(path) => {
                 let path = path.clone();
-                tokio::task::spawn_blocking(move || read_jwks_file(&path))
+                let published = tokio::task::spawn_blocking(move || read_jwks_file(&path))
                     .await
                     .map_err(|error| error.to_string())?
-                    .map_err(|error| error.to_string())
+                    .map_err(|error| error.to_string())?;
+                Ok((published, None))
             }
             Source::Url { uri, client } => {
-                let text = tokio::time::timeout(self.timing.time_out, fetch(client, uri))
+                let fetched = tokio::time::timeout(self.timing.time_out, fetch(client, uri));
+                let (text, date) = fetched
                     .await
                     .map_err(|_| format!("no answer within {:?}", self.timing.time_out))??;
-                Published::parse(&text).map_err(|problem| format!("the answer {problem}"))
+                let published = Published::parse(&text);
+                Ok((
+                    published.map_err(|problem| format!("the answer {problem}"))?,
+                    date,
+                ))
             }
         }
     }
@@ -276,14 +287,17 @@ fn is_loopback(host: &str) -> bool {
         || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// One GET: no redirects, at most [`MAX_KEY_BYTES`].
-async fn fetch(client: &HttpClient, uri: &Uri) -> Result<Bytes, String> {
+/// One GET: no redirects, at most [`MAX_KEY_BYTES`]. Answers the body and its `date`.
+async fn fetch(client: &HttpClient, uri: &Uri) -> Result<(Bytes, Option<String>), String> {
     let response = client.get(uri.clone()).await.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        format!(
-            "{error}{}",
-            cause.map(|cause| format!(": {cause}")).unwrap_or_default()
-        )
+        // What says why is not always the first of them.
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
     })?;
     match response.status() {
         StatusCode::OK => {}
@@ -294,10 +308,15 @@ async fn fetch(client: &HttpClient, uri: &Uri) -> Result<Bytes, String> {
         }
         status => return Err(format!("the answer is {status}")),
     }
+    let date = response
+        .headers()
+        .get(DATE)
+        .and_then(|date| date.to_str().ok());
+    let date = date.map(str::to_owned);
     Limited::new(response.into_body(), MAX_KEY_BYTES)
         .collect()
         .await
-        .map(http_body_util::Collected::to_bytes)
+        .map(|body| (body.to_bytes(), date))
         .map_err(|error| format!("the answer could not be read: {error}"))
 }
 

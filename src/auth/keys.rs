@@ -35,6 +35,15 @@ pub const MIN_SECRET_BYTES: usize = 32;
 /// The fewest different bytes of a secret: fewer are a placeholder.
 const MIN_DISTINCT_BYTES: usize = 8;
 
+/// The fewest different bytes of a secret that may be of chance: what is written in
+/// hexadecimal digits has more.
+const GUESSABLE_DISTINCT_BYTES: usize = 10;
+
+/// What placeholders have in them; base64 of chance practically never.
+const PLACEHOLDERS: [&str; 6] = [
+    "secret", "change", "password", "example", "doorbell", "default",
+];
+
 /// The sizes of RSA keys that are taken.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
@@ -100,6 +109,15 @@ impl Secret {
                 Self::parse(text).map(Some)
             }),
         }
+    }
+
+    /// Whether it reads like words that somebody wrote, and not like chance: long enough,
+    /// and yet to be guessed.
+    pub fn is_guessable(&self) -> bool {
+        let bytes = self.bytes();
+        let text = String::from_utf8_lossy(bytes).to_lowercase();
+        let is_placeholder = PLACEHOLDERS.iter().any(|word| text.contains(word));
+        is_placeholder || bytes.iter().collect::<HashSet<_>>().len() < GUESSABLE_DISTINCT_BYTES
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

@@ -14,6 +14,8 @@
 //! Nothing here is retried: what is lost is found by the feeds, and sooner by the
 //! room check where this module knows of it.
 
+pub mod inspection;
+
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     fmt::Write as _,
@@ -236,18 +238,6 @@ impl Nats {
         hub: Arc<Hub>,
         random: Arc<dyn Random>,
     ) -> Result<Self, Error> {
-        let (mut servers, mut login) = (Vec::<ServerAddr>::new(), None);
-        for url in settings.nats_servers() {
-            let (address, user) = without_login(url);
-            // The URL may hold a password: it is not repeated.
-            servers.push(
-                address.parse().map_err(|error| {
-                    Error::new("nats-url", format!("is no URL of NATS: {error}"))
-                })?,
-            );
-            login = login.or(user);
-        }
-        let wants_tls = servers.iter().any(ServerAddr::tls_required);
         let link = Arc::new(Link {
             way: watch::Sender::new(Way::Away),
             connected: Notify::new(),
@@ -260,11 +250,9 @@ impl Nats {
                 std::future::ready(())
             }
         };
-        let mut options = ConnectOptions::new()
-            .name("doorbell")
+        let (servers, options) = options(settings).await?;
+        let options = options
             .retry_on_initial_connect()
-            .subscription_capacity(SUBSCRIPTION)
-            .require_tls(wants_tls)
             .event_callback(events)
             .reconnect_delay_callback({
                 let random = random.clone();
@@ -273,18 +261,6 @@ impl Nats {
                     random.backoff(failures, RECONNECT.0, RECONNECT.1)
                 }
             });
-        if let Some((user, password)) = login {
-            options = options.user_and_password(user, password);
-        }
-        if let Some(file) = &settings.nats_ca_file {
-            readable("nats-ca-file", file).await?;
-            options = options.add_root_certificates(file.clone());
-        }
-        if let Some(file) = &settings.nats_creds_file {
-            options = options.credentials_file(file).await.map_err(|error| {
-                Error::new("nats-creds-file", format!("{}: {error}", file.display()))
-            })?;
-        }
         let client = options
             .connect(servers)
             .await
@@ -410,6 +386,38 @@ impl Nats {
     }
 }
 
+/// The servers of `settings`, and how to connect to each of them.
+async fn options(settings: &BusSettings) -> Result<(Vec<ServerAddr>, ConnectOptions), Error> {
+    let (mut servers, mut login) = (Vec::<ServerAddr>::new(), None);
+    for url in settings.nats_servers() {
+        let (address, user) = without_login(url);
+        // The URL may hold a password: it is not repeated.
+        servers.push(
+            address
+                .parse()
+                .map_err(|error| Error::new("nats-url", format!("is no URL of NATS: {error}")))?,
+        );
+        login = login.or(user);
+    }
+    let mut options = ConnectOptions::new()
+        .name("doorbell")
+        .subscription_capacity(SUBSCRIPTION)
+        .require_tls(servers.iter().any(ServerAddr::tls_required));
+    if let Some((user, password)) = login {
+        options = options.user_and_password(user, password);
+    }
+    if let Some(file) = &settings.nats_ca_file {
+        readable("nats-ca-file", file).await?;
+        options = options.add_root_certificates(file.clone());
+    }
+    if let Some(file) = &settings.nats_creds_file {
+        options = options.credentials_file(file).await.map_err(|error| {
+            Error::new("nats-creds-file", format!("{}: {error}", file.display()))
+        })?;
+    }
+    Ok((servers, options))
+}
+
 /// A URL without its user and password, and those. The client would write them
 /// into its log.
 fn without_login(url: &str) -> (String, Option<(String, String)>) {
@@ -456,6 +464,12 @@ async fn readable(flag: &'static str, file: &std::path::Path) -> Result<(), Erro
         Ok(_) => Ok(()),
         Err(error) => Err(Error::new(flag, format!("{}: {error}", file.display()))),
     }
+}
+
+/// The subject on which a node sends messages to itself. Shaped as an organization's:
+/// what is allowed of these is allowed of it.
+fn probe_subject(prefix: &str, node: Uuid) -> String {
+    format!("{prefix}.organization.{}", node.simple())
 }
 
 /// The subject of an organization: its id does not appear in it.
@@ -584,9 +598,8 @@ impl Shared {
         }
     }
 
-    /// Shaped as an organization's: what is allowed of these is allowed of it.
     fn probe_subject(&self) -> String {
-        format!("{}.organization.{}", self.prefix, self.sender.node.simple())
+        probe_subject(&self.prefix, self.sender.node)
     }
 
     /// Sends a message to this node through the server; whether it came back.

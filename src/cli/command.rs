@@ -14,6 +14,7 @@ use clap::{
 
 use super::{
     broadcast::BroadcastArgs,
+    doctor::DoctorArgs,
     erase::EraseArgs,
     follow_ups::FollowUpsArgs,
     healthcheck::HealthcheckArgs,
@@ -50,6 +51,8 @@ pub enum Command {
     Serve(Box<Config>),
     /// Brings the database's schema up to date, and ends
     Migrate(MigrateArgs),
+    /// Says what is wrong with the settings of `serve`, and with the way to the service
+    Doctor(Box<DoctorArgs>),
     /// Makes a token for given claims
     Token(TokenArgs),
     /// Sends a notification

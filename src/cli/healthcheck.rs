@@ -49,10 +49,9 @@ pub async fn run(args: &HealthcheckArgs) -> Result<(), Failure> {
     let url = &args.url;
     let patience: Duration = args.timeout.into();
     let asked = async {
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|error| Failure::Failed(format!("{url} is not there: {}", whole(&error))))?;
+        let channel = endpoint.connect().await.map_err(|error| {
+            Failure::Failed(format!("{url} is not there: {}", text::with_causes(&error)))
+        })?;
         let request = HealthCheckRequest {
             service: String::new(),
         };
@@ -80,7 +79,10 @@ pub async fn run(args: &HealthcheckArgs) -> Result<(), Failure> {
 
 fn endpoint(args: &HealthcheckArgs) -> Result<Endpoint, Failure> {
     let refused = |error: tonic::transport::Error| {
-        config::Error::new("url", format!("cannot be used: {}", whole(&error)))
+        config::Error::new(
+            "url",
+            format!("cannot be used: {}", text::with_causes(&error)),
+        )
     };
     let endpoint = Endpoint::from_shared(args.url.clone()).map_err(refused)?;
     let is_tls = match endpoint.uri().scheme_str() {
@@ -106,17 +108,6 @@ fn endpoint(args: &HealthcheckArgs) -> Result<Endpoint, Failure> {
         tls = tls.domain_name(name);
     }
     Ok(endpoint.tls_config(tls).map_err(refused)?)
-}
-
-/// An error with its causes: tonic's own text is only "transport error".
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Files that are open beside the connections: the store's, the log and the like.
-const OTHER_FILES: u64 = 64;
+pub(super) const OTHER_FILES: u64 = 64;
 /// How long the tokens that `dev` prints are valid.
 const DEV_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 

@@ -44,7 +44,13 @@ fn what_is_said_is_shown() {
     reset("epoch");
     swept("expired", 5, 4);
     sweep_failed("purged");
+    swept("followed_up", 3, 2);
+    swept("retracted", 2, 1);
     sweeper(true, Duration::from_millis(1500));
+    ready(true);
+    jwks_age(Duration::from_secs(9));
+    limits(20, 30);
+    disk_free(4096);
     published(2);
     connections_refused(1);
     for (series, expected) in [
@@ -83,6 +89,13 @@ fn what_is_said_is_shown() {
         (r#"doorbell_sweeper_due_total{what="expired"}"#, 5.0),
         (r#"doorbell_sweeper_done_total{what="expired"}"#, 4.0),
         (r#"doorbell_sweeper_failed_total{what="purged"}"#, 1.0),
+        (r#"doorbell_sweeper_due_total{what="followed_up"}"#, 3.0),
+        (r#"doorbell_sweeper_due_total{what="retracted"}"#, 2.0),
+        ("doorbell_ready", 1.0),
+        ("doorbell_jwks_age_seconds", 9.0),
+        ("doorbell_connections_max", 20.0),
+        ("doorbell_write_queue_max", 30.0),
+        ("doorbell_disk_free_bytes", 4096.0),
         ("doorbell_sweeper_leads", 1.0),
         ("doorbell_sweeper_late_seconds", 1.5),
         ("doorbell_connections_refused_total", 1.0),
@@ -108,7 +121,7 @@ fn every_metric_has_its_prefix_and_a_help_text() {
     };
     let types = with("# TYPE ");
     assert_eq!(types, with("# HELP "));
-    assert_eq!(types.len(), 33, "{types:?}");
+    assert_eq!(types.len(), 38, "{types:?}");
     assert!(types.iter().all(|name| name.starts_with("doorbell_")));
 }
 

@@ -8,6 +8,7 @@
 use std::{
     convert::Infallible,
     io,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -15,8 +16,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use rustls::{InconsistentKeys, ServerConfig, crypto::aws_lc_rs};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _};
+use rustls::{
+    CertificateError, InconsistentKeys, RootCertStore, ServerConfig,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    crypto::aws_lc_rs,
+};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem, pem::PemObject as _,
+};
 use sha2::{Digest as _, Sha256};
 use tokio::{
     net::TcpStream,
@@ -118,6 +125,49 @@ impl Acceptor {
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let config = self.current.load_full();
         TlsAcceptor::from(config).accept(stream).await
+    }
+}
+
+/// When the first certificate of a PEM file ends to be valid, in seconds since the Unix
+/// epoch.
+///
+/// # Errors
+///
+/// Why the file cannot be read so.
+pub fn expires_at(certificate: &Path) -> Result<u64, Error> {
+    let path = certificate.display();
+    let certificate = CertificateDer::from_pem_file(certificate).map_err(|error| {
+        Error(format!(
+            "certificate file {path} holds no certificate in PEM: {error}"
+        ))
+    })?;
+    end_of(&certificate)
+        .ok_or_else(|| Error(format!("certificate in {path} does not say when it ends")))
+}
+
+/// When a certificate ends to be valid, in seconds since the Unix epoch: what the verifier
+/// says of it in a time by which all have ended.
+pub fn end_of(certificate: &CertificateDer<'_>) -> Option<u64> {
+    /// The year 9999 is the last one that a certificate can name.
+    const YEAR_10000: u64 = 253_402_300_800;
+    let mut roots = RootCertStore::empty();
+    // A verifier needs a root, and validity is looked at before the chain.
+    roots.add(certificate.clone().into_owned()).ok()?;
+    let provider = aws_lc_rs::default_provider().into();
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+    let verified = verifier.build().ok()?.verify_server_cert(
+        certificate,
+        &[],
+        &ServerName::IpAddress(Ipv4Addr::LOCALHOST.into()),
+        &[],
+        UnixTime::since_unix_epoch(Duration::from_secs(YEAR_10000)),
+    );
+    match verified {
+        Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+            not_after,
+            ..
+        })) => Some(not_after.as_secs()),
+        _ => None,
     }
 }
 

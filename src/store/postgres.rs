@@ -5,6 +5,7 @@
 
 mod commit;
 mod connections;
+mod inspection;
 mod sql;
 mod statements;
 mod url;
@@ -35,6 +36,7 @@ use crate::{
     random::Random,
 };
 use connections::Connections;
+pub(super) use inspection::inspect;
 
 /// As `server_version_num` says it.
 const OLDEST_POSTGRES: u32 = 150_000;
@@ -218,6 +220,96 @@ const CHECK: &str = "SELECT pg_is_in_recovery() \
      OR current_setting('default_transaction_read_only')::boolean AS is_read_only \
      FROM doorbell WHERE id = 1";
 
+/// Where a Postgres is, and the ways to it.
+struct Ways {
+    /// `host:port/database`.
+    place: String,
+    /// Past a pooler: for migrations.
+    direct: PgConnectOptions,
+    /// For all else.
+    lanes: PgConnectOptions,
+    /// Begins a transaction, where a session keeps no settings.
+    begin: String,
+}
+
+impl Ways {
+    /// The ways that `settings` name, for who calls itself so on the server.
+    fn new(settings: &StoreSettings, name: &str) -> Result<Self, Error> {
+        let is_pooled = settings.database_pooler;
+        let parse = |variable, text: &str| {
+            let options = url::parse(variable, text)?;
+            // Behind a pooler it would be said of connections that others use.
+            Ok(options.application_name(if is_pooled { BESIDE } else { name }))
+        };
+        let options = parse("DOORBELL_DATABASE_URL", &settings.database_url())?;
+        let direct = match settings.database_direct_url() {
+            Some(url) => parse("DOORBELL_DATABASE_DIRECT_URL", url)?,
+            None => options.clone(),
+        };
+        let direct = direct.options(KEEPALIVES);
+        let place = format!(
+            "{}:{}/{}",
+            direct.get_host(),
+            direct.get_port(),
+            direct.get_database().unwrap_or_default()
+        );
+        let statement_timeout: Duration = settings.database_statement_timeout.into();
+        // A lock's is the shorter one: what is not to be had is told from what is slow.
+        let millis = |time: Duration| time.as_millis().to_string();
+        let timeouts = [
+            ("statement_timeout", millis(statement_timeout)),
+            (
+                "lock_timeout",
+                millis(LOCK_TIMEOUT.min(statement_timeout / 2)),
+            ),
+            ("idle_in_transaction_session_timeout", millis(IDLE_TIMEOUT)),
+        ];
+        let set: String = timeouts
+            .iter()
+            .map(|(name, value)| format!("; SET LOCAL {name} = {value}"))
+            .collect();
+        let lanes = if is_pooled {
+            // Its statements are planned anew, and settings would not last.
+            options.statement_cache_capacity(0)
+        } else {
+            // Each statement finds its rows by its key, in the order of an index: a plan
+            // that was made while a table was small must not read it whole when it is
+            // large, and none starts workers to look for the few rows that it will find.
+            options
+                .options([
+                    ("enable_seqscan", "off"),
+                    ("enable_hashjoin", "off"),
+                    ("enable_mergejoin", "off"),
+                    ("enable_bitmapscan", "off"),
+                    ("max_parallel_workers_per_gather", "0"),
+                    ("plan_cache_mode", "force_generic_plan"),
+                    ("jit", "off"),
+                    // What is written by one statement waits for its sync, too, and
+                    // takes the latest head that it waited for.
+                    ("synchronous_commit", "on"),
+                    ("default_transaction_isolation", "read committed"),
+                ])
+                .options(KEEPALIVES)
+                .options(timeouts)
+        };
+        Ok(Self {
+            place,
+            direct,
+            lanes,
+            begin: format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on{set}"
+            ),
+        })
+    }
+
+    fn cannot_use(&self, problem: &str) -> Error {
+        Error::Open(format!(
+            "cannot use the Postgres at {}: {problem}",
+            self.place
+        ))
+    }
+}
+
 /// The store in one Postgres.
 pub struct Postgres {
     writers: Connections,
@@ -244,27 +336,10 @@ impl Postgres {
     ) -> Result<Self, Error> {
         let connect_timeout: Duration = settings.database_connect_timeout.into();
         let is_pooled = settings.database_pooler;
-        let parse = |variable, text: &str| {
-            let options = url::parse(variable, text)?;
-            // Behind a pooler it would be said of connections that others use.
-            Ok(options.application_name(if is_pooled { BESIDE } else { name(sharing) }))
-        };
-        let options = parse("DOORBELL_DATABASE_URL", &settings.database_url())?;
-        let direct = match settings.database_direct_url() {
-            Some(url) => parse("DOORBELL_DATABASE_DIRECT_URL", url)?,
-            None => options.clone(),
-        };
-        let direct = direct.options(KEEPALIVES);
-        let place = format!(
-            "{}:{}/{}",
-            direct.get_host(),
-            direct.get_port(),
-            direct.get_database().unwrap_or_default()
-        );
-        let cannot_use =
-            |problem: String| Error::Open(format!("cannot use the Postgres at {place}: {problem}"));
+        let ways = Ways::new(settings, name(sharing))?;
+        let cannot_use = |problem: String| ways.cannot_use(&problem);
 
-        let mut connection = connect(&direct, connect_timeout)
+        let mut connection = connect(&ways.direct, connect_timeout)
             .await
             .map_err(cannot_use)?;
         refuse_unsafe(&mut connection).await.map_err(cannot_use)?;
@@ -277,47 +352,9 @@ impl Postgres {
             .map_err(cannot_use)?;
 
         let statement_timeout: Duration = settings.database_statement_timeout.into();
-        // A lock's is the shorter one: what is not to be had is told from what is slow.
-        let millis = |time: Duration| time.as_millis().to_string();
-        let timeouts = [
-            ("statement_timeout", millis(statement_timeout)),
-            (
-                "lock_timeout",
-                millis(LOCK_TIMEOUT.min(statement_timeout / 2)),
-            ),
-            ("idle_in_transaction_session_timeout", millis(IDLE_TIMEOUT)),
-        ];
-        let set: String = timeouts
-            .iter()
-            .map(|(name, value)| format!("; SET LOCAL {name} = {value}"))
-            .collect();
-        let options = if is_pooled {
-            // Its statements are planned anew, and settings would not last.
-            options.statement_cache_capacity(0)
-        } else {
-            // Each statement finds its rows by its key, in the order of an index: a plan
-            // that was made while a table was small must not read it whole when it is
-            // large, and none starts workers to look for the few rows that it will find.
-            options
-                .options([
-                    ("enable_seqscan", "off"),
-                    ("enable_hashjoin", "off"),
-                    ("enable_mergejoin", "off"),
-                    ("enable_bitmapscan", "off"),
-                    ("max_parallel_workers_per_gather", "0"),
-                    ("plan_cache_mode", "force_generic_plan"),
-                    ("jit", "off"),
-                    // What is written by one statement waits for its sync, too, and
-                    // takes the latest head that it waited for.
-                    ("synchronous_commit", "on"),
-                    ("default_transaction_isolation", "read committed"),
-                ])
-                .options(KEEPALIVES)
-                .options(timeouts)
-        };
         let connections = async |most| {
             let opened =
-                Connections::open(options.clone(), most, connect_timeout, !is_pooled).await;
+                Connections::open(ways.lanes.clone(), most, connect_timeout, !is_pooled).await;
             opened.map_err(|error| cannot_use(error.to_string()))
         };
         Ok(Self {
@@ -326,9 +363,7 @@ impl Postgres {
             lanes: settings.database_writers,
             most_readers: settings.database_readers,
             is_pooled,
-            begin: format!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on{set}"
-            ),
+            begin: ways.begin,
             commits: AtomicUsize::new(0),
             patience: statement_timeout + GRACE,
             resolve_within: connect_timeout + statement_timeout,

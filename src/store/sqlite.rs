@@ -11,10 +11,12 @@
 //! that begins and reads the heads, one that writes and commits.
 
 mod files;
+mod inspection;
 mod sql;
 
 use std::{
     collections::{HashMap, HashSet},
+    path::PathBuf,
     str::FromStr as _,
     sync::Arc,
     time::Duration,
@@ -52,6 +54,7 @@ use crate::{
     sabotage::{self, Sabotage},
 };
 use files::Files;
+pub(super) use inspection::{free_bytes, inspect};
 
 /// Before it, a WAL reset could lose a commit
 /// (<https://www.sqlite.org/releaselog/3_51_3.html>).
@@ -92,14 +95,7 @@ impl Sqlite {
     /// Opens or makes the file at `url` (`sqlite://path`), and brings its schema
     /// up to date.
     pub async fn open(url: &str, readers: u32, random: &dyn Random) -> Result<Self, Error> {
-        let options = SqliteConnectOptions::from_str(url)
-            .map_err(|error| Error::Open(format!("the database URL `{url}`: {error}")))?;
-        let path = options.get_filename().to_owned();
-        if url.contains(":memory:") || path.as_os_str().is_empty() {
-            return Err(Error::Open(format!(
-                "the database URL `{url}` names no file: what is kept in memory is not durable"
-            )));
-        }
+        let (options, path) = options(url)?;
         let files = Files::take(&path)?;
         let cannot_open = |error: sqlx::Error| {
             Error::Open(format!(
@@ -151,6 +147,19 @@ impl Sqlite {
         OwnedMutexGuard::try_map(writer, Option::as_mut)
             .map_err(|_| Error::Unavailable("the store is closed".into()))
     }
+}
+
+/// How the file of `url` is opened, and where it is.
+fn options(url: &str) -> Result<(SqliteConnectOptions, PathBuf), Error> {
+    let options = SqliteConnectOptions::from_str(url)
+        .map_err(|error| Error::Open(format!("the database URL `{url}`: {error}")))?;
+    let path = options.get_filename().to_owned();
+    if url.contains(":memory:") || path.as_os_str().is_empty() {
+        return Err(Error::Open(format!(
+            "the database URL `{url}` names no file: what is kept in memory is not durable"
+        )));
+    }
+    Ok((options, path))
 }
 
 type Writer = OwnedMappedMutexGuard<Option<SqliteConnection>, SqliteConnection>;

@@ -126,10 +126,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "app",
             "auth",
+            "bus",
             "client",
             "clock",
             "config",
+            "proto",
             "random",
+            "server",
             "store",
             "telemetry",
         ],

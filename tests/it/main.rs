@@ -15,6 +15,8 @@ mod calls;
 mod cluster;
 mod commands;
 mod costs;
+mod deployed;
+mod doctor;
 mod documents;
 mod durability;
 mod engines;

@@ -13,12 +13,12 @@ use crate::{
 };
 
 /// A proxy before a server, and what its clients trust.
-struct Proxied {
+pub struct Proxied {
     /// It ends first.
     proxy: Running,
     _server: Server,
-    address: SocketAddr,
-    certificate: String,
+    pub address: SocketAddr,
+    pub certificate: String,
     _directory: TempDir,
 }
 
@@ -37,6 +37,25 @@ fn lines(language: &str, server: &Server, address: SocketAddr, directory: &Path)
         lines = lines.replace(shown, &ours);
     }
     lines
+}
+
+/// An nginx with these lines in its `http`.
+pub fn nginx(directory: &TempDir, lines: &str) -> Command {
+    let at = directory.path().display();
+    let file = write(
+        directory,
+        "nginx.conf",
+        &format!(
+            "daemon off; master_process off; pid {at}/nginx.pid;\n\
+             events {{}}\n\
+             http {{ access_log off; client_body_temp_path {at}/a; proxy_temp_path {at}/b;\n\
+             fastcgi_temp_path {at}/c; uwsgi_temp_path {at}/d; scgi_temp_path {at}/e;\n\
+             {lines} }}"
+        ),
+    );
+    let mut nginx = Command::new("/usr/sbin/nginx");
+    nginx.args(["-e", "stderr", "-p", &at.to_string(), "-c", &file]);
+    nginx
 }
 
 impl Proxied {
@@ -60,28 +79,16 @@ impl Proxied {
         }
     }
 
-    fn nginx() -> Self {
+    pub fn nginx() -> Self {
         Self::start(|server, address, directory| {
-            let at = directory.path().display();
-            let lines = lines("nginx", server, address, directory.path());
-            let file = write(
+            nginx(
                 directory,
-                "nginx.conf",
-                &format!(
-                    "daemon off; master_process off; pid {at}/nginx.pid;\n\
-                     events {{}}\n\
-                     http {{ access_log off; client_body_temp_path {at}/a; proxy_temp_path {at}/b;\n\
-                     fastcgi_temp_path {at}/c; uwsgi_temp_path {at}/d; scgi_temp_path {at}/e;\n\
-                     {lines} }}"
-                ),
-            );
-            let mut nginx = Command::new("/usr/sbin/nginx");
-            nginx.args(["-e", "stderr", "-p", &at.to_string(), "-c", &file]);
-            nginx
+                &lines("nginx", server, address, directory.path()),
+            )
         })
     }
 
-    fn haproxy() -> Self {
+    pub fn haproxy() -> Self {
         Self::start(|server, address, directory| {
             let lines = lines("haproxy", server, address, directory.path());
             let file = write(directory, "haproxy.cfg", &lines);
@@ -108,10 +115,15 @@ impl Proxied {
         command
     }
 
+    /// Waits until it takes connections.
+    pub fn wait(&self) {
+        wait_until_it_listens(&self.proxy, self.address);
+    }
+
     /// Calls, streams that arrive at once, errors with their details: by gRPC, and as
     /// a page does it.
     fn carries_all(&self) {
-        wait_until_it_listens(&self.proxy, self.address);
+        self.wait();
         // Its events are seen while it is open, or these steps do not go on.
         let directory = of_the_checkout("tests/foreign/web");
         run(buf().arg("generate").current_dir(&directory)).ok();
@@ -142,7 +154,8 @@ impl Proxied {
     }
 }
 
-fn wait_until_it_listens(proxy: &Running, address: SocketAddr) {
+/// Waits until something takes connections there.
+pub fn wait_until_it_listens(proxy: &Running, address: SocketAddr) {
     let deadline = std::time::Instant::now() + crate::process::PATIENCE;
     while std::net::TcpStream::connect(address).is_err() {
         assert!(std::time::Instant::now() < deadline, "{}", proxy.err());

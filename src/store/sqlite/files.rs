@@ -32,7 +32,8 @@ fn identity(path: &Path) -> io::Result<Identity> {
     fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
-fn beside(database: &Path, end: &str) -> PathBuf {
+/// The file beside a database whose name ends so.
+pub(super) fn beside(database: &Path, end: &str) -> PathBuf {
     let mut path = OsString::from(database);
     path.push(end);
     path.into()
