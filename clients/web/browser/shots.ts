@@ -252,7 +252,7 @@ test("away", async () => {
 });
 
 for (const [name, look] of [
-  ["light", { viewport: WIDE, colorScheme: "light" }],
+  ["light", { viewport: { ...WIDE, height: 920 }, colorScheme: "light" }],
   ["dark", { viewport: WIDE, colorScheme: "dark" }],
   ["narrow", { viewport: NARROW, colorScheme: "light" }],
 ] as const) {

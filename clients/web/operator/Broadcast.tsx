@@ -105,7 +105,7 @@ export function Broadcast() {
         </div>
       </form>
       <section aria-labelledby="preview">
-        <h3 id="preview">As people will see it</h3>
+        <h2 id="preview">As people will see it</h2>
         <Preview of={draft} />
       </section>
       <div className="buttons">

@@ -61,7 +61,7 @@ function Erasure({ title, what, needed, label, erase, children }: ErasureProps) 
   const id = title.replaceAll(" ", "-").toLowerCase();
   return (
     <section className="card" aria-labelledby={id}>
-      <h3 id={id}>{title}</h3>
+      <h2 id={id}>{title}</h2>
       <p>{what} Nothing of it can be brought back.</p>
       <form className="question" aria-label={title} onSubmit={submit}>
         {children}

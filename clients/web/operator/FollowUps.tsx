@@ -33,7 +33,7 @@ const COLUMNS: readonly Column<FollowUp>[] = [
     ),
   },
   { heading: "Due", cell: ({ dueTime }) => <Moment at={dueTime} /> },
-  { heading: "Not", cell: ({ unless }) => (unless === FollowUpUnless.READ ? "read" : "seen") },
+  { heading: "Was not", cell: ({ unless }) => (unless === FollowUpUnless.READ ? "read" : "seen") },
   { heading: "State", cell: ({ notification }) => notification && stateOf(notification) },
 ];
 
@@ -44,12 +44,15 @@ export function FollowUps() {
 
   const load = (organizationId: string, afterPosition: bigint, before?: Listed) =>
     act.run(async () => {
-      const request = { organizationId, afterPosition, epoch: before?.epoch ?? "", limit: PAGE };
+      // A position is one of a life of the database, which any answer names.
+      const isUnknown = !before && afterPosition > 0n;
+      const first = isUnknown ? await desk.sends.listFollowUps({ organizationId, limit: 1 }) : before;
+      const request = { organizationId, afterPosition, epoch: first?.epoch ?? "", limit: PAGE };
       const answer = await desk.sends.listFollowUps(request);
       // After a restore all is listed anew.
-      const known = before?.epoch === answer.epoch ? before.rows : [];
+      const rows = before?.epoch === answer.epoch ? before.rows : [];
       const { followUps, position, epoch } = answer;
-      setListed({ organizationId, rows: [...known, ...followUps], position, epoch, isAll: followUps.length === 0 });
+      setListed({ organizationId, rows: [...rows, ...followUps], position, epoch, isAll: followUps.length === 0 });
     });
   return (
     <>

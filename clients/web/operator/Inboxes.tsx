@@ -160,7 +160,7 @@ function Timeline({ of, onClose }: { readonly of: GetTimelineResponse; readonly 
   return (
     <section className="card" aria-labelledby="timeline">
       <header>
-        <h3 id="timeline">{title ? <Words>{title}</Words> : "What is left of a removed notification"}</h3>
+        <h2 id="timeline">{title ? <Words>{title}</Words> : "What is left of a removed notification"}</h2>
         <button type="button" onClick={onClose}>
           Close
         </button>

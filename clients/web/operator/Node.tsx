@@ -111,7 +111,7 @@ const milliseconds = (duration: Duration | undefined) => (duration ? durationMs(
 function Group({ title, children }: { readonly title: string; readonly children: ReactNode }) {
   return (
     <section className="card">
-      <h3>{title}</h3>
+      <h2>{title}</h2>
       <dl>{children}</dl>
     </section>
   );

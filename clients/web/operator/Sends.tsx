@@ -35,11 +35,12 @@ interface Listed {
 const isBroadcast = ({ availableUntil }: Send) => availableUntil !== undefined;
 const hasEnded = ({ state }: Send) => state === SendState.DONE || state === SendState.CANCELLED;
 
-/** Whether it changes while somebody looks. A broadcast is under way for days. */
-function isMoving(send: Send): boolean {
-  if (isBroadcast(send) || hasEnded(send)) return false;
-  if (send.state === SendState.UNDER_WAY) return true;
-  return !send.deliverTime || timestampMs(send.deliverTime) < Date.now() + LOOK_MS;
+/** Whether it will change while somebody looks. A broadcast is under way for days. */
+const isToFollow = (send: Send) => !isBroadcast(send) && !hasEnded(send);
+
+/** Whether its time has come. */
+function isDue({ deliverTime }: Send): boolean {
+  return !deliverTime || timestampMs(deliverTime) <= Date.now();
 }
 
 export function Sends() {
@@ -86,10 +87,10 @@ export function Sends() {
       return "Taken back: it is removed from who has it.";
     });
 
-  const moving = listed?.rows.filter(isMoving) ?? [];
+  const followed = listed?.rows.filter(isToFollow) ?? [];
   useRepeated(
     async () => {
-      for (const { id } of moving) {
+      for (const { id } of followed.filter(isDue)) {
         try {
           replace((await desk.sends.getSend({ ...listed?.whose, sendId: id })).send);
         } catch {
@@ -98,7 +99,7 @@ export function Sends() {
       }
     },
     LOOK_MS,
-    moving.length > 0,
+    followed.length > 0,
   );
 
   const columns = (whose: Whose): readonly Column<Send>[] => [
@@ -235,7 +236,7 @@ function TakeBack() {
   const { retraction } = under ?? {};
   return (
     <section className="card" aria-labelledby="take-back">
-      <h3 id="take-back">Take back what is about a thing</h3>
+      <h2 id="take-back">Take back what is about a thing</h2>
       <p>From everybody of the organization, and before it comes to others. What is sent later stays.</p>
       <div className="question">
         <Field label="Entity type" value={about.entityType} onChange={({ target }) => setAbout({ ...about, entityType: target.value })} />
