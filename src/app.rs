@@ -23,7 +23,7 @@ use crate::{
     auth,
     bus::{self, Bus, nats::Nats},
     clock::Clock,
-    config::{Config, StoreSettings},
+    config::{Config, ServerSettings, StoreSettings},
     follow_ups::FollowUps,
     grpc::{
         self, Service, call_limit,
@@ -44,6 +44,8 @@ use crate::{
         self,
         pages::{self, Readiness},
     },
+    node::Node,
+    operator_page,
     operators::Operators,
     preferences::Preferences,
     proto,
@@ -98,6 +100,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// After the end of the drain, this much is for what is still queued and for closing
 /// the store.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most connections of the operators' port, which people have.
+const OPERATOR_CONNECTIONS: u32 = 256;
 /// The most bytes of a message that needs no token.
 const MAX_OPEN_MESSAGE_BYTES: usize = 1024;
 
@@ -106,7 +110,9 @@ pub struct App {
     inbox: Arc<Inboxes>,
     /// None once it runs.
     sweeper: Option<Sweeper>,
-    router: Router,
+    routers: Routers,
+    /// Where operators are served, once it is listened on.
+    operators: Option<TcpListener>,
     tls: Option<Arc<tls::Acceptor>>,
     config: Config,
     metrics: metrics::Handle,
@@ -168,6 +174,17 @@ impl App {
         let retractions = Arc::new(retractions);
         let follow_ups = Arc::new(FollowUps::new(store.clone(), inbox.clone()));
         let operators = Operators::new(store.clone(), inbox.clone());
+        let (ready, is_ready) = watch::channel(Err("starting"));
+        let node = Node {
+            clock: clock.clone(),
+            started_at: clock.now(),
+            inboxes: inbox.clone(),
+            ready: is_ready,
+            metrics: metrics.clone(),
+            is_shared: !config.store.database_url().starts_with("sqlite:"),
+            has_bus: config.bus.nats_url.is_some(),
+        };
+        let is_single = config.auth.single_organization.is_some();
         let services = Services {
             own: Service::new(
                 inbox.clone(),
@@ -177,7 +194,7 @@ impl App {
                 content.clone(),
             ),
             preferences: grpc::preferences::Service::new(preferences, content.clone()),
-            operators: operators::Service::new(operators, content.clone()),
+            operators: operators::Service::new(operators, node, is_single, content.clone()),
             sends: grpc::sends::Service::new(
                 sends.clone(),
                 retractions.clone(),
@@ -197,12 +214,12 @@ impl App {
         .with(retractions)
         .with(follow_ups);
         let health = HealthReporter::new();
-        let router = router(services, &verifier, &health, random, &config, local)?;
-        let (ready, _) = watch::channel(Err("starting"));
+        let routers = routers(services, &verifier, &health, random, &config, local)?;
         Ok(Self {
             inbox,
             sweeper: Some(sweeper),
-            router,
+            routers,
+            operators: None,
             tls,
             config,
             metrics,
@@ -212,8 +229,21 @@ impl App {
         })
     }
 
-    /// Serves on `listener`, and on the metrics address if there is one, until
-    /// `shutdown` resolves; then drains, and returns within the drain timeout.
+    /// Listens where operators are to be served, and says where that is; nowhere unless it
+    /// is set. [`run`](Self::run) serves there.
+    pub async fn listen_for_operators(&mut self) -> Result<Option<SocketAddr>, Error> {
+        let Some(address) = self.config.http.operator_listen else {
+            return Ok(None);
+        };
+        let listener = listen(address).await?;
+        let address = listener.local_addr().unwrap_or(address);
+        self.operators = Some(listener);
+        Ok(Some(address))
+    }
+
+    /// Serves on `listener`, where operators are listened for, and on the metrics address
+    /// if there is one, until `shutdown` resolves; then drains, and returns within the
+    /// drain timeout.
     pub async fn run(
         mut self,
         listener: TcpListener,
@@ -245,14 +275,31 @@ impl App {
         let sweeper = sweeper.map(|run| AbortOnDropHandle::new(tokio::spawn(run)));
 
         let end = Shutdown::new();
-        let served = server::serve(
-            listener,
-            self.router.clone(),
-            &self.config.server,
-            self.tls.clone(),
-            Arc::new(connection_observer()),
-            end.clone(),
-        );
+        let operators = self.operators.take();
+        let settings = ServerSettings {
+            max_connections: self.config.server.max_connections.min(OPERATOR_CONNECTIONS),
+            ..self.config.server.clone()
+        };
+        let serve = |listener, router: &Router, settings| {
+            server::serve(
+                listener,
+                router.clone(),
+                settings,
+                self.tls.clone(),
+                Arc::new(connection_observer()),
+                end.clone(),
+            )
+        };
+        let served = serve(listener, &self.routers.all, &self.config.server);
+        let served = async {
+            match operators {
+                None => served.await,
+                Some(listener) => {
+                    let operators = serve(listener, &self.routers.operators, &settings);
+                    tokio::join!(served, operators);
+                }
+            }
+        };
         tokio::pin!(served);
         let told_at = tokio::select! {
             () = &mut served => Instant::now(),
@@ -384,15 +431,22 @@ struct Services {
     topics: topics::Service,
 }
 
-/// Health needs no token; the rest of the layers is around all calls.
-fn router(
+/// What is served on each port.
+struct Routers {
+    all: Router,
+    operators: Router,
+}
+
+/// Health needs no token; the rest of the layers is around all calls. Operators have the
+/// same calls on a port of their own, which lets in nobody else, and no other origin.
+fn routers(
     services: Services,
     verifier: &Arc<auth::TokenVerifier>,
     health: &HealthReporter,
     random: Arc<dyn Random>,
     config: &Config,
     local: bool,
-) -> Result<Router, Error> {
+) -> Result<Routers, Error> {
     // tonic refuses a longer message before it reads or unpacks it; `convert` refuses what
     // is above the limit in words.
     let most = convert::most_bytes_of_many(&config.content).saturating_mul(2);
@@ -413,11 +467,16 @@ fn router(
         verifier: verifier.clone(),
         refuse: |error| status::of_auth(error).into_http(),
     };
-    let own = limited!(NotificationServiceServer, services.own)
+    let services = limited!(NotificationServiceServer, services.own)
         .merge(limited!(OperatorServiceServer, services.operators))
         .merge(limited!(PreferenceServiceServer, services.preferences))
         .merge(limited!(SendServiceServer, services.sends))
-        .merge(limited!(TopicServiceServer, services.topics))
+        .merge(limited!(TopicServiceServer, services.topics));
+    let of_operators = services
+        .clone()
+        .layer(from_fn(operators::only))
+        .layer(from_fn_with_state(admission.clone(), auth::admit));
+    let own = services
         .layer(from_fn_with_state(readers, call_limit::of_readers))
         .layer(from_fn_with_state(admission, auth::admit));
 
@@ -447,24 +506,26 @@ fn router(
     let open = open.layer(from_fn_with_state(places, call_limit::of_open));
 
     let log = CallLog::new(random, |extensions| Some(extensions.get::<Peer>()?.address));
+    let layered = |calls: Router| {
+        calls
+            .layer(from_fn(protocol::keep))
+            .layer(CatchPanicLayer::custom(|_| {
+                status::internal().into_http::<Body>()
+            }))
+            .layer(from_fn_with_state(log.clone(), call_log::log))
+            .layer(GrpcWebLayer::new())
+    };
     // Its fallback says in gRPC's words that there is no such call.
-    let calls = Routes::default()
-        .into_axum_router()
-        .merge(own)
-        .merge(open)
-        .layer(from_fn(protocol::keep))
-        .layer(CatchPanicLayer::custom(|_| {
-            status::internal().into_http::<Body>()
-        }))
-        .layer(from_fn_with_state(log, call_log::log))
-        .layer(GrpcWebLayer::new())
-        .layer(cors::layer(&config.http, local));
+    let calls = Routes::default().into_axum_router();
+    let calls = layered(calls.merge(own).merge(open)).layer(cors::layer(&config.http, local));
     // Beside the layers of the calls: a page is none.
-    Ok(if config.http.live_page {
+    let all = if config.http.live_page {
         calls.merge(live::router())
     } else {
         calls
-    })
+    };
+    let operators = layered(of_operators).merge(operator_page::router());
+    Ok(Routers { all, operators })
 }
 
 /// The calls of a service, by its name.

@@ -206,7 +206,8 @@ pub struct AuthSettings {
     /// The role that may send, and reads no inbox
     #[arg(long, default_value = "service")]
     pub sender_role: String,
-    /// The role that may look into inboxes and erase them; none where it is not set
+    /// The role of operators, who look into inboxes, erase them and broadcast; none where it is
+    /// not set
     #[arg(long)]
     pub operator_role: Option<String>,
     /// A JWKS from a URL is fetched anew about this often
@@ -374,6 +375,9 @@ pub struct HttpSettings {
     /// Serves /metrics, /livez and /readyz on this address, in the clear
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Serves the operators' page at /operator on this address, and the calls that it makes
+    #[arg(long, value_name = "ADDRESS")]
+    pub operator_listen: Option<SocketAddr>,
     /// Tells anyone who asks what calls there are (gRPC reflection)
     #[arg(long)]
     pub reflection: bool,
@@ -462,8 +466,32 @@ impl Config {
                 "and --tls-key-file (DOORBELL_TLS_KEY_FILE) belong together: set both, or neither",
             ));
         }
+        self.check_operators()?;
         self.store.check()?;
         self.bus.check(&self.store)
+    }
+
+    /// The page takes tokens that erase: they never go in the clear beyond this machine.
+    fn check_operators(&self) -> Result<(), Error> {
+        let Some(address) = self.http.operator_listen else {
+            return Ok(());
+        };
+        if self.auth.operator_role.is_none() {
+            return Err(Error::new(
+                "operator-listen",
+                "needs --operator-role (DOORBELL_OPERATOR_ROLE) beside it: without one nobody \
+                 can use the page",
+            ));
+        }
+        if !address.ip().to_canonical().is_loopback() && self.server.tls_cert_file.is_none() {
+            return Err(Error::new(
+                "operator-listen",
+                "must be an address of this machine, as 127.0.0.1:50052, where there is no \
+                 certificate (DOORBELL_TLS_CERT_FILE): operators' tokens would go in the clear. \
+                 Set one, or reach it by an SSH tunnel or by a proxy on this machine",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -756,6 +784,36 @@ mod tests {
             assert!(refused.starts_with("--tls-cert-file "), "{refused}");
             assert!(refused.contains("--tls-key-file"), "{refused}");
         }
+    }
+
+    #[test]
+    fn the_operators_page_is_for_this_machine_or_behind_a_certificate() {
+        let check = |address: &str, role: Option<&str>, with_tls: bool| {
+            let mut config = Config::default();
+            config.http.operator_listen = Some(address.parse().unwrap());
+            config.auth.operator_role = role.map(str::to_owned);
+            if with_tls {
+                config.server.tls_cert_file = Some("cert.pem".into());
+                config.server.tls_key_file = Some("key.pem".into());
+            }
+            config.check().map_err(|error| error.to_string())
+        };
+        for loopback in [
+            "127.0.0.1:1",
+            "127.9.9.9:1",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            assert_eq!(check(loopback, Some("operator"), false), Ok(()));
+        }
+        for beyond in ["0.0.0.0:1", "10.0.0.1:1", "[::]:1", "[::ffff:10.0.0.1]:1"] {
+            let refused = check(beyond, Some("operator"), false).unwrap_err();
+            assert!(refused.starts_with("--operator-listen (DOORBELL_OPERATOR_LISTEN) "));
+            assert!(refused.contains("DOORBELL_TLS_CERT_FILE"), "{refused}");
+            assert_eq!(check(beyond, Some("operator"), true), Ok(()));
+        }
+        let refused = check("127.0.0.1:1", None, true).unwrap_err();
+        assert!(refused.contains("DOORBELL_OPERATOR_ROLE"), "{refused}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub mod sends;
 pub mod status;
 pub mod topics;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::stream;
 use tokio::{sync::Semaphore, time::timeout};
@@ -36,8 +36,8 @@ use crate::{
     proto::{
         ArchiveRequest, ArchiveResponse, ErrorReason, GetRecentRequest, GetRecentResponse,
         GetUnreadCountRequest, GetUnreadCountResponse, MarkReadRequest, MarkReadResponse,
-        MarkSeenRequest, MarkSeenResponse, MarkUnreadRequest, MarkUnreadResponse, RemoveRequest,
-        RemoveResponse, RetractInAppRequest, RetractInAppResponse, SendInAppRequest,
+        MarkSeenRequest, MarkSeenResponse, MarkUnreadRequest, MarkUnreadResponse, Method,
+        RemoveRequest, RemoveResponse, RetractInAppRequest, RetractInAppResponse, SendInAppRequest,
         SendInAppResponse, SendResult, SendToManyRequest, SendToManyResponse, SubscribeRequest,
         Suppressed, TypeCount, UnarchiveRequest, UnarchiveResponse, UpdateInAppRequest,
         UpdateInAppResponse,
@@ -144,6 +144,48 @@ fn sender(caller: &Caller) -> Result<&Scope, Status> {
             ErrorReason::NotASender,
             "this token's role may not send",
         )),
+    }
+}
+
+/// Who makes a call of senders: one of them or, where the call is for those too, an
+/// operator.
+struct Sender<'c> {
+    caller: &'c Caller,
+    scope: &'c Scope,
+    method: Method,
+}
+
+impl<'c> Sender<'c> {
+    fn of(caller: &'c Caller, method: Method) -> Result<Self, Status> {
+        let scope = match &caller.right {
+            Right::Operate(scope) if method.is_for_operators_too() => scope,
+            _ => sender(caller)?,
+        };
+        Ok(Self {
+            caller,
+            scope,
+            method,
+        })
+    }
+
+    /// Refuses another organization. An operator is in the log, by what they ask for: of a
+    /// send, a topic or a person, where the call is of one.
+    fn covers(
+        &self,
+        organization: &OrganizationId,
+        of: Option<&dyn fmt::Display>,
+    ) -> Result<(), Status> {
+        covers(self.scope, organization)?;
+        if let Right::Operate(_) = self.caller.right {
+            tracing::info!(
+                subject = &*self.caller.subject,
+                what = self.method.name(),
+                of_organization = organization.as_str(),
+                of = of.map(tracing::field::display),
+                "an operator's call"
+            );
+        }
+        Ok(())
     }
 }
 

@@ -228,6 +228,11 @@ impl Hub {
         self.shards.iter().flat_map(of).collect()
     }
 
+    /// How many inboxes have a room here.
+    pub fn room_count(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
     /// How many streams an organization has here.
     pub fn streams_of(&self, organization: &OrganizationId) -> usize {
         let organizations = self.organizations.lock();

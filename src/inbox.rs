@@ -275,6 +275,11 @@ impl Inboxes {
         self.bus.trouble()
     }
 
+    /// How many inboxes have a stream on this node.
+    pub fn room_count(&self) -> usize {
+        self.bus.hub().room_count()
+    }
+
     /// Commits and answers what is queued, refuses what comes later, tells the
     /// other nodes, and closes the store.
     pub async fn close(&self) {

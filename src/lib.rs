@@ -31,8 +31,8 @@
 //!
 //! - [`cli`]: the commands, [`app`]: the composition root
 //! - [`server`]: connections; [`sweeper`]: what happens later; [`grpc`]: the service; [`auth`]: who calls; [`live`]: a
-//!   page that shows it
-//! - [`operators`]: what is done to inboxes that are not one's own
+//!   page that shows it; [`operator_page`]: the page of operators
+//! - [`operators`]: what is done to inboxes that are not one's own; [`node`]: how this node is
 //! - [`inbox`]: the use cases, with group commit and the feeds
 //! - [`store`]: where inboxes are; [`bus`]: the way to other nodes; [`hub`]: who is
 //!   listening here
@@ -54,6 +54,8 @@ pub mod inbox;
 pub mod live;
 pub mod metrics;
 pub mod model;
+pub mod node;
+pub mod operator_page;
 pub mod operators;
 pub mod preferences;
 pub mod proto;

@@ -475,6 +475,11 @@ impl Handle {
         self.0.render()
     }
 
+    /// What was counted until now, to be asked for by name.
+    pub fn figures(&self) -> Figures {
+        Figures(self.0.render())
+    }
+
     /// Folds what was recorded into the buckets, every few seconds, for ever:
     /// until then each single value takes memory.
     pub async fn upkeep(&self) {
@@ -483,6 +488,40 @@ impl Handle {
             tokio::time::sleep(EVERY).await;
             self.0.run_upkeep();
         }
+    }
+}
+
+/// What was counted at one moment: the page itself, so that nobody else says another number.
+#[derive(Clone, Debug)]
+pub struct Figures(String);
+
+impl Figures {
+    /// The series of this name that have each of these `label="value"`, added up; 0 where
+    /// there is none.
+    pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
+        let series = self.0.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let rest = series.strip_prefix(name)?;
+            let is_it = rest.is_empty() || rest.starts_with('{');
+            let has_all = labels.iter().all(|label| rest.contains(label));
+            (is_it && has_all).then(|| value.parse::<f64>().ok())?
+        });
+        series.sum()
+    }
+
+    /// As [`sum`](Self::sum), of what is counted in whole numbers.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counts are far below 2^52, and a float becomes the nearest number there is"
+    )]
+    pub fn count(&self, name: &str, labels: &[&str]) -> u64 {
+        self.sum(name, labels) as u64
+    }
+
+    /// As [`sum`](Self::sum), of what is counted in seconds.
+    pub fn time(&self, name: &str) -> Duration {
+        Duration::try_from_secs_f64(self.sum(name, &[])).unwrap_or_default()
     }
 }
 

@@ -137,6 +137,8 @@ fn make_secret(data_dir: &Path, file: &Path, random: &dyn Random) -> io::Result<
 pub struct Welcome {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where operators are served.
+    pub operator_address: Option<SocketAddr>,
     /// Where its certificate is, if it speaks TLS.
     pub certificate: Option<String>,
     /// Where its data is.
@@ -149,15 +151,14 @@ pub struct Welcome {
     pub alice: String,
     /// The token of [`BOB`].
     pub bob: String,
+    /// A token of an operator of all organizations.
+    pub operator: String,
 }
 
 /// What to do next, to copy and paste.
 pub fn welcome(welcome: &Welcome) -> String {
     const SERVICE: &str = "doorbell.v1.NotificationService";
-    let mut address = welcome.address;
-    if address.ip().is_unspecified() {
-        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    }
+    let address = within_reach(welcome.address);
     let certificate = welcome.certificate.as_deref().map(quoted);
     let own = |command: &str, token: &str, rest: &str| {
         let program = quoted(&welcome.program);
@@ -258,16 +259,18 @@ pub fn welcome(welcome: &Welcome) -> String {
         text,
         "\nDoorbell listens on {address}: gRPC and gRPC-web, for development.\n\
          Its data is in {}.\n\n\
-         See it live, with two bells:\n\n  {}\n\n\
-         Tokens for a week: a sender, {user} of {organization}, {} of {}.\n\n  \
-         SENDER='{}'\n  ALICE='{}'\n  BOB='{}'",
+         See it live, with two bells:\n\n  {}\n\n{}\
+         Tokens for a week: a sender, {user} of {organization}, {} of {}, an operator.\n\n  \
+         SENDER='{}'\n  ALICE='{}'\n  BOB='{}'\n  OPERATOR='{}'",
         welcome.data_dir,
         live_page(welcome, address),
+        operator_page(welcome),
         BOB.1,
         BOB.0,
         welcome.sender,
         welcome.alice,
-        welcome.bob
+        welcome.bob,
+        welcome.operator
     );
     for (title, lines) in steps {
         let _ = writeln!(text, "\n{title}\n\n  {}", lines.join("\n  "));
@@ -275,13 +278,37 @@ pub fn welcome(welcome: &Welcome) -> String {
     text
 }
 
+/// Where it is reached from this machine.
+fn within_reach(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    address
+}
+
+fn scheme(welcome: &Welcome) -> &'static str {
+    match welcome.certificate {
+        None => "http",
+        Some(_) => "https",
+    }
+}
+
+/// Where the operators' page is. Its token is for pasting: a link would be in the history.
+fn operator_page(welcome: &Welcome) -> String {
+    let Some(address) = welcome.operator_address.map(within_reach) else {
+        return String::new();
+    };
+    let scheme = scheme(welcome);
+    format!(
+        "Look into it as its operator, with the token OPERATOR below:\n\n  \
+         {scheme}://{address}/operator\n\n"
+    )
+}
+
 /// The link to the live page, with the tokens in the fragment: a browser sends that
 /// to nobody.
 fn live_page(welcome: &Welcome, address: SocketAddr) -> String {
-    let scheme = match welcome.certificate {
-        None => "http",
-        Some(_) => "https",
-    };
+    let scheme = scheme(welcome);
     format!(
         "{scheme}://{address}/#sender={}&{}={}&{}-organization={}&{}={}&{}-organization={}",
         welcome.sender, ALICE.1, welcome.alice, ALICE.1, ALICE.0, BOB.1, welcome.bob, BOB.1, BOB.0
@@ -402,12 +429,14 @@ mod tests {
     fn example() -> Welcome {
         Welcome {
             address: "127.0.0.1:50051".parse().unwrap(),
+            operator_address: Some("127.0.0.1:50052".parse().unwrap()),
             certificate: None,
             data_dir: "doorbell-data".to_owned(),
             program: "target/release/doorbell".to_owned(),
             sender: "s.s.s".to_owned(),
             alice: "a.a.a".to_owned(),
             bob: "b.b.b".to_owned(),
+            operator: "o.o.o".to_owned(),
         }
     }
 
@@ -418,6 +447,8 @@ mod tests {
             "SENDER='s.s.s'",
             "ALICE='a.a.a'",
             "BOB='b.b.b'",
+            "OPERATOR='o.o.o'",
+            "http://127.0.0.1:50052/operator",
             "grpcurl -plaintext -H \"authorization: Bearer $ALICE\" 127.0.0.1:50051 \
              doorbell.v1.NotificationService/Subscribe",
             "target/release/doorbell watch --token \"$ALICE\"",
@@ -452,6 +483,8 @@ mod tests {
         }
         // Each token stands in the link and in the variable, which all lines use.
         assert_eq!(text.matches("a.a.a").count(), 2);
+        // An operator's, in no link.
+        assert_eq!(text.matches("o.o.o").count(), 1);
         assert!(text.contains("/#sender="), "{text}");
     }
 
@@ -475,6 +508,7 @@ mod tests {
         });
         assert!(!text.contains("http://") && !text.contains("-plaintext"));
         assert!(text.contains("https://127.0.0.1:50051/#sender="));
+        assert!(text.contains("https://127.0.0.1:50052/operator\n"));
         assert!(text.contains("grpcurl -cacert 'my cert.pem' -H "));
         assert!(text.contains(" watch --url https://127.0.0.1:50051 --ca-file 'my cert.pem' "));
     }

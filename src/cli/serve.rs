@@ -1,6 +1,11 @@
 //! `doorbell dev`, `doorbell serve` and `doorbell migrate`.
 
-use std::{io::Write as _, sync::Arc, time::Duration};
+use std::{
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,7 +36,7 @@ const DEV_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 pub async fn serve(config: Config) -> Result<(), Failure> {
     let _log = telemetry::init(&config.log)?;
     make_data_dir(&config.store)?;
-    run(config, false, |_| Ok(())).await
+    run(config, false, |_, _| Ok(())).await
 }
 
 /// Serves as [`serve`] does, with a secret of its own, and says what to do next.
@@ -49,6 +54,8 @@ pub async fn dev(mut config: Config) -> Result<(), Failure> {
     config.auth.operator_role.get_or_insert_with(operator);
     config.http.reflection = true;
     config.http.live_page = true;
+    let any_port = || SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.http.operator_listen.get_or_insert_with(any_port);
     // Nobody balances load to it, and somebody waits for it to end.
     config.server.drain_delay = Duration::ZERO.into();
 
@@ -69,21 +76,24 @@ pub async fn dev(mut config: Config) -> Result<(), Failure> {
     let sender = mint("*", None, Some(&config.auth.sender_role))?;
     let alice = mint(dev::ALICE.0, Some(dev::ALICE.1), None)?;
     let bob = mint(dev::BOB.0, Some(dev::BOB.1), None)?;
+    let operator = mint("*", None, config.auth.operator_role.as_deref())?;
     let data_dir = config.store.data_dir.display().to_string();
     let certificate = &config.server.tls_cert_file;
     let certificate = certificate.as_ref().map(|file| file.display().to_string());
-    run(config, true, move |address| {
+    run(config, true, move |address, operator_address| {
         let program = std::env::args()
             .next()
             .unwrap_or_else(|| "doorbell".to_owned());
         let welcome = Welcome {
             address,
+            operator_address,
             certificate,
             data_dir,
             program,
             sender,
             alice,
             bob,
+            operator,
         };
         let mut out = std::io::stdout().lock();
         out.write_all(dev::welcome(&welcome).as_bytes())
@@ -122,7 +132,7 @@ fn make_data_dir(store: &StoreSettings) -> Result<(), Failure> {
 async fn run(
     mut config: Config,
     local: bool,
-    listening: impl FnOnce(std::net::SocketAddr) -> Result<(), Failure>,
+    listening: impl FnOnce(SocketAddr, Option<SocketAddr>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let stop = Stop::listen()?;
     let open_files = raise_open_files();
@@ -134,7 +144,7 @@ async fn run(
     let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) =
         (Arc::new(SystemClock), Arc::new(SystemRandom));
     let address = config.server.listen;
-    let app = tokio::select! {
+    let mut app = tokio::select! {
         built = App::build(config, clock, random, local) => built?,
         () = stop.asked.cancelled() => {
             tracing::info!("was told to stop before it had started");
@@ -143,6 +153,10 @@ async fn run(
     };
     let listener = app::listen(address).await?;
     let address = listener.local_addr().unwrap_or(address);
+    let operator_address = app.listen_for_operators().await?;
+    if let Some(address) = operator_address {
+        tracing::info!(%address, "listening for operators");
+    }
     tracing::info!(%address, "listening");
     if let Some(open_files) = open_files
         && open_files < u64::from(max_connections) + OTHER_FILES
@@ -154,7 +168,7 @@ async fn run(
              taken: raise the limit (ulimit -n, LimitNOFILE), or lower DOORBELL_MAX_CONNECTIONS"
         );
     }
-    listening(address)?;
+    listening(address, operator_address)?;
     tokio::select! {
         done = app.run(listener, stop.asked.cancelled()) => Ok(done?),
         () = stop.told_again.cancelled() => {

@@ -1,5 +1,8 @@
-//! `doorbell.v1.OperatorService`: authorise, log, call the [`Operators`].
+//! `doorbell.v1.OperatorService`: authorise, log, call the [`Operators`] and the [`Node`].
 
+use std::{sync::Arc, time::Duration};
+
+use axum::{extract, middleware::Next};
 use tonic::{Code, Request, Response, Status};
 
 use super::{
@@ -7,15 +10,17 @@ use super::{
     status,
 };
 use crate::{
-    auth::{Caller, Right},
+    auth::{Caller, Right, Scope},
     clock::Timestamp,
     config::ContentLimits,
     model::{InboxKey, Notification, OrganizationId},
+    node::Node,
     operators::Operators,
     proto::{
-        EraseInboxRequest, EraseInboxResponse, EraseOrganizationRequest, EraseOrganizationResponse,
-        ErrorReason, GetTimelineRequest, GetTimelineResponse, ReadInboxRequest, ReadInboxResponse,
-        RemovalCause, TimelineEntry, TimelineEvent,
+        BusState, EraseInboxRequest, EraseInboxResponse, EraseOrganizationRequest,
+        EraseOrganizationResponse, ErrorReason, GetNodeRequest, GetNodeResponse,
+        GetTimelineRequest, GetTimelineResponse, ReadInboxRequest, ReadInboxResponse, RemovalCause,
+        StoreKind, TimelineEntry, TimelineEvent,
     },
     wire,
 };
@@ -23,13 +28,45 @@ use crate::{
 /// The service.
 pub struct Service {
     operators: Operators,
+    node: Node,
+    /// There is no other organization, so who is an operator is one of all.
+    is_single: bool,
     limits: ContentLimits,
 }
 
 impl Service {
-    /// The service of `operators`.
-    pub fn new(operators: Operators, limits: ContentLimits) -> Self {
-        Self { operators, limits }
+    /// The service of `operators` on `node`; with `is_single`, there is one organization
+    /// alone.
+    pub fn new(operators: Operators, node: Node, is_single: bool, limits: ContentLimits) -> Self {
+        Self {
+            operators,
+            node,
+            is_single,
+            limits,
+        }
+    }
+}
+
+/// Lets operators through alone, whatever they call. To be laid behind what puts a
+/// [`Caller`] on the request.
+pub async fn only(request: extract::Request, next: Next) -> axum::response::Response {
+    let caller = request.extensions().get::<Arc<Caller>>();
+    match caller.map(|caller| scope(caller)) {
+        Some(Ok(_)) => next.run(request).await,
+        Some(Err(status)) => status.into_http(),
+        // Not behind it: a bug.
+        None => status::internal().into_http(),
+    }
+}
+
+fn scope(caller: &Caller) -> Result<&Scope, Status> {
+    match &caller.right {
+        Right::Operate(scope) => Ok(scope),
+        Right::Send(_) | Right::Read(_) => Err(status::new(
+            Code::PermissionDenied,
+            ErrorReason::NotAnOperator,
+            "this token's role is not that of operators",
+        )),
     }
 }
 
@@ -40,14 +77,7 @@ fn admit(
     inbox: Option<&InboxKey>,
     what: &'static str,
 ) -> Result<(), Status> {
-    let Right::Operate(scope) = &caller.right else {
-        return Err(status::new(
-            Code::PermissionDenied,
-            ErrorReason::NotAnOperator,
-            "this token's role is not that of operators",
-        ));
-    };
-    covers(scope, organization)?;
+    covers(scope(caller)?, organization)?;
     tracing::info!(
         subject = &*caller.subject,
         what,
@@ -165,6 +195,60 @@ impl OperatorService for Service {
             erased_count: erased.rows,
             inbox_count: erased.inboxes,
             more: erased.more,
+        }))
+    }
+
+    async fn get_node(
+        &self,
+        request: Request<GetNodeRequest>,
+    ) -> Result<Response<GetNodeResponse>, Status> {
+        let caller = caller(&request)?;
+        if scope(&caller)? != &Scope::Any && !self.is_single {
+            return Err(status::new(
+                Code::PermissionDenied,
+                ErrorReason::WrongOrganization,
+                "the figures of a node are of all organizations, and this token is for one",
+            ));
+        }
+        // It is of nobody's data, and a page asks every few seconds: no line of the log.
+        let now = self.node.standing();
+        let time = |time: Duration| Some(wire::duration(time));
+        let store = match self.node.is_shared {
+            true => StoreKind::Postgres,
+            false => StoreKind::Sqlite,
+        };
+        let bus = match now.is_bus_well {
+            None => BusState::None,
+            Some(true) => BusState::Connected,
+            Some(false) => BusState::Away,
+        };
+        let remark = match now.readiness {
+            Ok(remark) => remark.unwrap_or_default(),
+            Err(reason) => reason,
+        };
+        Ok(Response::new(GetNodeResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: Some(wire::time(self.node.started_at)),
+            time: Some(wire::time(now.at)),
+            ready: now.readiness.is_ok(),
+            remark: remark.to_owned(),
+            store: store.into(),
+            bus: bus.into(),
+            stream_count: now.streams,
+            connection_count: now.connections,
+            room_count: now.rooms as u64,
+            queued_count: now.queued,
+            write_count: now.writes,
+            commit_count: now.commits,
+            commit_time: time(now.commit_time),
+            failed_commit_count: now.failed_commits,
+            send_call_count: now.send_calls,
+            delivery_count: now.deliveries,
+            delivery_time: time(now.delivery_time),
+            lag_heal_count: now.lag_heals,
+            rejected_count: now.rejected,
+            sweeps: now.sweeps,
+            sweeper_late: time(now.sweeper_late),
         }))
     }
 }

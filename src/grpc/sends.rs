@@ -5,9 +5,8 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    caller,
+    Sender, caller,
     convert::{self, PageOf},
-    covers, sender,
     server::send_service_server::SendService,
     status,
 };
@@ -19,7 +18,7 @@ use crate::{
     proto::{
         self, BroadcastRequest, BroadcastResponse, CancelSendRequest, CancelSendResponse,
         GetRetractionRequest, GetRetractionResponse, GetSendRequest, GetSendResponse,
-        ListFollowUpsRequest, ListFollowUpsResponse, ListSendsRequest, ListSendsResponse,
+        ListFollowUpsRequest, ListFollowUpsResponse, ListSendsRequest, ListSendsResponse, Method,
         RetractBroadcastRequest, RetractBroadcastResponse, RetractFromAllRequest,
         RetractFromAllResponse, SendToTopicRequest, SendToTopicResponse,
     },
@@ -168,11 +167,11 @@ impl SendService for Service {
         request: Request<SendToTopicRequest>,
     ) -> Result<Response<SendToTopicResponse>, Status> {
         let caller = caller(&request)?;
-        let scope = sender(&caller)?;
+        let sender = Sender::of(&caller, Method::SendToTopic)?;
         let (id, now) = (self.sends.new_id(), self.sends.now());
         let subject = caller.subject.clone();
         let new = convert::send_to_topic(request.into_inner(), &self.limits, id, subject, now)?;
-        covers(scope, &new.organization_id)?;
+        sender.covers(&new.organization_id, None)?;
         let Accepted { send, duplicate } = accepted(&self.sends, &new).await?;
         Ok(Response::new(SendToTopicResponse {
             send: Some(told(&send)),
@@ -185,11 +184,11 @@ impl SendService for Service {
         request: Request<BroadcastRequest>,
     ) -> Result<Response<BroadcastResponse>, Status> {
         let caller = caller(&request)?;
-        let scope = sender(&caller)?;
+        let sender = Sender::of(&caller, Method::Broadcast)?;
         let (id, now) = (self.sends.new_id(), self.sends.now());
         let subject = caller.subject.clone();
         let new = convert::broadcast(request.into_inner(), &self.limits, id, subject, now)?;
-        covers(scope, &new.organization_id)?;
+        sender.covers(&new.organization_id, None)?;
         let Accepted { send, duplicate } = accepted(&self.sends, &new).await?;
         Ok(Response::new(BroadcastResponse {
             send: Some(told(&send)),
@@ -202,10 +201,10 @@ impl SendService for Service {
         request: Request<RetractBroadcastRequest>,
     ) -> Result<Response<RetractBroadcastResponse>, Status> {
         let caller = caller(&request)?;
-        let scope = sender(&caller)?;
+        let sender = Sender::of(&caller, Method::RetractBroadcast)?;
         convert::check_size(request.get_ref(), &self.limits)?;
         let (organization, id) = convert::retract_broadcast(request.get_ref())?;
-        covers(scope, &organization)?;
+        sender.covers(&organization, Some(&id))?;
         let send = self.sends.retract_broadcast(&organization, id).await;
         let send = send.map_err(|error| status::of(&error))?;
         Ok(Response::new(RetractBroadcastResponse {
@@ -218,11 +217,11 @@ impl SendService for Service {
         request: Request<GetSendRequest>,
     ) -> Result<Response<GetSendResponse>, Status> {
         let caller = caller(&request)?;
-        let scope = sender(&caller)?;
+        let sender = Sender::of(&caller, Method::GetSend)?;
         let request = request.into_inner();
         convert::check_size(&request, &self.limits)?;
         let (organization, named) = convert::get_send(request)?;
-        covers(scope, &organization)?;
+        sender.covers(&organization, None)?;
         let send = self.sends.get(&organization, &named).await;
         let send = send.map_err(|error| status::of(&error))?;
         let send = send.ok_or_else(status::no_send)?;
@@ -236,11 +235,11 @@ impl SendService for Service {
         request: Request<ListSendsRequest>,
     ) -> Result<Response<ListSendsResponse>, Status> {
         let caller = caller(&request)?;
-        let scope = sender(&caller)?;
+        let sender = Sender::of(&caller, Method::ListSends)?;
         convert::check_size(request.get_ref(), &self.limits)?;
         let page = convert::list_sends(request.get_ref())?;
         let (organization, state) = page.of;
-        covers(scope, &organization)?;
+        sender.covers(&organization, None)?;
         let sends = self
             .sends
             .list(&organization, state, page.after, page.limit);
@@ -259,10 +258,10 @@ impl SendService for Service {
         request: Request<CancelSendRequest>,
     ) -> Result<Response<CancelSendResponse>, Status> {
         let caller = caller(&request)?;
-        let scope = sender(&caller)?;
+        let sender = Sender::of(&caller, Method::CancelSend)?;
         convert::check_size(request.get_ref(), &self.limits)?;
         let (organization, id) = convert::cancel_send(request.get_ref())?;
-        covers(scope, &organization)?;
+        sender.covers(&organization, Some(&id))?;
         let cancelled = self.sends.cancel(&organization, id).await;
         match cancelled.map_err(|error| status::of(&error))? {
             Ok(send) => Ok(Response::new(CancelSendResponse {
@@ -278,11 +277,11 @@ impl SendService for Service {
         request: Request<RetractFromAllRequest>,
     ) -> Result<Response<RetractFromAllResponse>, Status> {
         let caller = caller(&request)?;
-        let scope = sender(&caller)?;
+        let sender = Sender::of(&caller, Method::RetractFromAll)?;
         let request = request.into_inner();
         convert::check_size(&request, &self.limits)?;
         let new = convert::retract_from_all(request, self.retractions.new_id(), &caller.subject)?;
-        covers(scope, &new.organization_id)?;
+        sender.covers(&new.organization_id, None)?;
         let accepted = self.retractions.accept(&new).await;
         let (accepted, duplicate) = accepted.map_err(|error| status::of(&error))?;
         if accepted.about != new.about {
@@ -299,11 +298,11 @@ impl SendService for Service {
         request: Request<GetRetractionRequest>,
     ) -> Result<Response<GetRetractionResponse>, Status> {
         let caller = caller(&request)?;
-        let scope = sender(&caller)?;
+        let sender = Sender::of(&caller, Method::GetRetraction)?;
         let request = request.into_inner();
         convert::check_size(&request, &self.limits)?;
         let (organization, of) = convert::get_retraction(request)?;
-        covers(scope, &organization)?;
+        sender.covers(&organization, None)?;
         let found = self.retractions.get(&organization, &of).await;
         let found = found.map_err(|error| status::of(&error))?;
         let found = found.ok_or_else(status::no_retraction)?;
@@ -317,10 +316,10 @@ impl SendService for Service {
         request: Request<ListFollowUpsRequest>,
     ) -> Result<Response<ListFollowUpsResponse>, Status> {
         let caller = caller(&request)?;
-        let scope = sender(&caller)?;
+        let sender = Sender::of(&caller, Method::ListFollowUps)?;
         convert::check_size(request.get_ref(), &self.limits)?;
         let (PageOf { of, after, limit }, wait) = convert::list_follow_ups(request.get_ref())?;
-        covers(scope, &of)?;
+        sender.covers(&of, None)?;
         let after = after.unwrap_or_default();
         let found = self.follow_ups.list(&of, &after, limit, wait).await;
         let (epoch, found) = found.map_err(|error| status::of(&error))?;

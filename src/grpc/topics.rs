@@ -3,14 +3,14 @@
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::{caller, convert, covers, sender, server::topic_service_server::TopicService, status};
+use super::{Sender, caller, convert, server::topic_service_server::TopicService, status};
 use crate::{
     config::ContentLimits,
     model::{TopicId, UserId},
     proto::{
         AddTopicMembersRequest, AddTopicMembersResponse, DeleteTopicRequest, DeleteTopicResponse,
         ListTopicMembersRequest, ListTopicMembersResponse, ListTopicsOfUserRequest,
-        ListTopicsOfUserResponse, RemoveTopicMembersRequest, RemoveTopicMembersResponse,
+        ListTopicsOfUserResponse, Method, RemoveTopicMembersRequest, RemoveTopicMembersResponse,
     },
     topics::Topics,
 };
@@ -45,7 +45,7 @@ impl TopicService for Service {
         request: Request<AddTopicMembersRequest>,
     ) -> Result<Response<AddTopicMembersResponse>, Status> {
         let caller = caller(&request)?;
-        let scope = sender(&caller)?;
+        let sender = Sender::of(&caller, Method::AddTopicMembers)?;
         let request = request.into_inner();
         convert::check_size_of_many(request.encoded_len(), &self.limits)?;
         let ((organization, topic), users) = convert::members(
@@ -53,7 +53,7 @@ impl TopicService for Service {
             &request.topic_id,
             &request.user_ids,
         )?;
-        covers(scope, &organization)?;
+        sender.covers(&organization, Some(&topic.as_str()))?;
         let added = self.topics.add(&organization, &topic, &users).await;
         Ok(Response::new(AddTopicMembersResponse {
             added_count: count(added.map_err(|error| status::of(&error))?),
@@ -65,7 +65,7 @@ impl TopicService for Service {
         request: Request<RemoveTopicMembersRequest>,
     ) -> Result<Response<RemoveTopicMembersResponse>, Status> {
         let caller = caller(&request)?;
-        let scope = sender(&caller)?;
+        let sender = Sender::of(&caller, Method::RemoveTopicMembers)?;
         let request = request.into_inner();
         convert::check_size_of_many(request.encoded_len(), &self.limits)?;
         let ((organization, topic), users) = convert::members(
@@ -73,7 +73,7 @@ impl TopicService for Service {
             &request.topic_id,
             &request.user_ids,
         )?;
-        covers(scope, &organization)?;
+        sender.covers(&organization, Some(&topic.as_str()))?;
         let removed = self.topics.remove(&organization, &topic, &users).await;
         Ok(Response::new(RemoveTopicMembersResponse {
             removed_count: count(removed.map_err(|error| status::of(&error))?),
@@ -85,11 +85,11 @@ impl TopicService for Service {
         request: Request<ListTopicMembersRequest>,
     ) -> Result<Response<ListTopicMembersResponse>, Status> {
         let caller = caller(&request)?;
-        let scope = sender(&caller)?;
+        let sender = Sender::of(&caller, Method::ListTopicMembers)?;
         convert::check_size(request.get_ref(), &self.limits)?;
         let page = convert::list_members(request.get_ref())?;
         let (organization, topic) = page.of;
-        covers(scope, &organization)?;
+        sender.covers(&organization, Some(&topic.as_str()))?;
         let members = self
             .topics
             .members(&organization, &topic, page.after.as_ref(), page.limit);
@@ -108,10 +108,10 @@ impl TopicService for Service {
         request: Request<ListTopicsOfUserRequest>,
     ) -> Result<Response<ListTopicsOfUserResponse>, Status> {
         let caller = caller(&request)?;
-        let scope = sender(&caller)?;
+        let sender = Sender::of(&caller, Method::ListTopicsOfUser)?;
         convert::check_size(request.get_ref(), &self.limits)?;
         let page = convert::list_topics(request.get_ref())?;
-        covers(scope, &page.of.organization_id)?;
+        sender.covers(&page.of.organization_id, Some(&page.of.user_id))?;
         let topics = self
             .topics
             .of(&page.of, page.after.as_ref(), page.limit)
@@ -131,11 +131,11 @@ impl TopicService for Service {
         request: Request<DeleteTopicRequest>,
     ) -> Result<Response<DeleteTopicResponse>, Status> {
         let caller = caller(&request)?;
-        let scope = sender(&caller)?;
+        let sender = Sender::of(&caller, Method::DeleteTopic)?;
         convert::check_size(request.get_ref(), &self.limits)?;
         let request = request.get_ref();
         let (organization, topic) = convert::topic(&request.organization_id, &request.topic_id)?;
-        covers(scope, &organization)?;
+        sender.covers(&organization, Some(&topic.as_str()))?;
         let removed = self.topics.delete(&organization, &topic).await;
         Ok(Response::new(DeleteTopicResponse {
             removed_count: count(removed.map_err(|error| status::of(&error))?),

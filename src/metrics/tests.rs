@@ -27,6 +27,32 @@ pub(crate) fn value(handle: &Handle, series: &str) -> Option<f64> {
 }
 
 #[test]
+fn figures_are_those_of_the_page() {
+    let handle = alone();
+    let before = handle.figures();
+    rpc(Method::SendInApp, 0);
+    rpc(Method::SendInApp, 0);
+    rpc(Method::SendInApp, 14);
+    rpc(Method::SendToMany, 0);
+    committed(3, Duration::from_millis(250));
+    queue_depth(7);
+    let figures = handle.figures();
+    let calls = |labels: &[&str]| figures.count("doorbell_rpcs_total", labels);
+    assert_eq!(calls(&[]), 4);
+    assert_eq!(calls(&[r#"method="SendInApp""#]), 3);
+    assert_eq!(calls(&[r#"method="SendInApp""#, r#"code="OK""#]), 2);
+    assert_eq!(figures.count("doorbell_write_queue_depth", &[]), 7);
+    assert_eq!(figures.count("doorbell_commit_writes_sum", &[]), 3);
+    let took = figures.time("doorbell_commit_duration_seconds_sum");
+    assert_eq!(took, Duration::from_millis(250));
+    // A name is whole, and what is not there is nothing.
+    assert_eq!(figures.count("doorbell_rpcs", &[]), 0);
+    assert_eq!(figures.count("doorbell_nothing", &[]), 0);
+    // One moment's stay as they were.
+    assert_eq!(before.count("doorbell_write_queue_depth", &[]), 0);
+}
+
+#[test]
 fn what_is_said_is_shown() {
     let handle = alone();
     rpc(Method::SendInApp, 0);

@@ -46,6 +46,7 @@ methods![
     GetTimeline,
     EraseInbox,
     EraseOrganization,
+    GetNode,
     SendToTopic,
     Broadcast,
     RetractBroadcast,
@@ -77,6 +78,26 @@ impl Method {
         known
             .find(|method| method.name() == name)
             .unwrap_or(Self::Other)
+    }
+
+    /// Whether it is a call of senders that operators may make as well: what looks, says
+    /// something to everybody, stops or takes away, and nothing that writes to one person.
+    pub fn is_for_operators_too(self) -> bool {
+        matches!(
+            self,
+            Self::Broadcast
+                | Self::RetractBroadcast
+                | Self::GetSend
+                | Self::ListSends
+                | Self::CancelSend
+                | Self::RetractFromAll
+                | Self::GetRetraction
+                | Self::ListFollowUps
+                | Self::RemoveTopicMembers
+                | Self::ListTopicMembers
+                | Self::ListTopicsOfUser
+                | Self::DeleteTopic
+        )
     }
 
     /// Whether it is a stream of an inbox.

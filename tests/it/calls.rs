@@ -332,7 +332,17 @@ pub async fn exchange(
     headers: &[(&str, &str)],
     body: Bytes,
 ) -> Result<Answer, hyper::Error> {
-    let address = server.setup.listen;
+    exchange_at(server.setup.listen, way, path, headers, body).await
+}
+
+/// As [`exchange`], on another port.
+pub async fn exchange_at(
+    address: SocketAddr,
+    way: Way,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Result<Answer, hyper::Error> {
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let mut request = Request::post(match way {
         Way::Grpc => format!("http://{address}{path}"),

@@ -160,6 +160,27 @@ fn serve_refuses_settings_that_cannot_be_in_one_line() {
         (&[("COFFEE", Some("strong"))], &[], "DOORBELL_COFFEE"),
         (&[("TLS_CERT_FILE", Some(&text))], &[], "--tls-key-file"),
         (
+            &[("OPERATOR_LISTEN", Some("127.0.0.1:0"))],
+            &[],
+            "DOORBELL_OPERATOR_ROLE",
+        ),
+        (
+            &[
+                ("OPERATOR_ROLE", Some("operator")),
+                ("OPERATOR_LISTEN", Some("0.0.0.0:0")),
+            ],
+            &[],
+            "DOORBELL_TLS_CERT_FILE",
+        ),
+        (
+            &[
+                ("OPERATOR_ROLE", Some("operator")),
+                ("OPERATOR_LISTEN", Some(&taken)),
+            ],
+            &[],
+            &taken,
+        ),
+        (
             &[
                 ("TLS_CERT_FILE", Some(&missing)),
                 ("TLS_KEY_FILE", Some(&text)),
@@ -395,12 +416,12 @@ fn mode(path: &Path) -> u32 {
 /// A line of what `dev` said, in a shell that knows its tokens.
 fn pasted(welcome: &str, line: &str) -> Command {
     let is_token = |line: &&str| {
-        ["SENDER=", "ALICE=", "BOB="]
+        ["SENDER=", "ALICE=", "BOB=", "OPERATOR="]
             .iter()
             .any(|name| line.starts_with(name))
     };
     let tokens: Vec<_> = welcome.lines().map(str::trim).filter(is_token).collect();
-    assert_eq!(tokens.len(), 3, "{welcome}");
+    assert_eq!(tokens.len(), 4, "{welcome}");
     let directory = Path::new(DOORBELL).parent().unwrap().display();
     let path = env::var("PATH").unwrap_or_default();
     let mut shell = clean(Command::new("sh"));

@@ -12,7 +12,7 @@ use std::{
 use doorbell::proto::{
     About, AddTopicMembersRequest, ArchiveRequest, BroadcastRequest, CancelSendRequest, Choice,
     Content, DeleteTopicRequest, EraseInboxRequest, EraseOrganizationRequest, FILE_DESCRIPTOR_SET,
-    GetPreferencesRequest, GetRecentRequest, GetRetractionRequest, GetSendRequest,
+    GetNodeRequest, GetPreferencesRequest, GetRecentRequest, GetRetractionRequest, GetSendRequest,
     GetTimelineRequest, GetTypeDefaultsRequest, GetUnreadCountRequest, ListFollowUpsRequest,
     ListSendsRequest, ListTopicMembersRequest, ListTopicsOfUserRequest, MarkSeenRequest,
     MarkUnreadRequest, ReadInboxRequest, RemoveRequest, RemoveTopicMembersRequest,
@@ -125,11 +125,36 @@ struct Case {
     call: Call,
     /// Who may.
     role: Role,
+    /// Whether operators may as well.
+    is_for_operators_too: bool,
+    /// Whether it names no organization and is for those of all alone.
+    is_of_all: bool,
+}
+
+impl Case {
+    fn admits(&self, role: Role) -> bool {
+        role == self.role || (role == Role::Operator && self.is_for_operators_too)
+    }
 }
 
 fn cases() -> BTreeMap<&'static str, Case> {
-    let of = |role| move |call| Case { call, role };
+    let of = |role| {
+        move |call| Case {
+            call,
+            role,
+            is_for_operators_too: false,
+            is_of_all: false,
+        }
+    };
     let (reads, sends, operates) = (of(Role::Reader), of(Role::Sender), of(Role::Operator));
+    let both = |call| Case {
+        is_for_operators_too: true,
+        ..sends(call)
+    };
+    let of_all = |call| Case {
+        is_of_all: true,
+        ..operates(call)
+    };
     BTreeMap::from([
         (
             "SendInApp",
@@ -373,6 +398,15 @@ fn cases() -> BTreeMap<&'static str, Case> {
             }),
         ),
         (
+            "GetNode",
+            of_all(|As { mut operator, .. }, _| {
+                Box::pin(async move {
+                    let answer = operator.get_node(GetNodeRequest {}).await?;
+                    Ok(answer.into_inner().encode_to_vec())
+                })
+            }),
+        ),
+        (
             "SendToTopic",
             case!(sends, SendServiceClient.send_to_topic, |named: Named| {
                 SendToTopicRequest {
@@ -391,7 +425,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "Broadcast",
-            case!(sends, SendServiceClient.broadcast, |named: Named| {
+            case!(both, SendServiceClient.broadcast, |named: Named| {
                 BroadcastRequest {
                     organization_id: named.organization,
                     content: Some(Content {
@@ -407,21 +441,17 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "RetractBroadcast",
-            case!(
-                sends,
-                SendServiceClient.retract_broadcast,
-                |named: Named| {
-                    RetractBroadcastRequest {
-                        organization_id: named.organization,
-                        send_id: named.broadcast_id,
-                        ..RetractBroadcastRequest::default()
-                    }
+            case!(both, SendServiceClient.retract_broadcast, |named: Named| {
+                RetractBroadcastRequest {
+                    organization_id: named.organization,
+                    send_id: named.broadcast_id,
+                    ..RetractBroadcastRequest::default()
                 }
-            ),
+            }),
         ),
         (
             "GetSend",
-            case!(sends, SendServiceClient.get_send, |named: Named| {
+            case!(both, SendServiceClient.get_send, |named: Named| {
                 GetSendRequest {
                     organization_id: named.organization,
                     send_id: Some(named.send_id),
@@ -431,7 +461,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "ListSends",
-            case!(sends, SendServiceClient.list_sends, |named: Named| {
+            case!(both, SendServiceClient.list_sends, |named: Named| {
                 ListSendsRequest {
                     organization_id: named.organization,
                     ..ListSendsRequest::default()
@@ -440,7 +470,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "CancelSend",
-            case!(sends, SendServiceClient.cancel_send, |named: Named| {
+            case!(both, SendServiceClient.cancel_send, |named: Named| {
                 CancelSendRequest {
                     organization_id: named.organization,
                     send_id: named.send_id,
@@ -450,7 +480,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "RetractFromAll",
-            case!(sends, SendServiceClient.retract_from_all, |named: Named| {
+            case!(both, SendServiceClient.retract_from_all, |named: Named| {
                 RetractFromAllRequest {
                     organization_id: named.organization,
                     about: nothing_here(),
@@ -460,7 +490,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "GetRetraction",
-            case!(sends, SendServiceClient.get_retraction, |named: Named| {
+            case!(both, SendServiceClient.get_retraction, |named: Named| {
                 GetRetractionRequest {
                     organization_id: named.organization,
                     idempotency_key: Some(RETRACTION.into()),
@@ -470,7 +500,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "ListFollowUps",
-            case!(sends, SendServiceClient.list_follow_ups, |named: Named| {
+            case!(both, SendServiceClient.list_follow_ups, |named: Named| {
                 ListFollowUpsRequest {
                     organization_id: named.organization,
                     ..ListFollowUpsRequest::default()
@@ -494,7 +524,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         (
             "RemoveTopicMembers",
             case!(
-                sends,
+                both,
                 TopicServiceClient.remove_topic_members,
                 |named: Named| {
                     RemoveTopicMembersRequest {
@@ -508,7 +538,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         (
             "ListTopicMembers",
             case!(
-                sends,
+                both,
                 TopicServiceClient.list_topic_members,
                 |named: Named| {
                     ListTopicMembersRequest {
@@ -522,7 +552,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         (
             "ListTopicsOfUser",
             case!(
-                sends,
+                both,
                 TopicServiceClient.list_topics_of_user,
                 |named: Named| {
                     ListTopicsOfUserRequest {
@@ -535,7 +565,7 @@ fn cases() -> BTreeMap<&'static str, Case> {
         ),
         (
             "DeleteTopic",
-            case!(sends, TopicServiceClient.delete_topic, |named: Named| {
+            case!(both, TopicServiceClient.delete_topic, |named: Named| {
                 DeleteTopicRequest {
                     organization_id: named.organization,
                     topic_id: TOPIC.into(),
@@ -816,10 +846,12 @@ async fn each_role_has_its_calls_and_the_wildcard_is_not_for_readers() {
             }
             let own = As::new(&server, &role.token(ORGANIZATION, USER, exp)).await;
             let answer = (case.call)(own, named.clone()).await;
-            if role == case.role {
-                assert!(answer.is_ok(), "{method}: {answer:?}");
-            } else {
+            if !case.admits(role) {
                 assert_refused(answer, Code::PermissionDenied, case.role.refusal());
+            } else if case.is_of_all {
+                assert_refused(answer, Code::PermissionDenied, "WRONG_ORGANIZATION");
+            } else {
+                assert!(answer.is_ok(), "{method} as {role:?}: {answer:?}");
             }
             if role == Role::Reader {
                 continue;
@@ -828,7 +860,7 @@ async fn each_role_has_its_calls_and_the_wildcard_is_not_for_readers() {
             for organization in ["globex", "*"] {
                 let caller = As::new(&server, &role.token(organization, USER, exp)).await;
                 let answer = (case.call)(caller, named.clone()).await;
-                if role != case.role {
+                if !case.admits(role) {
                     assert_refused(answer, Code::PermissionDenied, case.role.refusal());
                 } else if organization == "*" {
                     assert!(answer.is_ok(), "{method}: {answer:?}");
@@ -837,11 +869,13 @@ async fn each_role_has_its_calls_and_the_wildcard_is_not_for_readers() {
                 }
             }
         }
-        if case.role != Role::Reader {
+        let roles = [Role::Sender, Role::Operator];
+        let admitted = roles.iter().filter(|role| case.admits(**role));
+        for role in admitted.filter(|_| !case.is_of_all) {
             // And no request may name it, whoever calls.
             let mut wildcard = named.clone();
             wildcard.organization = "*".into();
-            let caller = As::new(&server, &case.role.token("*", USER, exp)).await;
+            let caller = As::new(&server, &role.token("*", USER, exp)).await;
             let answer = (case.call)(caller, wildcard).await;
             assert_refused(answer, Code::InvalidArgument, "INVALID_REQUEST");
         }
@@ -880,17 +914,24 @@ async fn what_is_somebody_elses_is_like_what_does_not_exist() {
     for (method, case) in every_case() {
         // Another tenant with the same user's id; another user of the same
         // tenant; and one who has a namesake nowhere.
-        for (organization, user) in [("globex", USER), (ORGANIZATION, "mallory"), ("x", "y")] {
-            let organization = match case.role {
+        let strangers = [("globex", USER), (ORGANIZATION, "mallory"), ("x", "y")];
+        let roles = Role::ALL.into_iter().filter(|role| case.admits(*role));
+        for (role, (organization, user)) in
+            roles.flat_map(|role| strangers.map(|stranger| (role, stranger)))
+        {
+            let organization = match role {
                 Role::Reader => organization,
                 _ => "globex",
             };
-            let token = case.role.token(organization, user, exp);
+            let token = role.token(organization, user, exp);
             let caller = As::new(&server, &token).await;
             let theirs = (case.call)(caller.clone(), named.clone()).await;
             let nobodys = (case.call)(caller, nobodys()).await;
             let (theirs, nobodys) = (bytes_of(theirs), bytes_of(nobodys));
-            assert_eq!(theirs, nobodys, "{method} of {organization} {user}");
+            assert_eq!(
+                theirs, nobodys,
+                "{method} as {role:?} of {organization} {user}"
+            );
             for word in WORDS {
                 assert!(!contains(&theirs, word), "{method} tells {word}");
             }

@@ -35,6 +35,7 @@ mod later;
 mod load;
 mod logs;
 mod many;
+mod operator_page;
 mod operators;
 #[cfg(feature = "sabotage")]
 mod oracle;

@@ -65,7 +65,7 @@ export class Doorbell {
     return `http://127.0.0.1:${this.port}`;
   }
 
-  /** What it printed of this kind: `SENDER`, `ALICE`, `BOB`. */
+  /** What it printed of this kind: `SENDER`, `ALICE`, `BOB`, `OPERATOR`. */
   token(name: string): string {
     return new RegExp(`${name}='([^']+)'`).exec(this.#said)?.[1] ?? "";
   }
@@ -73,6 +73,11 @@ export class Doorbell {
   /** The link to the live page that it printed. */
   get link(): string {
     return /http:\S+#\S+/.exec(this.#said)?.[0] ?? "";
+  }
+
+  /** Where the operators' page is. */
+  get operatorPage(): string {
+    return /http:\S+\/operator$/m.exec(this.#said)?.[0] ?? "";
   }
 
   async restart(): Promise<void> {
@@ -87,7 +92,7 @@ export class Doorbell {
       stdio: ["ignore", "pipe", "ignore"],
     });
     this.#child.stdout?.on("data", (text: Buffer) => (this.#said += text.toString()));
-    await until("what it prints", () => this.token("BOB") !== "" && this.link !== "");
+    await until("what it prints", () => this.token("OPERATOR") !== "" && this.link !== "");
   }
 
   /** SIGKILL. */
@@ -110,6 +115,13 @@ export class Doorbell {
       env: { DOORBELL_DATA_DIR: this.#directory },
     });
     return stdout.trim();
+  }
+
+  /** Runs a command of senders. */
+  async asSender(command: string, ...words: string[]): Promise<string> {
+    const [name = "", ...more] = command.split(" ");
+    const how = ["--token", this.token("SENDER"), "--url", this.url];
+    return await this.run(name, ...more, ...how, ...words);
   }
 
   async send(user: "alice" | "bob", title: string, type = "test"): Promise<void> {

@@ -250,3 +250,59 @@ test("away", async () => {
   await alice(page).getByText("cannot be reached").waitFor();
   await shoot(page, "away");
 });
+
+for (const [name, look] of [
+  ["light", { viewport: { ...WIDE, height: 920 }, colorScheme: "light" }],
+  ["dark", { viewport: WIDE, colorScheme: "dark" }],
+  ["narrow", { viewport: NARROW, colorScheme: "light" }],
+] as const) {
+  test(`the operators' page, ${name}`, async () => {
+    const to = ["--organization", "acme", "--user", "alice", "--type", "invoice"];
+    const about = ["--entity-type", "invoice", "--entity-id", "2041", "--action-url", "/invoices/2041"];
+    const body = ["--body", "It was sent on the second, and nobody has paid it."];
+    await doorbell.asSender("send", ...to, "--title", "Invoice 2041 is due tomorrow", ...about, ...body);
+    for (const title of ["Your export is ready", "Dana commented on your plan"]) await doorbell.send("alice", title);
+    const own = ["--token", doorbell.token("ALICE"), "--url", doorbell.url];
+    await doorbell.run("read", ...own, "--entity-type", "invoice", "--entity-id", "2041");
+    const context = await browser.newContext({ locale: "en-GB", reducedMotion: "reduce", ...look });
+    const page = await context.newPage();
+    await page.goto(doorbell.operatorPage);
+    await page.getByLabel("Token").fill(doorbell.token("OPERATOR"));
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByLabel("Organization", { exact: true }).fill("acme");
+    await page.getByLabel("User").first().fill("alice");
+    await page.getByRole("button", { name: "Look" }).click();
+    await page.getByRole("button", { name: "Invoice 2041 is due tomorrow" }).click();
+    await page.getByRole("region", { name: "Invoice 2041 is due tomorrow" }).waitFor();
+    await page.evaluate(() => (document.activeElement as HTMLElement | null)?.blur());
+    await shoot(page, `operator-${name}`);
+  });
+
+  for (const section of ["Sends", "Broadcast", "Erase", "Node"] as const) {
+    test(`the operators' page, ${section}, ${name}`, async () => {
+      const topic = ["--organization", "acme", "--topic", "news"];
+      await doorbell.asSender("topic add", ...topic, "alice", "carol", "dave");
+      await doorbell.asSender("send", ...topic, "--type", "notice", "--title", "The office is open again");
+      const later = ["--title", "The office closes early", "--deliver-time", "24h"];
+      await doorbell.asSender("send", ...topic, "--type", "notice", ...later);
+      const context = await browser.newContext({ locale: "en-GB", reducedMotion: "reduce", ...look });
+      const page = await context.newPage();
+      await page.goto(`${doorbell.operatorPage}#${section.toLowerCase()}`);
+      await page.getByLabel("Token").fill(doorbell.token("OPERATOR"));
+      await page.getByRole("button", { name: "Sign in" }).click();
+      await page.getByLabel("Organization", { exact: true }).fill("acme");
+      if (section === "Sends") {
+        await page.getByRole("button", { name: "List" }).click();
+        await page.getByText("The office is open again").waitFor();
+      }
+      if (section === "Broadcast") {
+        await page.getByLabel("Type", { exact: true }).fill("announcement");
+        await page.getByLabel("Title").fill("We are back");
+        await page.getByLabel("Text").fill("All is well, and nothing was lost.");
+        await page.getByLabel("Actions, one a line: label and URL").fill("Read more /news/7\nLater /news");
+      }
+      if (section === "Node") await page.getByText("Ready", { exact: true }).waitFor();
+      await shoot(page, `operator-${section.toLowerCase()}-${name}`);
+    });
+  }
+}
