@@ -28,7 +28,7 @@ use crate::{
     grpc::{
         self, Service, call_limit,
         call_log::{self, CallLog},
-        convert, cors, operators, protocol,
+        connect, convert, cors, operators, protocol,
         server::{
             notification_service_server::{self, NotificationServiceServer},
             operator_service_server::{self, OperatorServiceServer},
@@ -439,6 +439,8 @@ fn router(
     });
     let open = open.layer(from_fn_with_state(places, call_limit::of_open));
 
+    let schema = connect::Schema::new(most, MAX_OPEN_MESSAGE_BYTES)
+        .map_err(|error| Error::Internal(error.to_string()))?;
     let log = CallLog::new(random, |extensions| Some(extensions.get::<Peer>()?.address));
     // Its fallback says in gRPC's words that there is no such call.
     let calls = Routes::default()
@@ -450,7 +452,7 @@ fn router(
             status::internal().into_http::<Body>()
         }))
         .layer(from_fn_with_state(log, call_log::log))
-        .layer(GrpcWebLayer::new())
+        .layer((connect::Layer::new(schema), GrpcWebLayer::new()))
         .layer(cors::layer(&config.http, local));
     // Beside the layers of the calls: a page is none.
     Ok(if config.http.live_page {
