@@ -28,7 +28,7 @@ use crate::{
     grpc::{
         self, Service, call_limit,
         call_log::{self, CallLog},
-        convert, cors, operators, protocol,
+        connect, convert, cors, operators, protocol,
         server::{
             notification_service_server::{self, NotificationServiceServer},
             operator_service_server::{self, OperatorServiceServer},
@@ -505,6 +505,8 @@ fn routers(
     });
     let open = open.layer(from_fn_with_state(places, call_limit::of_open));
 
+    let schema = connect::Schema::new(most, MAX_OPEN_MESSAGE_BYTES)
+        .map_err(|error| Error::Internal(error.to_string()))?;
     let log = CallLog::new(random, |extensions| Some(extensions.get::<Peer>()?.address));
     let layered = |calls: Router| {
         calls
@@ -517,7 +519,9 @@ fn routers(
     };
     // Its fallback says in gRPC's words that there is no such call.
     let calls = Routes::default().into_axum_router();
-    let calls = layered(calls.merge(own).merge(open)).layer(cors::layer(&config.http, local));
+    let calls = layered(calls.merge(own).merge(open))
+        .layer(connect::Layer::new(schema))
+        .layer(cors::layer(&config.http, local));
     // Beside the layers of the calls: a page is none.
     let all = if config.http.live_page {
         calls.merge(live::router())

@@ -126,7 +126,7 @@ pub struct FeedSettings {
 /// How connections are accepted, bounded and ended.
 #[derive(Args, Clone, Debug)]
 pub struct ServerSettings {
-    /// The address and port of gRPC and gRPC-web
+    /// The address and port of gRPC, gRPC-web and Connect
     #[arg(long, default_value = "127.0.0.1:50051")]
     pub listen: SocketAddr,
     /// The most connections; one more takes the place of one without a call, or is closed at once

@@ -6,6 +6,7 @@
 
 pub mod call_limit;
 pub mod call_log;
+pub mod connect;
 pub mod convert;
 pub mod cors;
 pub mod encoded;

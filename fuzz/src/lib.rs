@@ -6,6 +6,7 @@
 //! again.
 
 use std::{
+    fmt::Debug,
     str::FromStr as _,
     sync::{Arc, LazyLock},
 };
@@ -15,18 +16,18 @@ use doorbell::{
     auth::{Caller, Error, MAX_SUBJECT_BYTES, Right, TokenVerifier},
     clock::{Clock, Timestamp},
     config::{self, AuthSettings, ContentLimits, MAX_MARK_READ_IDS, MAX_RECENT_LIMIT, MAX_TYPES},
-    grpc::convert,
+    grpc::{connect::Schema, convert},
     model::{Epoch, InboxKey, InvalidId, Notification, Revision, Row, RowState, Unless},
     proto::{
         self, FollowUpOptions, FollowUpUnless, GetRecentRequest, MarkReadRequest, MarkSeenRequest,
-        SendInAppRequest, SubscribeRequest,
+        SendInAppRequest, SubscribeRequest, UpdateInAppRequest,
     },
     random::SeededRandom,
     store::{About, Edit, Which},
     wire,
 };
 use jsonwebtoken::{Algorithm, EncodingKey};
-use prost::Message as _;
+use prost::Message;
 use secrecy::SecretString;
 use serde_json::Value;
 use uuid::Uuid;
@@ -95,6 +96,34 @@ pub fn send(bytes: &[u8]) {
     let fingerprint = again.as_ref().map(|(again, _)| again.content.fingerprint());
     assert_eq!(fingerprint, Some(sent.content.fingerprint()));
     assert_eq!(again, Some((sent, deliver_time)));
+}
+
+/// A request of some calls whose fields are of all kinds, as JSON of these bytes: what is
+/// taken is the same when it is written as JSON and read again.
+///
+/// # Panics
+///
+/// Where that is not so.
+pub fn json(bytes: &[u8]) {
+    json_of::<SendInAppRequest>("SendInApp", bytes);
+    json_of::<UpdateInAppRequest>("UpdateInApp", bytes);
+    json_of::<GetRecentRequest>("GetRecent", bytes);
+    json_of::<MarkReadRequest>("MarkRead", bytes);
+}
+
+fn json_of<T: Message + Default + PartialEq + Debug>(call: &str, bytes: &[u8]) {
+    let Some(schema) = &*SCHEMA else {
+        return;
+    };
+    let path = format!("/doorbell.v1.NotificationService/{call}");
+    let Ok(request) = schema.encoded(&path, bytes) else {
+        return;
+    };
+    let json = schema.json(&path, &request).unwrap_or_default();
+    let again = schema.encoded(&path, &json).unwrap_or_default();
+    let [request, again] = [request, again].map(|request| T::decode(&*request));
+    assert!(request.is_ok(), "it is no {call}");
+    assert_eq!(again, request);
 }
 
 /// What is asked of the own inbox: a `Subscribe`, a `GetRecent`, a `MarkRead`, a
@@ -281,6 +310,8 @@ type Inbox = Result<InboxKey, InvalidId>;
 
 static ANN: LazyLock<Inbox> = LazyLock::new(|| InboxKey::parse("acme", "ann"));
 static BOB: LazyLock<Inbox> = LazyLock::new(|| InboxKey::parse("acme", "bob"));
+
+static SCHEMA: LazyLock<Option<Schema>> = LazyLock::new(|| Schema::new(1 << 20, 1024).ok());
 
 /// Signs what is made here, and nothing that is served.
 const SECRET: &str = "known to everybody, and good for fuzzing alone";

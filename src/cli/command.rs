@@ -33,7 +33,7 @@ use super::{
 };
 use crate::config::{self, Config, LogSettings, StoreSettings};
 
-/// In-app notifications over gRPC and gRPC-web: durable, ordered, resumable.
+/// In-app notifications over gRPC, gRPC-web and Connect: durable, ordered, resumable.
 #[derive(Parser)]
 #[command(name = "doorbell", version, max_term_width = 100)]
 pub struct Arguments {

@@ -184,6 +184,17 @@ pub fn welcome(welcome: &Welcome) -> String {
              {address} {SERVICE}/{call}"
         )
     };
+    let curl = |call: &str, token: &str, message: &str| {
+        let (way, scheme) = match &certificate {
+            None => (String::new(), "http"),
+            Some(file) => (format!("--cacert {file} "), "https"),
+        };
+        format!(
+            "curl {way}-H \"authorization: Bearer ${token}\" \
+             -H 'content-type: application/json' -d {message} \
+             {scheme}://{address}/{SERVICE}/{call}"
+        )
+    };
     let (organization, user) = ALICE;
     let send = format!(
         "'{{\"organization_id\": \"{organization}\", \"recipient_user_id\": \"{user}\", \
@@ -213,7 +224,7 @@ pub fn welcome(welcome: &Welcome) -> String {
         (
             "In another terminal, with the tokens pasted there too, ring it:".to_owned(),
             vec![
-                grpcurl("SendInApp", "SENDER", &send),
+                curl("SendInApp", "SENDER", &send),
                 own("send", "SENDER", &own_send),
             ],
         ),
@@ -257,7 +268,7 @@ pub fn welcome(welcome: &Welcome) -> String {
     // Writing into a String does not fail.
     let _ = writeln!(
         text,
-        "\nDoorbell listens on {address}: gRPC and gRPC-web, for development.\n\
+        "\nDoorbell listens on {address}: gRPC, gRPC-web and Connect, for development.\n\
          Its data is in {}.\n\n\
          See it live, with two bells:\n\n  {}\n\n{}\
          Tokens for a week: a sender, {user} of {organization}, {} of {}, an operator.\n\n  \
@@ -452,10 +463,10 @@ mod tests {
             "grpcurl -plaintext -H \"authorization: Bearer $ALICE\" 127.0.0.1:50051 \
              doorbell.v1.NotificationService/Subscribe",
             "target/release/doorbell watch --token \"$ALICE\"",
-            "grpcurl -plaintext -H \"authorization: Bearer $SENDER\" -d \
+            "curl -H \"authorization: Bearer $SENDER\" -H 'content-type: application/json' -d \
              '{\"organization_id\": \"acme\", \"recipient_user_id\": \"alice\", \
-             \"type\": \"greeting\", \"title\": \"Hello\"}' 127.0.0.1:50051 \
-             doorbell.v1.NotificationService/SendInApp",
+             \"type\": \"greeting\", \"title\": \"Hello\"}' \
+             http://127.0.0.1:50051/doorbell.v1.NotificationService/SendInApp",
             "target/release/doorbell send --token \"$SENDER\" --organization acme \
              --user alice --type greeting --title Hello",
             "target/release/doorbell count --token \"$ALICE\"",
@@ -510,6 +521,10 @@ mod tests {
         assert!(text.contains("https://127.0.0.1:50051/#sender="));
         assert!(text.contains("https://127.0.0.1:50052/operator\n"));
         assert!(text.contains("grpcurl -cacert 'my cert.pem' -H "));
+        assert!(text.contains("curl --cacert 'my cert.pem' -H "));
+        assert!(
+            text.contains(" https://127.0.0.1:50051/doorbell.v1.NotificationService/SendInApp")
+        );
         assert!(text.contains(" watch --url https://127.0.0.1:50051 --ca-file 'my cert.pem' "));
     }
 

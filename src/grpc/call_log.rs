@@ -66,7 +66,7 @@ impl Bounds {
 }
 
 /// Logs calls; clones are the same. To be laid outside of what refuses calls, inside of
-/// what translates gRPC-web.
+/// what translates gRPC-web and Connect.
 #[derive(Clone)]
 pub struct CallLog {
     random: Arc<dyn Random>,

@@ -12,10 +12,11 @@ use crate::config::{HttpSettings, Origin};
 
 /// What a page may send: what the calls need, and what the tracing that is in so many
 /// pages adds to each call. A browser asks for all of it at once, and one that is not
-/// here stops the call. A line each for the calls, W3C (so OpenTelemetry) and Sentry,
+/// here stops the call. A line each for gRPC-web, Connect, W3C (so OpenTelemetry) and Sentry,
 /// Zipkin, Jaeger, Datadog, New Relic, Elastic, Azure, AWS and Google, Dynatrace.
 const ALLOWED: &str = "
     content-type authorization x-grpc-web x-user-agent grpc-timeout x-request-id x-correlation-id
+    connect-protocol-version connect-timeout-ms
     traceparent tracestate baggage sentry-trace
     b3 x-b3-traceid x-b3-spanid x-b3-parentspanid x-b3-sampled x-b3-flags
     uber-trace-id

@@ -1,6 +1,7 @@
 //! What gRPC asks for and tonic does in another way, or not at all.
 //!
-//! - What does not say that it is gRPC is answered with HTTP's 415.
+//! - What asks for a call and is no POST, or does not say that it is gRPC, is answered with
+//!   HTTP's 405 and 415.
 //! - A call that is answered once ends with its own deadline, `grpc-timeout`. What it
 //!   has queued is carried out all the same.
 //! - Each status of ours carries details. One without was made by tonic before the
@@ -11,7 +12,10 @@
 use std::time::Duration;
 
 use axum::{extract::Request, middleware::Next, response::Response};
-use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+};
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
@@ -23,13 +27,24 @@ mod tests;
 
 /// Lets a request through to the services, as gRPC asks for it.
 pub async fn keep(request: Request, next: Next) -> Response {
-    if !is_grpc(request.headers()) {
-        let what = "content-type: must be that of gRPC or of gRPC-web";
-        let mut response = status::malformed(what).into_http();
-        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return response;
-    }
     let method = Method::of(request.uri().path());
+    // That there is no such call is said by who knows all of them.
+    if method != Method::Other {
+        if request.method() != http::Method::POST {
+            let mut response = status::malformed("a call is a POST").into_http();
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            let post = HeaderValue::from_static("POST");
+            response.headers_mut().insert(ALLOW, post);
+            return response;
+        }
+        if !is_grpc(request.headers()) {
+            let what = "content-type: must be application/json, or another of Connect, \
+                        gRPC or gRPC-web";
+            let mut response = status::malformed(what).into_http();
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return response;
+        }
+    }
     let deadline = deadline(request.headers()).filter(|_| !method.is_stream());
     let answer = next.run(request);
     let mut response = match deadline {
@@ -51,7 +66,7 @@ pub async fn keep(request: Request, next: Next) -> Response {
     response
 }
 
-/// Whether a request says that it is gRPC. gRPC-web was translated before.
+/// Whether a request says that it is gRPC. gRPC-web and Connect were translated before.
 fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
     let rest = content_type.and_then(|text| text.strip_prefix(b"application/grpc"));

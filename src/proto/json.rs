@@ -26,17 +26,25 @@ fn value(proto: &Proto) -> Value {
 
 /// A whole number is written as one: 3, not 3.0.
 fn number(number: f64) -> Value {
+    match whole(number) {
+        Some(whole) => Value::from(whole),
+        None => Number::from_f64(number).map_or(Value::Null, Value::Number),
+    }
+}
+
+/// The whole number that a double is, where it is exactly one.
+pub fn whole(number: f64) -> Option<i64> {
     /// Up to it every whole number is itself as a double (2^53).
     const WHOLE: f64 = 9_007_199_254_740_992.0;
     let is_negative_zero = number == 0.0 && number.is_sign_negative();
-    if number.fract() == 0.0 && number.abs() <= WHOLE && !is_negative_zero {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "it is whole and within 2^53"
-        )]
-        return Value::from(number as i64);
+    if number.fract() != 0.0 || number.abs() > WHOLE || is_negative_zero {
+        return None;
     }
-    Number::from_f64(number).map_or(Value::Null, Value::Number)
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "it is whole and within 2^53"
+    )]
+    Some(number as i64)
 }
 
 /// The struct that an object is.

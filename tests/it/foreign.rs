@@ -1,5 +1,5 @@
 //! Clients that are not ours against the real binary: grpcurl, buf's curl,
-//! connect-web, and raw HTTP as a browser's preflight has it.
+//! connect-web, connect-node, and raw HTTP as a browser's preflight has it.
 
 use std::{io::Read as _, net::SocketAddr, path::Path, process::Command};
 
@@ -254,18 +254,41 @@ fn buf_curl_finds_the_schema_and_calls_over_grpc_and_grpc_web() {
     }
 }
 
+/// All at once: each mostly waits, and has a server of its own.
 #[test]
-fn connect_web_calls_all_and_streams() {
+fn connect_web_and_connect_node_call_all_and_stream() {
     let directory = of_the_checkout("tests/foreign/web");
     run(buf().arg("generate").current_dir(&directory)).ok();
-    let server = Setup::new().with("HEARTBEAT_INTERVAL", "1s").start();
-    let ran = run(Command::new("node")
-        .args(["client.js", &server.url()])
-        .env("SENDER", sender_token("*"))
-        .env("ALICE", user_token("acme", "alice"))
-        .env("SECRET", SECRET)
-        .current_dir(&directory));
-    assert_eq!(ran.ok(), "every step was taken\n");
+    let started = [
+        "grpc-web",
+        "connect-web",
+        "connect-web binary",
+        "connect-node http/1.1",
+        "connect-node http/1.1 binary",
+        "connect-node http/2",
+        "connect-node http/2 binary",
+        "connect-node http/2 gzip",
+    ]
+    .map(|transport| {
+        let server = Setup::new().with("HEARTBEAT_INTERVAL", "1s").start();
+        let client = Running::start(
+            Command::new("node")
+                .args(["client.js", &server.url(), transport])
+                .env("SENDER", sender_token("*"))
+                .env("ALICE", user_token("acme", "alice"))
+                .env("SECRET", SECRET)
+                .current_dir(&directory),
+        );
+        (transport, server, client)
+    });
+    for (transport, _server, client) in started {
+        let ended = client.end();
+        assert_eq!(
+            ended.out, "every step was taken\n",
+            "{transport}: {}",
+            ended.err
+        );
+    }
 }
 
 /// The backend of the guide, as it is written there.
@@ -406,7 +429,7 @@ fn the_lines_that_dev_prints_can_be_pasted() {
             .collect()
     };
     let sent = each("ring it");
-    assert!(sent[0].contains("\"title\": \"Hello\""), "{}", sent[0]);
+    assert!(sent[0].contains("\"title\":\"Hello\""), "{}", sent[0]);
     assert!(
         sent[1].contains("sent; revision 2, 2 unread"),
         "{}",
@@ -503,7 +526,8 @@ fn preflight(origin: &str) -> [(&str, &str); 3] {
         ("access-control-request-method", "POST"),
         (
             "access-control-request-headers",
-            "authorization,content-type,grpc-timeout,x-grpc-web,x-user-agent",
+            "authorization,connect-protocol-version,connect-timeout-ms,content-type,\
+             grpc-timeout,x-grpc-web,x-user-agent",
         ),
     ]
 }
@@ -554,6 +578,8 @@ async fn a_page_of_a_named_origin_may_call_and_others_may_not() {
             "grpc-timeout",
             "x-grpc-web",
             "x-user-agent",
+            "connect-protocol-version",
+            "connect-timeout-ms",
             "tracestate",
             "baggage",
             "sentry-trace",

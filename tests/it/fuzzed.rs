@@ -251,6 +251,59 @@ fn read() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// A request as JSON: of the fields that there are, and of what may be in them.
+fn json() -> impl Strategy<Value = Vec<u8>> {
+    let value = prop_oneof![
+        4 => text().prop_map(serde_json::Value::from),
+        2 => any::<u64>().prop_map(|number| json!(number)),
+        1 => any::<u64>().prop_map(|number| json!(number.to_string())),
+        1 => any::<f64>().prop_map(|number| json!(number)),
+        1 => any::<bool>().prop_map(|is| json!(is)),
+        1 => Just(json!(null)),
+        1 => Just(json!("2026-11-23T04:06:21.056939+01:00")),
+        1 => Just(json!("90.5s")),
+        1 => Just(json!("title,entityId")),
+        1 => Just(json!("VIEW_ALL")),
+        1 => Just(json!("FOLLOW_UP_UNLESS_READ")),
+    ];
+    const NAMES: &[&str] = &[
+        "organizationId",
+        "recipient_user_id",
+        "type",
+        "title",
+        "body",
+        "data",
+        "actions",
+        "isPrimary",
+        "label",
+        "expireTime",
+        "deliverTime",
+        "followUp",
+        "after",
+        "unless",
+        "content",
+        "updateMask",
+        "limit",
+        "view",
+        "since",
+        "notificationIds",
+        "through",
+        "revision",
+        "epoch",
+    ];
+    let tree = value.prop_recursive(4, 32, 6, |inner| {
+        let name = proptest::sample::select(NAMES);
+        prop_oneof![
+            1 => vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+            3 => vec((name, inner), 0..6).prop_map(|fields| {
+                let fields = fields.into_iter();
+                fields.map(|(name, value)| (name.to_owned(), value)).collect()
+            }),
+        ]
+    });
+    tree.prop_map(|value| value.to_string().into_bytes())
+}
+
 /// Some JSON where a claim is expected.
 fn claim() -> impl Strategy<Value = serde_json::Value> {
     prop_oneof![
@@ -354,6 +407,12 @@ proptest! {
         fuzz::send(&bytes);
         fuzz::subscribe_recent(&bytes);
         fuzz::token(&bytes);
+        fuzz::json(&bytes);
+    }
+
+    #[test]
+    fn json_that_is_nearly_right_is_refused_or_comes_back(bytes in spoiled(json())) {
+        fuzz::json(&bytes);
     }
 
     #[test]

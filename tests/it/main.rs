@@ -15,6 +15,7 @@ mod calls;
 mod cluster;
 mod commands;
 mod costs;
+mod curl;
 mod deployed;
 mod doctor;
 mod documents;

@@ -120,8 +120,8 @@ impl Proxied {
         wait_until_it_listens(&self.proxy, self.address);
     }
 
-    /// Calls, streams that arrive at once, errors with their details: by gRPC, and as
-    /// a page does it.
+    /// Calls, streams that arrive at once, errors with their details: by gRPC, as
+    /// a page does it, and by curl.
     fn carries_all(&self) {
         self.wait();
         // Its events are seen while it is open, or these steps do not go on.
@@ -147,6 +147,22 @@ impl Proxied {
         live.wait_for("a ring", |text| text.contains("\"title\": \"Hello\""));
         let refused = run(&mut self.grpcurl(&bob, &["-d", &hello.to_string(), "SendInApp"]));
         assert!(refused.failed().contains("Code: PermissionDenied"));
+
+        // Plain HTTP with JSON, both ways.
+        let curl = |message: &str| {
+            let mut curl = Command::new("curl");
+            curl.args(["-q", "-sS", "--cacert", &self.certificate, "--noproxy", "*"])
+                .args(["-H", &format!("authorization: Bearer {bob}")])
+                .args(["-H", "content-type: application/json", "-d", message])
+                .arg(format!(
+                    "https://{}/doorbell.v1.NotificationService/GetRecent",
+                    self.address
+                ));
+            run(&mut curl).json()
+        };
+        assert_eq!(curl("{}")["notifications"][0]["title"], "Hello");
+        let refused = curl(r#"{"limit": -1}"#);
+        assert_eq!(refused["code"], "invalid_argument", "{refused}");
 
         // A token with much in it.
         let much = format!("x-much: {}", "x".repeat(11 * 1024));

@@ -1,27 +1,52 @@
-// A gRPC-web client made of connect-web, as a page would use it, against a
-// running server. Each step is asserted here; the last line of the output says
-// that all were taken.
+// A client made of connect-web, as a page would use it, or of connect-node, as a
+// backend would, against a running server. Each step is asserted here; the last line
+// of the output says that all were taken.
 //
-// Usage: node client.js URL, with tokens in SENDER and ALICE, and in
-// SECRET what signs them.
+// Usage: node client.js URL [TRANSPORT], with tokens in SENDER and ALICE, and in
+// SECRET what signs them. The transports are below; without one it is gRPC-web.
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
-import { createGrpcWebTransport } from "@connectrpc/connect-web";
+import * as node from "@connectrpc/connect-node";
+import * as web from "@connectrpc/connect-web";
 
 import { NotificationService } from "./gen/doorbell/v1/notifications_pb.js";
 import { BadRequestSchema, ErrorInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 
-const url = process.argv[2];
+const [, , url, name = "grpc-web"] = process.argv;
 const { SENDER, ALICE, SECRET } = process.env;
+
+const transports = {
+  "grpc-web": web.createGrpcWebTransport,
+  "connect-web": web.createConnectTransport,
+  "connect-web binary": binary(web.createConnectTransport),
+  "connect-node http/1.1": over("1.1", node.createConnectTransport),
+  "connect-node http/1.1 binary": binary(over("1.1", node.createConnectTransport)),
+  "connect-node http/2": over("2", node.createConnectTransport),
+  "connect-node http/2 binary": binary(over("2", node.createConnectTransport)),
+  "connect-node http/2 gzip": (options) =>
+    over("2", node.createConnectTransport)({
+      ...options,
+      sendCompression: node.compressionGzip,
+      compressMinBytes: 1,
+    }),
+};
+
+function over(httpVersion, create) {
+  return (options) => create({ httpVersion, useBinaryFormat: false, ...options });
+}
+
+function binary(create) {
+  return (options) => create({ ...options, useBinaryFormat: true });
+}
 
 function client(token) {
   const authorize = (next) => (request) => {
     if (token) request.header.set("authorization", `Bearer ${token}`);
     return next(request);
   };
-  const transport = createGrpcWebTransport({ baseUrl: url, interceptors: [authorize] });
+  const transport = transports[name]({ baseUrl: url, interceptors: [authorize] });
   return createClient(NotificationService, transport);
 }
 
@@ -189,6 +214,8 @@ assert.deepEqual(await failure(untilItEnds()), {
 });
 
 console.log("every step was taken");
+// A stream that was given up keeps its connection for a while, and so the process.
+setImmediate(() => process.exit());
 
 /** The next message that is no sign of life: those come whenever it is quiet. */
 async function nextButHeartbeats(stream, event) {
