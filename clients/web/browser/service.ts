@@ -9,7 +9,8 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { chromium, type Browser, type BrowserContext, type Page } from "playwright-core";
-import { build } from "vite";
+import { compile } from "svelte/compiler";
+import { build, type Plugin } from "vite";
 import type { InboxOptions } from "../src/index.js";
 
 const ROOT = resolve(import.meta.dirname, "../../..");
@@ -174,6 +175,13 @@ export class Holding {
   }
 }
 
+/** Compiles Svelte's components. */
+const svelte: Plugin = {
+  name: "svelte",
+  transform: (code, id) =>
+    id.endsWith(".svelte") ? { ...compile(code, { filename: id, generate: "client" }).js, moduleType: "js" } : undefined,
+};
+
 /** Serves the pages with a bell, on any host name of the loopback. */
 export class Pages {
   #server: Server | undefined;
@@ -181,13 +189,24 @@ export class Pages {
   /** Comes with each of them where it is set. */
   policy: string | undefined;
 
-  static async start(): Promise<Pages> {
+  /** Those of these names; what they import of the package is what was built of it. */
+  static async start(...names: string[]): Promise<Pages> {
     const pages = new Pages();
     const root = resolve(import.meta.dirname, "page");
-    const input = ["index.html", "scripted.html"].map((file) => join(root, file));
+    const input = names.map((name) => join(root, `${name}.html`));
+    const dist = resolve(import.meta.dirname, "../dist");
     await build({
       configFile: false,
       root,
+      plugins: [svelte],
+      resolve: {
+        alias: [
+          { find: /^@doorbell\/web$/, replacement: `${dist}/index.js` },
+          { find: /^@doorbell\/web\/style\.css$/, replacement: resolve(dist, "../style.css") },
+          { find: /^@doorbell\/web\/(\w+)$/, replacement: `${dist}/$1/index.js` },
+          { find: /^@doorbell\/web\/(.*\.svelte)$/, replacement: `${dist}/$1` },
+        ],
+      },
       logLevel: "error",
       build: { outDir: pages.#directory, emptyOutDir: true, rollupOptions: { input } },
       // React as people have it, not the one for development, which takes some times as
