@@ -12,9 +12,7 @@ import {
   type Tabs,
 } from "@doorbell/web/element";
 import { useInbox as useStore, type InboxStore } from "@doorbell/web/svelte";
-import DoorbellInbox, { type DoorbellInboxProps } from "@doorbell/web/svelte/DoorbellInbox.svelte";
 import { DoorbellInbox as VueInbox, useInbox } from "@doorbell/web/vue";
-import type { Component, ComponentProps } from "svelte";
 import { computed, h, ref, type Ref, type VNode } from "vue";
 
 const fetch: Fetch = async (url, init) => globalThis.fetch(url, init);
@@ -54,13 +52,13 @@ export const bell = (): VNode =>
   h(VueInbox, {
     client: inbox,
     preferences: { comment: "Comments" },
-    onSelect: ({ id }, event) => event.preventDefault() ?? console.log(id),
+    onSelect: ({ id }, event) => {
+      event.preventDefault();
+      console.log(id);
+    },
     onNotification: ([first], how) => console.log(first?.title, how),
     "onUpdate:open": (open: boolean) => console.log(open),
   });
 
 const store: InboxStore = useStore(inbox, "alice");
 export const end: () => void = store.subscribe(({ status }) => console.log(status));
-const props: DoorbellInboxProps = { client: inbox, open: true, onselect: ({ id }, event) => console.log(id, event.detail) };
-export const same: ComponentProps<typeof DoorbellInbox> = props;
-export const component: Component<DoorbellInboxProps, object, "open"> = DoorbellInbox;
