@@ -1,9 +1,11 @@
 // What only the element has: attributes and properties, events, parts, and a shadow root.
 
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import type { Page } from "playwright-core";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { InboxElement } from "../src/element/index.js";
-import { until } from "./service.js";
+import { Doorbell, until, untilBell } from "./service.js";
 import { setUp } from "./stage.js";
 
 const stage = setUp("own");
@@ -262,4 +264,41 @@ test("the list stays at the bell where what is scrolled is in another shadow roo
   await page.evaluate(() => document.querySelector("section")?.shadowRoot?.querySelector("div")?.scrollBy(0, 30));
   await until("it went with the bell", async () => (await panel().boundingBox())?.y !== before?.y);
   expect(await gap()).toBe(8);
+});
+
+test("the page of the README rings, with no bundler and under a strict policy", async () => {
+  const read = (path: string) => readFileSync(resolve(import.meta.dirname, "..", path), "utf8");
+  const doorbell = await Doorbell.start();
+  const context = await stage.browser.newContext();
+  try {
+    /** What the README has for this file. */
+    const snippet = (name: string) => {
+      const found = new RegExp(`\`\`\`\\w+\\n((?://|<!--) ${name}[^]*?)\`\`\``).exec(read("README.md"))?.[1];
+      return found?.replace("https://doorbell.example.com", doorbell.url) ?? "";
+    };
+    const { pages } = stage;
+    pages.texts.set("/plain.html", `<!doctype html><title>A page</title>${snippet("index.html")}`);
+    pages.texts.set("/bell.js", snippet("bell.js"));
+    pages.texts.set("/standalone.js", read("dist/standalone.js"));
+    pages.texts.set("/doorbell-token", doorbell.token("ALICE"));
+    pages.policy = `default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ${doorbell.url}`;
+    const plain = await context.newPage();
+    const said: string[] = [];
+    plain.on("console", (message) => said.push(message.text()));
+    await plain.goto(`${pages.url()}plain.html`);
+    await untilBell(plain, "Notifications");
+    await until("it is live", () =>
+      plain.evaluate(() => document.querySelector("doorbell-inbox")?.client?.getSnapshot().status === "live"),
+    );
+    await doorbell.send("alice", "A door");
+    await untilBell(plain, "Notifications, 1 new");
+    await until("the page is told", () => said.includes("ring: A door"));
+    await plain.locator(".doorbell-bell").click();
+    await plain.getByRole("tab", { name: "Archived" }).waitFor();
+    expect(said).toEqual(["ring: A door"]);
+  } finally {
+    stage.pages.policy = undefined;
+    await context.close();
+    await doorbell.stop();
+  }
 });

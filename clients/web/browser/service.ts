@@ -188,6 +188,8 @@ export class Pages {
   #directory = mkdtempSync(join(tmpdir(), "doorbell-pages-"));
   /** Comes with each of them where it is set. */
   policy: string | undefined;
+  /** What a test serves besides, by its path. */
+  readonly texts = new Map<string, string>();
 
   /** Those of these names; what they import of the package is what was built of it. */
   static async start(...names: string[]): Promise<Pages> {
@@ -217,16 +219,17 @@ export class Pages {
     pages.#server = createServer((request, response) => {
       const path = new URL(request.url ?? "/", "http://x").pathname;
       const file = join(pages.#directory, path === "/" ? "index.html" : path);
-      const type = { html: "text/html", js: "text/javascript", css: "text/css" };
+      const type = { html: "text/html", js: "text/javascript", css: "text/css", txt: "text/plain" };
       const kind = file.split(".").pop() as keyof typeof type;
-      if (!existsSync(file) || !(kind in type)) {
+      const text = pages.texts.get(path) ?? (existsSync(file) && kind in type ? readFileSync(file) : undefined);
+      if (text === undefined) {
         response.writeHead(404).end();
         return;
       }
       // A frame in a sandbox is of no origin.
-      const headers = { "content-type": type[kind], "access-control-allow-origin": "*" };
+      const headers = { "content-type": type[kind] ?? type.txt, "access-control-allow-origin": "*" };
       if (pages.policy) response.setHeader("content-security-policy", pages.policy);
-      response.writeHead(200, headers).end(readFileSync(file));
+      response.writeHead(200, headers).end(text);
     });
     await new Promise<void>((done) => pages.#server?.listen(0, "127.0.0.1", done));
     return pages;
