@@ -207,6 +207,19 @@ test("a page styles it by parts and variables, and nothing else of its style com
   await until("it is read", async () => (await style(".doorbell-item", "scroll-margin-top")) === "0px");
 });
 
+test("a long text is cut, and shown whole to who asks for it", async () => {
+  await put("open");
+  await list("one");
+  await page.evaluate(() => window.scripted.edit({ body: "A few words more. ".repeat(40) }));
+  const height = async () => (await page.locator(".doorbell-body").boundingBox())?.height ?? 0;
+  await page.getByRole("button", { name: "Show more: one" }).waitFor();
+  const before = await height();
+  await page.getByRole("button", { name: "Show more: one" }).click();
+  await page.getByRole("button", { name: "Show less: one" }).click();
+  await page.getByRole("button", { name: "Show more: one" }).waitFor();
+  await until("it is cut again", async () => (await height()) === before);
+});
+
 test("parts of the page's own are nodes and texts, and stay until they change", async () => {
   await put("open");
   await page.evaluate(() => {
