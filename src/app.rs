@@ -515,12 +515,11 @@ fn routers(
                 status::internal().into_http::<Body>()
             }))
             .layer(from_fn_with_state(log.clone(), call_log::log))
-            .layer(GrpcWebLayer::new())
     };
     // Its fallback says in gRPC's words that there is no such call.
     let calls = Routes::default().into_axum_router();
     let calls = layered(calls.merge(own).merge(open))
-        .layer(connect::Layer::new(schema))
+        .layer((connect::Layer::new(schema), GrpcWebLayer::new()))
         .layer(cors::layer(&config.http, local));
     // Beside the layers of the calls: a page is none.
     let all = if config.http.live_page {
@@ -528,7 +527,8 @@ fn routers(
     } else {
         calls
     };
-    let operators = layered(of_operators).merge(operator_page::router());
+    let operators = layered(of_operators).layer(GrpcWebLayer::new());
+    let operators = operators.merge(operator_page::router());
     Ok(Routers { all, operators })
 }
 

@@ -6,7 +6,7 @@ import { Doorbell, openBrowser, openTab, Pages, untilBell } from "./service.js";
 test("an outage is said with its reason, and a mark made meanwhile is sent when it is over", async () => {
   const [doorbell, pages, browser] = await Promise.all([
     Doorbell.start(),
-    Pages.start(),
+    Pages.start("index"),
     openBrowser(),
   ]);
   try {

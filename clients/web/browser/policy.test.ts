@@ -8,7 +8,7 @@ import { Doorbell, openBrowser, openTab, Pages, until, untilBell, untilUnread } 
 test("the bell works under the policy of the README, and breaks it nowhere", async () => {
   const [doorbell, pages, browser] = await Promise.all([
     Doorbell.start(),
-    Pages.start(),
+    Pages.start("index"),
     openBrowser(),
   ]);
   try {

@@ -9,7 +9,8 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { chromium, type Browser, type BrowserContext, type Page } from "playwright-core";
-import { build } from "vite";
+import { compile } from "svelte/compiler";
+import { build, type Plugin } from "vite";
 import type { InboxOptions } from "../src/index.js";
 
 const ROOT = resolve(import.meta.dirname, "../../..");
@@ -186,20 +187,40 @@ export class Holding {
   }
 }
 
+/** Compiles Svelte's components. */
+const svelte: Plugin = {
+  name: "svelte",
+  transform: (code, id) =>
+    id.endsWith(".svelte") ? { ...compile(code, { filename: id, generate: "client" }).js, moduleType: "js" } : undefined,
+};
+
 /** Serves the pages with a bell, on any host name of the loopback. */
 export class Pages {
   #server: Server | undefined;
   #directory = mkdtempSync(join(tmpdir(), "doorbell-pages-"));
   /** Comes with each of them where it is set. */
   policy: string | undefined;
+  /** What a test serves besides, by its path. */
+  readonly texts = new Map<string, string>();
 
-  static async start(): Promise<Pages> {
+  /** Those of these names; what they import of the package is what was built of it. */
+  static async start(...names: string[]): Promise<Pages> {
     const pages = new Pages();
     const root = resolve(import.meta.dirname, "page");
-    const input = ["index.html", "scripted.html"].map((file) => join(root, file));
+    const input = names.map((name) => join(root, `${name}.html`));
+    const dist = resolve(import.meta.dirname, "../dist");
     await build({
       configFile: false,
       root,
+      plugins: [svelte],
+      resolve: {
+        alias: [
+          { find: /^@doorbell\/web$/, replacement: `${dist}/index.js` },
+          { find: /^@doorbell\/web\/style\.css$/, replacement: resolve(dist, "../style.css") },
+          { find: /^@doorbell\/web\/(\w+)$/, replacement: `${dist}/$1/index.js` },
+          { find: /^@doorbell\/web\/(.*\.svelte)$/, replacement: `${dist}/$1` },
+        ],
+      },
       logLevel: "error",
       build: { outDir: pages.#directory, emptyOutDir: true, rollupOptions: { input } },
       // React as people have it, not the one for development, which takes some times as
@@ -210,16 +231,17 @@ export class Pages {
     pages.#server = createServer((request, response) => {
       const path = new URL(request.url ?? "/", "http://x").pathname;
       const file = join(pages.#directory, path === "/" ? "index.html" : path);
-      const type = { html: "text/html", js: "text/javascript", css: "text/css" };
+      const type = { html: "text/html", js: "text/javascript", css: "text/css", txt: "text/plain" };
       const kind = file.split(".").pop() as keyof typeof type;
-      if (!existsSync(file) || !(kind in type)) {
+      const text = pages.texts.get(path) ?? (existsSync(file) && kind in type ? readFileSync(file) : undefined);
+      if (text === undefined) {
         response.writeHead(404).end();
         return;
       }
       // A frame in a sandbox is of no origin.
-      const headers = { "content-type": type[kind], "access-control-allow-origin": "*" };
+      const headers = { "content-type": type[kind] ?? type.txt, "access-control-allow-origin": "*" };
       if (pages.policy) response.setHeader("content-security-policy", pages.policy);
-      response.writeHead(200, headers).end(readFileSync(file));
+      response.writeHead(200, headers).end(text);
     });
     await new Promise<void>((done) => pages.#server?.listen(0, "127.0.0.1", done));
     return pages;

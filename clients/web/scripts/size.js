@@ -1,5 +1,5 @@
-// What the package weighs, with all it needs, minified and gzipped; fails above
-// its limits. React itself is the page's own.
+// What the built package weighs, with all it needs, minified and gzipped; fails above
+// its limits. React, Vue and Svelte themselves are the page's own.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -26,7 +26,7 @@ async function weigh(entries) {
       rollupOptions: {
         input: entry,
         preserveEntrySignatures: "strict",
-        external: [/^react($|\/)/, /^react-dom($|\/)/],
+        external: [/^react($|\/)/, /^react-dom($|\/)/, "vue", "svelte"],
       },
     },
     define: { "process.env.NODE_ENV": '"production"' },
@@ -37,12 +37,16 @@ async function weigh(entries) {
   return gzipSync(chunks.map((file) => file.code).join(""), { level: 9 }).length;
 }
 
-const client = await weigh(["src/index.ts"]);
-const both = await weigh(["src/index.ts", "src/react/index.ts"]);
+const client = await weigh(["dist/index.js"]);
+const onTop = async (entry) => (await weigh(["dist/index.js", `dist/${entry}/index.js`])) - client;
 let isTooLarge = false;
 for (const [what, bytes, limit] of [
   ["@doorbell/web with all it needs", client, 44],
-  ["@doorbell/web/react on top of it", both - client, 12],
+  ["@doorbell/web/react on top of it", await onTop("react"), 12],
+  ["@doorbell/web/element on top of it", await onTop("element"), 24],
+  ["@doorbell/web/vue on top of both", (await onTop("vue")) - (await onTop("element")), 1],
+  ["@doorbell/web/svelte on top of it", await onTop("svelte"), 1],
+  ["standalone.js", await weigh(["dist/standalone.js"]), 68],
 ]) {
   const kib = bytes / KIB;
   console.log(`${what}: ${kib.toFixed(1)} KiB gzipped (at most ${limit})`);

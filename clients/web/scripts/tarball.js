@@ -1,5 +1,6 @@
 // Tries the package as its users have it: packed, unpacked among other packages, and
-// used by what the README shows, in TypeScript, Node.js, Vite, and Next.js.
+// used by what the README shows, in TypeScript with a DOM and without, Node.js, Vite with
+// React, Vue and Svelte, and Next.js.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -66,15 +67,34 @@ const use = `
   const html = renderToString(createElement(Inbox, { inbox }));
   if (!html.includes("doorbell-bell")) throw new Error(html);
   JSON.stringify(inbox.getSnapshot());
+  if (typeof InboxElement !== "function" || "customElements" in globalThis) throw new Error("no element");
+  const app = createSSRApp({ setup: () => ({ all: useInbox(inbox) }), render: () => h(DoorbellInbox, { client: inbox }) });
+  renderVue(app).then((text) => {
+    if (!text.startsWith("<doorbell-inbox")) throw new Error(text);
+    if (inbox.getSnapshot().status !== "idle") throw new Error("it began on a server");
+  });
+  useStore(inbox).subscribe(({ status }) => {
+    if (status !== "idle") throw new Error(status);
+  })();
 `;
 const imports = [
   ["createInbox", "@doorbell/web"],
   ["Inbox", "@doorbell/web/react"],
   ["createElement", "react"],
   ["renderToString", "react-dom/server"],
+  ["InboxElement", "@doorbell/web/element"],
+  ["DoorbellInbox", "@doorbell/web/vue"],
+  ["useInbox", "@doorbell/web/vue"],
+  ["useInbox", "@doorbell/web/svelte", "useStore"],
+  ["createSSRApp", "vue"],
+  ["h", "vue"],
+  ["renderToString", "vue/server-renderer", "renderVue"],
 ];
-write("node/use.mjs", imports.map(([name, from]) => `import { ${name} } from "${from}";`).join("\n") + use);
-write("node/use.cjs", imports.map(([name, from]) => `const { ${name} } = require("${from}");`).join("\n") + use);
+const imported = (name, as, from) => `import { ${name} as ${as} } from "${from}";`;
+const required = (name, as, from) => `const { ${name}: ${as} } = require("${from}");`;
+const using = (line) => imports.map(([name, from, as = name]) => line(name, as, from)).join("\n") + use;
+write("node/use.mjs", using(imported));
+write("node/use.cjs", using(required));
 for (const file of ["use.mjs", "use.cjs"]) run(join(made, "node"), process.execPath, file);
 
 // The README's snippets that name their file.
@@ -84,7 +104,12 @@ for (const [, text] of readme.matchAll(/```tsx?\n([^]*?)```/g)) {
   assert.ok(name, `a snippet of README.md does not say which file it is:\n${text}`);
   snippets.set(name, text);
 }
+/** Those that no compiler of TypeScript reads, and that use what a page has. */
+const components = new Map();
+for (const [, kind, text] of readme.matchAll(/```(vue|svelte)\n([^]*?)```/g)) components.set(kind, text);
 const uses = readFileSync(join(consumers, "uses.tsx"), "utf8");
+const frameworks = readFileSync(join(consumers, "frameworks.ts"), "utf8");
+const component = readFileSync(join(consumers, "component.ts"), "utf8");
 // Those of a backend import what has no CommonJS.
 const inBrowser = [...snippets].filter(([, text]) => !text.includes('"jose"'));
 
@@ -100,6 +125,9 @@ for (const { name, type, isOld, ...options } of MODES) {
   const files = type === "module" ? [...snippets] : inBrowser;
   for (const [file, text] of files) write(`types/${name}/${file}`, text);
   write(`types/${name}/uses.tsx`, uses);
+  write(`types/${name}/frameworks.ts`, frameworks);
+  // Svelte has no CommonJS, and no types for it.
+  if (type === "module") write(`types/${name}/component.ts`, component);
   write(`types/${name}/package.json`, JSON.stringify({ type }));
   const compilerOptions = {
     ...options,
@@ -122,17 +150,36 @@ for (const { name, type, isOld, ...options } of MODES) {
   }
 }
 
+step("types hold without a DOM");
+for (const compiler of [OLDEST, NEWEST]) {
+  write("types/native/native.ts", snippets.get("native.ts"));
+  write("types/native/package.json", JSON.stringify({ type: "module" }));
+  const compilerOptions = {
+    module: "ESNext",
+    moduleResolution: "bundler",
+    target: "ES2022",
+    lib: ["ES2022"],
+    strict: true,
+    exactOptionalPropertyTypes: true,
+    skipLibCheck: false,
+    noEmit: true,
+    types: [],
+  };
+  write("types/native/tsconfig.json", JSON.stringify({ compilerOptions }));
+  run(join(made, "types/native"), process.execPath, compiler, "-p", ".");
+}
+
 /** What Vite makes of a page with this script. */
-async function bundled(name, file) {
+async function bundled(name, file, text = snippets.get(file), plugins = []) {
   const directory = join(made, name);
-  write(`${name}/${file}`, snippets.get(file));
+  write(`${name}/${file}`, text);
   write(`${name}/index.html`, `<div id="badge"></div><script type="module" src="./${file}"></script>`);
   const warnings = [];
   // That "use client" means nothing to it is right.
   const onwarn = ({ code, message }) => code === "MODULE_LEVEL_DIRECTIVE" || warnings.push(message);
   const rollupOptions = { onwarn };
   const options = { write: false, minify: false, rollupOptions };
-  const { output } = await build({ root: directory, configFile: false, logLevel: "error", build: options });
+  const { output } = await build({ root: directory, configFile: false, logLevel: "error", plugins, build: options });
   assert.deepEqual(warnings, []);
   return output.map((part) => part.code ?? part.source).join("\n");
 }
@@ -144,6 +191,23 @@ assert.doesNotMatch(plain, /react/i);
 assert.doesNotMatch(plain, /requestPermission/);
 step("Vite builds a page with React");
 assert.match(await bundled("vite-react", "header.tsx"), /doorbell-bell/);
+
+/** The plugin of a framework, from where its users have it. */
+const plugin = async (name) => await import(createRequire(join(consumers, "package.json")).resolve(name));
+step("Vite builds pages with Vue and with Svelte");
+const { default: vue } = await plugin("@vitejs/plugin-vue");
+write("vite-vue/Header.vue", components.get("vue"));
+const ofVue = `import { createApp } from "vue"; import Header from "./Header.vue"; createApp(Header).mount("#badge");`;
+const inVue = await bundled("vite-vue", "main.ts", ofVue, [vue()]);
+const { svelte } = await plugin("@sveltejs/vite-plugin-svelte");
+write("vite-svelte/Header.svelte", components.get("svelte"));
+const ofSvelte = `import { mount } from "svelte"; import Header from "./Header.svelte"; mount(Header, { target: document.body });`;
+const inSvelte = await bundled("vite-svelte", "main.ts", ofSvelte, [svelte({ configFile: false })]);
+for (const page of [inVue, inSvelte]) {
+  assert.match(page, /customElements/);
+  // The client is in it once.
+  assert.equal(page.match(/getToken failed/g)?.length, 1);
+}
 
 step("Next.js builds a site");
 for (const [file, text] of snippets) write(`next/app/${file}`, text);

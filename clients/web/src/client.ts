@@ -4,6 +4,7 @@
 import type { ClaimNames } from "./identity.js";
 import { makeInbox } from "./inbox.js";
 import type { About, Notification } from "./notification.js";
+import type { Fetch, InboxStorage } from "./outside.js";
 import type { Preference, PreferenceChoice } from "./preferences.js";
 import type { Question } from "./question.js";
 import type { Snapshot, TypeCounts, ViewSnapshot } from "./snapshot.js";
@@ -35,10 +36,16 @@ export interface InboxOptions {
   readonly hiddenGrace?: number | undefined;
   /** Whether tabs of one user share a stream; true. */
   readonly shareTabs?: boolean | undefined;
-  /** Whether the inbox is kept in this browser for the next page load; true. */
+  /** Whether the inbox is kept in this browser for the next page load; true. Where there is
+   * no place to keep it, it is not. */
   readonly persist?: boolean | undefined;
   /** The claims of the token that say whose it is, where they are named otherwise. */
   readonly claims?: Partial<ClaimNames> | undefined;
+  /** Sends requests in place of the browser's `fetch`: for an app that has another one, of
+   * which the answers come in pieces. */
+  readonly fetch?: Fetch | undefined;
+  /** Where the inbox is kept, in place of the browser's `localStorage`. */
+  readonly storage?: InboxStorage | undefined;
 }
 
 /** An inbox that stays in step with the service while it is started. Its functions may

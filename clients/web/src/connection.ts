@@ -14,8 +14,9 @@ import type {
   NotificationService,
   SubscribeResponse,
 } from "./gen/doorbell/v1/notifications_pb.js";
+import { MuteError } from "./grpcweb.js";
 import type { Notification } from "./notification.js";
-import { cureOf, MuteError, retryDelayOf, TokenError, type Diagnosis } from "./problem.js";
+import { cureOf, retryDelayOf, TokenError, type Diagnosis } from "./problem.js";
 import type { Problem, Status } from "./snapshot.js";
 import { LONGEST_TIMER_MS, sleep } from "./wait.js";
 import { headOf, messageOf, pageOf } from "./wire.js";

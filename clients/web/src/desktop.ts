@@ -14,13 +14,16 @@ export interface DesktopOptions {
   readonly summary?: ((count: number) => string) | undefined;
 }
 
+/** What the person says of them; `unsupported` where the browser has none. */
+export type DesktopPermission = "default" | "denied" | "granted" | "unsupported";
+
 /** Notifications of the desktop. Its functions may be taken off it and passed on. */
 export interface Desktop {
-  /** Whether the person allows them; `unsupported` where the browser has none. */
-  readonly permission: () => NotificationPermission | "unsupported";
+  /** Whether the person allows them. */
+  readonly permission: () => DesktopPermission;
   /** Asks the person, and answers with what they say. Call it where they click: out of
    * the blue nobody is asked. */
-  readonly ask: () => Promise<NotificationPermission | "unsupported">;
+  readonly ask: () => Promise<DesktopPermission>;
   /** Shows no more of them. */
   readonly close: () => void;
 }

@@ -14,26 +14,43 @@ import {
 } from "@bufbuild/protobuf";
 import { BinaryReader } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError, type Transport } from "@connectrpc/connect";
+import { browserFetch, type Fetch, type FetchAnswer } from "./outside.js";
 
 /** A frame before its data: flags, then the length. */
 const HEAD_BYTES = 5;
 const IS_COMPRESSED = 1;
 const IS_TRAILER = 0x80;
 
+/** A stream says nothing, or cannot. */
+export class MuteError extends Error {}
+
 /** Calls go to the service at this address. */
-export function grpcWeb(baseUrl: string): Transport {
+export function grpcWeb(baseUrl: string, fetch: Fetch = browserFetch): Transport {
   const base = baseUrl.replace(/\/+$/, "");
+  /** What answers as a whole only has no streams: one that is opened never says a word. */
+  let isWhole = false;
+  const noted: Fetch = async (url, init) => {
+    const answer = await fetch(url, init);
+    // One that failed at once may be nothing but a head.
+    if (answer.ok && !answer.headers.has("grpc-status")) isWhole = !answer.body;
+    return answer;
+  };
   return {
     async unary(method, signal, timeoutMs, header, input) {
       let message: MessageShape<typeof method.output> | undefined;
       // To its end: what went wrong stands there.
-      for await (const came of call(base, method, signal, timeoutMs, header, input)) message = came;
+      for await (const came of call(noted, base, method, signal, timeoutMs, header, input)) message = came;
       if (!message) throw new ConnectError("the answer is empty", Code.Unavailable);
       return { stream: false, ...about(method), message };
     },
     async stream(method, signal, timeoutMs, header, input) {
+      if (isWhole) {
+        throw new MuteError(
+          "The fetch that is used gives answers only once they are whole, so there are no streams: give the inbox another one, as its option fetch. Until then what is new is asked for.",
+        );
+      }
       const { value } = await input[Symbol.asyncIterator]().next();
-      const message = call(base, method, signal, timeoutMs, header, value);
+      const message = call(noted, base, method, signal, timeoutMs, header, value);
       return { stream: true, ...about(method), message };
     },
   };
@@ -44,6 +61,7 @@ function about<M extends DescMethod>(method: M) {
 }
 
 async function* call<I extends DescMessage, O extends DescMessage>(
+  fetch: Fetch,
   base: string,
   method: DescMethod & { readonly input: I; readonly output: O },
   signal: AbortSignal | undefined,
@@ -98,8 +116,8 @@ function framed(data: Uint8Array): Uint8Array<ArrayBuffer> {
 }
 
 /** The frames of an answer. One that failed at once has none, and says so in its head. */
-async function* framesOf(response: Response): AsyncGenerator<[number, Uint8Array]> {
-  const { status, headers, body } = response;
+async function* framesOf(response: FetchAnswer): AsyncGenerator<[number, Uint8Array]> {
+  const { status, headers } = response;
   if (!response.ok) {
     const code = status === 401 ? Code.Unauthenticated : Code.Unavailable;
     throw new ConnectError(headers.get("grpc-message") ?? `HTTP ${status}`, code);
@@ -109,21 +127,32 @@ async function* framesOf(response: Response): AsyncGenerator<[number, Uint8Array
   if (!type.startsWith("application/grpc-web")) {
     throw new ConnectError(`an answer that is no gRPC-web, but ${type || "of no type"}`, Code.Unavailable);
   }
-  const reader = body?.getReader();
   let held = new Uint8Array();
-  while (reader) {
+  for await (const piece of piecesOf(response)) {
+    const both = new Uint8Array(held.length + piece.length);
+    both.set(held);
+    both.set(piece, held.length);
+    held = both;
     while (held.length >= HEAD_BYTES) {
       const end = HEAD_BYTES + new DataView(held.buffer, held.byteOffset).getUint32(1);
       if (held.length < end) break;
       yield [held[0] ?? 0, held.subarray(HEAD_BYTES, end)];
       held = held.subarray(end);
     }
+  }
+}
+
+/** What comes, piece by piece; as one where a `fetch` has no streams. */
+async function* piecesOf(response: FetchAnswer): AsyncGenerator<Uint8Array> {
+  const reader = response.body?.getReader();
+  if (!reader) {
+    yield new Uint8Array(await response.arrayBuffer());
+    return;
+  }
+  for (;;) {
     const { done, value } = await reader.read();
-    if (done) return;
-    const both = new Uint8Array(held.length + value.length);
-    both.set(held);
-    both.set(value, held.length);
-    held = both;
+    if (done || !value) return;
+    yield value;
   }
 }
 
@@ -137,7 +166,7 @@ function trailersOf(data: Uint8Array): Headers {
 }
 
 /** Throws what the service says went wrong. */
-function check(status: Headers): void {
+function check(status: FetchAnswer["headers"]): void {
   const code = Number(status.get("grpc-status") ?? Code.Unknown);
   if (code === 0) return;
   const error = new ConnectError(decodeURIComponent(status.get("grpc-message") ?? ""), code);

@@ -16,6 +16,7 @@ import { Listeners } from "./listeners.js";
 import { Looks } from "./looks.js";
 import { Marks, type Held, type Marked, type Selected } from "./marks.js";
 import type { Notification } from "./notification.js";
+import { browserStorage } from "./outside.js";
 import { beingMarked, knownOf, overlaid, type Known } from "./overlay.js";
 import { watchPage } from "./page.js";
 import type { Preference, PreferenceChoice } from "./preferences.js";
@@ -24,7 +25,7 @@ import { answers } from "./question.js";
 import { sameOr } from "./row.js";
 import { EMPTY, type Snapshot, type Status } from "./snapshot.js";
 import { Resting, type House, type Source } from "./source.js";
-import { Shelf, storage, VERSION } from "./storage.js";
+import { Shelf, VERSION } from "./storage.js";
 import { TokenSource } from "./token.js";
 import type { Verb } from "./verbs.js";
 import { Views } from "./views.js";
@@ -106,14 +107,14 @@ class Inbox {
 
   constructor(options: InboxOptions, { transport, random = Math.random }: Outside) {
     const { baseUrl, user, pageSize = 20, pollInterval = 60_000, hiddenGrace = 5000 } = options;
-    const { keepRows = 200 } = options;
+    const { keepRows = 200, fetch } = options;
     this.#options = options;
     this.#user = user;
-    const way = transport ?? grpcWeb(baseUrl);
+    const way = transport ?? grpcWeb(baseUrl, fetch);
     this.#client = createClient(NotificationService, way);
     this.#wants = createClient(PreferenceService, way);
     this.#tokens = new TokenSource(options.getToken, (token) => this.#identify(token));
-    this.#diagnosis = new Diagnosis(baseUrl);
+    this.#diagnosis = new Diagnosis(baseUrl, fetch);
     this.#house = {
       client: this.#client,
       diagnosis: this.#diagnosis,
@@ -398,7 +399,7 @@ class Inbox {
   #open(): void {
     const key = this.#key;
     if (key === undefined || this.#options.persist === false) return;
-    const shelf = new Shelf(storage(), this.#options.baseUrl, key);
+    const shelf = new Shelf(this.#options.storage ?? browserStorage(), this.#options.baseUrl, key);
     this.#shelf = shelf;
     const kept = shelf.take();
     if (kept && !isLoaded(this.#source.state)) {

@@ -10,9 +10,10 @@ export {
   type Selection,
   type TypeCounter,
 } from "./client.js";
-export { desktopNotifications, type Desktop, type DesktopOptions } from "./desktop.js";
+export { desktopNotifications, type Desktop, type DesktopOptions, type DesktopPermission } from "./desktop.js";
 export type { ClaimNames } from "./identity.js";
 export type { About, Action, Notification } from "./notification.js";
+export type { Fetch, FetchAnswer, InboxStorage, PieceReader } from "./outside.js";
 export type { Preference, PreferenceChoice } from "./preferences.js";
 export type { Question } from "./question.js";
 export type {

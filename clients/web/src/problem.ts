@@ -3,15 +3,13 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { DurationSchema, durationMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { fieldsOf } from "./grpcweb.js";
+import { fieldsOf, MuteError } from "./grpcweb.js";
+import { browserFetch, type Fetch } from "./outside.js";
 import type { Problem, ProblemKind } from "./snapshot.js";
 import { within } from "./wait.js";
 
 /** What `getToken` gave is of no use. The message says what to do. */
 export class TokenError extends Error {}
-
-/** A stream was opened, and says nothing. */
-export class MuteError extends Error {}
 
 /** How to go on after an error. */
 export type Cure =
@@ -61,11 +59,13 @@ const PROBE_MS = 3000;
 export class Diagnosis {
   readonly #service: URL | undefined;
   readonly #baseUrl: string;
+  readonly #fetch: Fetch;
   /** The page's policy forbade a connection to the service. */
   #isForbidden = false;
 
-  constructor(baseUrl: string) {
+  constructor(baseUrl: string, fetch: Fetch = browserFetch) {
     this.#baseUrl = baseUrl;
+    this.#fetch = fetch;
     const { location } = globalThis as Partial<typeof globalThis>;
     try {
       this.#service = new URL(baseUrl, location?.href);
@@ -105,7 +105,9 @@ export class Diagnosis {
   async #unreached({ message: said }: TypeError): Promise<Problem> {
     const at = this.#baseUrl;
     const { location } = globalThis as Partial<typeof globalThis>;
-    const isReached = this.#service?.origin !== location?.origin && (await this.#isThere());
+    // What is no page may read any answer.
+    const isForeign = location !== undefined && this.#service?.origin !== location.origin;
+    const isReached = isForeign && (await this.#isThere());
     if (this.#isForbidden) {
       this.#isForbidden = false;
       const message = `The Content-Security-Policy of this page forbids ${at}: add it to connect-src.`;
@@ -123,7 +125,7 @@ export class Diagnosis {
    * read the answer. */
   async #isThere(): Promise<boolean> {
     try {
-      const probe = fetch(this.#baseUrl, { mode: "no-cors", cache: "no-store" });
+      const probe = this.#fetch(this.#baseUrl, { mode: "no-cors", cache: "no-store" });
       await within(probe, PROBE_MS, this.#baseUrl);
       return true;
     } catch {

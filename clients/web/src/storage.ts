@@ -4,6 +4,7 @@
 
 import type { State } from "./fold.js";
 import { isHeld, type Held } from "./marks.js";
+import type { InboxStorage } from "./outside.js";
 
 /** Of all that tabs and page loads hand on to each other. */
 export const VERSION = 4;
@@ -18,13 +19,13 @@ export interface Kept {
 
 /** The records of one user's inbox. Without storage it keeps nothing. */
 export class Shelf {
-  #storage: Storage | undefined;
+  #storage: InboxStorage | undefined;
   readonly #prefix: string;
   readonly #key: string;
   /** Each tab has a record of its marks. */
   readonly #marksKey: string;
 
-  constructor(storage: Storage | undefined, service: string, user: string) {
+  constructor(storage: InboxStorage | undefined, service: string, user: string) {
     this.#storage = storage;
     this.#prefix = `doorbell:${service}:`;
     this.#key = this.#prefix + user;
@@ -101,23 +102,13 @@ export class Shelf {
     try {
       const storage = this.#storage;
       if (!storage) return;
-      const keys = Array.from({ length: storage.length }, (_, at) => storage.key(at) ?? "");
-      for (const key of keys) {
+      // Those that there were: an app may answer with what changes as keys are removed.
+      for (const key of [...storage.keys()]) {
         if (!key.startsWith(this.#prefix)) continue;
         if (isOut(key, storage.getItem(key) ?? "")) storage.removeItem(key);
       }
     } catch {
       // Access can be forbidden: then nothing is there.
     }
-  }
-}
-
-/** The storage of this browser, where there is one. */
-export function storage(): Storage | undefined {
-  try {
-    return globalThis.localStorage;
-  } catch {
-    // Access can be forbidden, which throws.
-    return undefined;
   }
 }

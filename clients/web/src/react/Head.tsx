@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { useLayoutEffect, useRef, useState } from "react";
 import type { InboxClient } from "../client.js";
 import { useBell } from "./bell.js";
 import { Icon } from "./Icon.js";
@@ -26,6 +26,10 @@ const ignore = () => undefined;
 export function Head({ inbox, tab, unreadCount, isEmpty, id, isBack, ...others }: HeadProps) {
   const { labels, slots } = useBell();
   const [isAsking, setAsking] = useState(false);
+  const gear = useRef<HTMLButtonElement>(null);
+  useLayoutEffect(() => {
+    if (isBack) gear.current?.focus();
+  }, [isBack]);
   const { show = "inbox", types, about } = tab;
   const isBounded = show !== "archived" && !about;
   const markAllRead = isBounded ? () => void inbox.markAllRead({ types }).catch(ignore) : undefined;
@@ -41,11 +45,11 @@ export function Head({ inbox, tab, unreadCount, isEmpty, id, isBack, ...others }
       <span className="doorbell-count">{unreadCount > 0 && labels.unreadCount(unreadCount)}</span>
       {openPreferences && (
         <button
+          ref={gear}
           type="button"
           className="doorbell-verb doorbell-gear"
           aria-label={labels.preferences}
           title={labels.preferences}
-          autoFocus={isBack}
           onClick={openPreferences}
         >
           <Icon name="preferences" />

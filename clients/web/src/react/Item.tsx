@@ -20,8 +20,8 @@ interface ItemProps {
 /** Rendered again only when its notification changes, or what the page chose. */
 export const Item = memo(function Item({ notification }: ItemProps) {
   const { labels, slots } = useBell();
-  const { title, createdAt } = notification;
-  const { text, isLong, isWhole, toggle } = useClamp<HTMLSpanElement>();
+  const { title, body, createdAt } = notification;
+  const { text, isLong, isWhole, toggle } = useClamp<HTMLSpanElement>(Boolean(body));
   const own = slots.row?.(notification);
   return (
     <div className="doorbell-row">

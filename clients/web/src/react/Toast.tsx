@@ -8,6 +8,7 @@ import { DeedsContext } from "./bell.js";
 import { useDeedsOf, type Choices } from "./deeds.js";
 import { Opener } from "./Opener.js";
 import { Picture } from "./Picture.js";
+import { hasFocus } from "./rows.js";
 import type { Happening } from "./shown.js";
 import { filled, type Slots } from "./slots.js";
 import { Words } from "./Words.js";
@@ -46,7 +47,7 @@ export const Toast = memo(function Toast({ inbox, notification, duration, former
   useLayoutEffect(() => {
     const element = toast.current;
     return () => {
-      if (!element?.contains(document.activeElement)) return;
+      if (!element || !hasFocus(element)) return;
       const next = element.nextElementSibling ?? element.previousElementSibling;
       (next?.querySelector<HTMLElement>(".doorbell-open") ?? former.current)?.focus();
     };

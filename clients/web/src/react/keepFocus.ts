@@ -1,7 +1,7 @@
 // The focus stays in the panel when what has it goes: without it inside, its keys would do
 // nothing.
 
-import { focusRow, rowAround, rowsOf } from "./rows.js";
+import { focusRow, hasFocus, rowAround, rowsOf } from "./rows.js";
 
 /** Watches a panel. Where what has the focus is taken away its row has it, or the one that
  * is now in the place of that, or the panel. Answers what ends it. */
@@ -24,7 +24,7 @@ export function keepFocus(panel: HTMLElement): () => void {
       if (row) rows = rowsOf(panel);
       return;
     }
-    if (panel.contains(document.activeElement)) return;
+    if (hasFocus(panel)) return;
     const isThere = (other: HTMLElement) => panel.contains(other);
     const at = row ? rows.indexOf(row) : rows.length;
     const next = rows.slice(at).find(isThere) ?? rows.slice(0, at).findLast(isThere);

@@ -113,7 +113,11 @@ export function keepPlaced(panel: HTMLElement, bell: HTMLElement, placement: Pla
   const scrolled = (event: Event) => {
     if (event.target !== panel) move();
   };
-  window.addEventListener("scroll", scrolled, { signal, capture: true, passive: true });
+  const listen = (target: EventTarget) =>
+    target.addEventListener("scroll", scrolled, { signal, capture: true, passive: true });
+  listen(window);
+  // What is scrolled in a shadow root is not told outside of it.
+  for (let root = bell.getRootNode(); root instanceof ShadowRoot; root = root.host.getRootNode()) listen(root);
   window.addEventListener("resize", move, { signal });
   const observer = new ResizeObserver(move);
   for (const element of [document.documentElement, document.body, bell, panel]) {

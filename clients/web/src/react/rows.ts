@@ -17,6 +17,11 @@ export function rowAround(element: EventTarget | null): HTMLElement | undefined 
   return (element as HTMLElement | null)?.closest<HTMLElement>(".doorbell-item") ?? undefined;
 }
 
+/** Whether the focus is in an element: in a shadow root it is that root which knows. */
+export function hasFocus(element: HTMLElement): boolean {
+  return element.contains((element.getRootNode() as Document | ShadowRoot).activeElement);
+}
+
 /** Whether it cannot be scrolled any further down. */
 export function isAtEnd({ scrollTop, clientHeight, scrollHeight }: HTMLElement): boolean {
   return scrollTop + clientHeight >= scrollHeight - 1;

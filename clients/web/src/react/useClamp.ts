@@ -1,4 +1,4 @@
-import { useCallback, useEffect, useRef, useState, type RefObject } from "react";
+import { useCallback, useLayoutEffect, useRef, useState, type RefObject } from "react";
 
 interface Clamp<T> {
   /** The element that the style cuts after some lines. */
@@ -9,12 +9,14 @@ interface Clamp<T> {
   readonly toggle: () => void;
 }
 
-/** A text that shows some lines, and all of them where it is asked for. */
-export function useClamp<T extends HTMLElement>(): Clamp<T> {
+/** A text that shows some lines, and all of them where it is asked for. `hasText` says whether
+ * there is one: it may come later. */
+export function useClamp<T extends HTMLElement>(hasText: boolean): Clamp<T> {
   const text = useRef<T>(null);
   const [isLong, setLong] = useState(false);
   const [isWhole, setWhole] = useState(false);
-  useEffect(() => {
+  // Ended before the text is laid out whole: nothing is cut of it then.
+  useLayoutEffect(() => {
     const element = text.current;
     if (!element || isWhole) return;
     // It is told once the browser has laid it out: asking for it would make it do so for
@@ -26,6 +28,6 @@ export function useClamp<T extends HTMLElement>(): Clamp<T> {
     });
     observer.observe(element);
     return () => observer.disconnect();
-  }, [isWhole, isLong]);
+  }, [hasText, isWhole, isLong]);
   return { text, isLong, isWhole, toggle: useCallback(() => setWhole((was) => !was), []) };
 }
