@@ -48,6 +48,7 @@ mod process;
 mod programs;
 mod proxies;
 mod races;
+mod reference;
 mod retractions;
 mod rpcs;
 mod sends;
