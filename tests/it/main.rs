@@ -53,6 +53,7 @@ mod retractions;
 mod rpcs;
 mod sends;
 mod server;
+mod starts;
 mod store;
 mod streams;
 mod support;
