@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = "docs/"
@@ -37,12 +38,12 @@ def place(source: str) -> str:
 class Book:
     """The chapters by their path in the repository, and the files that they bring along."""
 
-    def __init__(self, items: list) -> None:
-        self.chapters = {}
+    def __init__(self, items: list[Any]) -> None:
+        self.chapters: dict[str, dict[str, Any]] = {}
+        self.files: dict[str, Path] = {}
         self.collect(items)
-        self.files = {}
 
-    def collect(self, items: list) -> None:
+    def collect(self, items: list[Any]) -> None:
         for item in items:
             chapter = item.get("Chapter") if isinstance(item, dict) else None
             if chapter and chapter["source_path"]:
@@ -90,13 +91,20 @@ class Book:
     def rewrite(self, source: str, text: str) -> str:
         """The text with its links made those of the site; code is left as it is."""
 
-        def link(found: re.Match) -> str:
-            return found[1] + self.target(source, found[2])
+        def link(found: re.Match[str]) -> str:
+            return str(found[1]) + self.target(source, found[2])
 
-        lines, fence = [], None
+        lines, fence, is_drawing = [], None, False
         for line in text.split("\n"):
-            if opened := re.match(r" *(```+)", line):
+            if opened := re.match(r" *(```+)(.*)", line):
                 fence = None if fence == opened[1] else fence or opened[1]
+                # A code host draws it. Here it is text, for who wants it.
+                if fence and opened[2] == "mermaid":
+                    is_drawing = True
+                    line = f"<details><summary>The drawing, in Mermaid's words</summary>\n\n{line}"
+                elif fence is None and is_drawing:
+                    is_drawing = False
+                    line += "\n\n</details>"
             elif fence is None:
                 # Every second piece is code: `array[i](x)` is no link.
                 pieces = re.split(r"(`[^`]*`)", line)
@@ -105,7 +113,7 @@ class Book:
             lines.append(line)
         return "\n".join(lines)
 
-    def shown(self, path: str) -> dict:
+    def shown(self, path: str) -> dict[str, Any]:
         """A page that shows a file."""
         file = self.files[path]
         language = LANGUAGES.get(file.suffix, "text")
