@@ -13,19 +13,8 @@ require "doorbell/v1/notifications_services_pb"
 
 # config/initializers/doorbell.rb
 module Bell
-  # What passes is tried again, within the time of the call; a send has a key, so it is made once.
-  RETRIES = {
-    methodConfig: [{
-      name: [{ service: "doorbell.v1.NotificationService" }],
-      retryPolicy: {
-        maxAttempts: 5,
-        initialBackoff: "0.1s",
-        maxBackoff: "2s",
-        backoffMultiplier: 2,
-        retryableStatusCodes: ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-      },
-    }],
-  }.to_json
+  # The deadline and the retries of each call; a send has a key, so it is made once.
+  CALLS = File.read(File.join(__dir__, "service-config.json"))
 
   # Made at the first call: each process of a server that forks has its own.
   def self.stub
@@ -36,7 +25,7 @@ module Bell
         "#{url.host}:#{url.port}",
         tls ? GRPC::Core::ChannelCredentials.new : :this_channel_is_insecure,
         timeout: 10,
-        channel_args: { "grpc.service_config" => RETRIES },
+        channel_args: { "grpc.service_config" => CALLS },
       )
     end
   end

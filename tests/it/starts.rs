@@ -89,6 +89,11 @@ fn the_start_with_rails_is_as_shown() {
     follow("docs/start/rails.md", 3000);
 }
 
+#[test]
+fn the_start_with_django_is_as_shown() {
+    follow("docs/start/django.md", 8000);
+}
+
 /// `From [file](link):` is above a block that is a part of the file.
 #[test]
 fn the_code_of_the_starts_is_that_of_the_files() {
