@@ -38,7 +38,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(document: &str) -> String {
+/// The text of a file of the repository.
+pub fn read(document: &str) -> String {
     fs::read_to_string(root().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"))
 }
 
@@ -68,12 +69,13 @@ fn documents() -> Vec<String> {
 
 /// A fenced block: what it is written in, and its text.
 #[derive(Debug)]
-struct Block {
-    language: String,
-    text: String,
+pub struct Block {
+    pub language: String,
+    pub text: String,
 }
 
-fn blocks(document: &str) -> Vec<Block> {
+/// The fenced blocks of a document.
+pub fn blocks(document: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<Block> = None;
     for line in read(document).lines() {
@@ -462,7 +464,7 @@ fn the_limits_are_those_of_the_program() {
 }
 
 /// Text with all that differs from run to run made the same.
-fn same(text: &str) -> String {
+pub fn same(text: &str) -> String {
     let mut out = String::new();
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | ':' | '.');
     let mut rest = text;
@@ -582,6 +584,11 @@ fn the_first_notification_of_the_readme_is_as_shown() {
 #[test]
 fn the_examples_of_the_api_answer_as_shown() {
     follow("docs/api.md", "## SendInApp", "## Limits");
+}
+
+#[test]
+fn an_inbox_is_brought_along_as_shown() {
+    follow("docs/import.md", "## One notification", "## In a program");
 }
 
 #[tokio::test]
