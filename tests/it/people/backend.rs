@@ -14,6 +14,7 @@ use doorbell::{
         RetractFromAllRequest, Retraction, Send, SendInAppRequest, SendResult, SendToManyRequest,
         SendToTopicRequest, TokenSource, UpdatePreferencesRequest,
     },
+    clock::{Clock as _, SystemClock},
     store,
 };
 use tokio::time::{Instant, sleep};
@@ -311,6 +312,9 @@ fn content(of: &SendInAppRequest) -> Content {
 
 /// So long from now.
 pub fn time_after(time: Duration) -> prost_types::Timestamp {
-    let now = std::time::SystemTime::now();
-    (now + time).into()
+    let micros = SystemClock.now().after(time).as_micros();
+    prost_types::Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: i32::try_from(micros.rem_euclid(1_000_000) * 1000).unwrap(),
+    }
 }
