@@ -91,6 +91,7 @@ const ALL = {
   getTimeline: repeatable<Person>(),
   eraseInbox: repeatable<Person>(),
   eraseOrganization: repeatable<Tenant>(),
+  getNode: repeatable(),
 } satisfies { [Name in CallName]: Rule<keyof Given<Input<Name>> & string> };
 
 /** The same, without what is known of each alone. */
