@@ -9,6 +9,8 @@
 //!   a typing error, or was meant to do something.
 //! - A body is read when a service asks for it, so not before its token was verified, and
 //!   never above the limit of a message. What is wrong with it fails the reading.
+//! - What is not read of a body is read and thrown away before the answer, up to a limit:
+//!   a client that is still sending loses an answer that comes with the end of it.
 //! - The call holds its places until its answer was taken, as it does in gRPC.
 
 use std::{
@@ -30,7 +32,7 @@ use futures_util::{
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Version,
-    header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE},
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, TE},
 };
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody};
@@ -40,6 +42,7 @@ use prost_reflect::{
 };
 use serde_json::{Value, error::Category, json};
 use serde_path_to_error::Track;
+use tokio::sync::oneshot;
 use tonic::{Code, Status};
 use tonic_types::FieldViolation;
 
@@ -69,6 +72,9 @@ const COMPRESSED: u8 = 1;
 /// The last of a stream, which is JSON and says how it ended.
 const END_OF_STREAM: u8 = 2;
 
+/// The most bytes of a body that are thrown away: twice the largest message, and what curl
+/// sends over HTTP/1.1 without asking first.
+const DISCARDED_BYTES: usize = 1024 * 1024;
 /// The longest part of a request that an error shows, in bytes.
 const SHOWN_BYTES: usize = 200;
 /// The most lists, objects and commas of a request in JSON: what it means takes much more
@@ -149,11 +155,72 @@ where
         if content_type.is_some_and(|text| text.as_bytes().starts_with(b"application/grpc")) {
             return Either::Left(self.inner.call(request));
         }
+        let (request, unread) = Unread::of(request);
         let (asked, request) = self.schema.turn(request);
         let answer = self.inner.call(request);
-        Either::Right(Box::pin(
-            async move { Ok(asked.answer(answer.await?).await) },
-        ))
+        Either::Right(Box::pin(async move {
+            let answer = answer.await?;
+            unread.discard().await;
+            Ok(asked.answer(answer).await)
+        }))
+    }
+}
+
+/// What is left of a request's body when nobody wants it any more.
+struct Unread(oneshot::Receiver<Body>);
+
+impl Unread {
+    fn of(request: Request) -> (Request, Self) {
+        let (left_to, left) = oneshot::channel();
+        let headers = request.headers();
+        let length = headers.get(CONTENT_LENGTH);
+        let length = length.and_then(|text| text.to_str().ok()?.parse::<usize>().ok());
+        // Who asks first has not sent it, and who sends more would not be done.
+        let is_worth_it =
+            !headers.contains_key(EXPECT) && length.is_none_or(|length| length <= DISCARDED_BYTES);
+        let left_to = is_worth_it.then_some(left_to);
+        let request = request.map(|inner| Body::new(Leaving { inner, left_to }));
+        (request, Self(left))
+    }
+
+    async fn discard(mut self) {
+        let Ok(mut body) = self.0.try_recv() else {
+            return;
+        };
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > DISCARDED_BYTES {
+                return;
+            }
+        }
+    }
+}
+
+/// A body that is handed on when it is dropped.
+struct Leaving {
+    inner: Body,
+    left_to: Option<oneshot::Sender<Body>>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(left_to) = self.left_to.take() {
+            // Fails where the client is gone too.
+            let _ = left_to.send(std::mem::take(&mut self.inner));
+        }
+    }
+}
+
+impl http_body::Body for Leaving {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
     }
 }
 

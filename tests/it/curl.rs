@@ -250,8 +250,11 @@ fn what_is_too_large_is_refused() {
     let server = Setup::new().start();
     let sender = sender_token("acme");
     let path = format!("{SERVICE}SendInApp");
-    for version in ["--http1.1", "--http2-prior-knowledge"] {
-        for kib in [40, 520, 900, 4096] {
+    for (version, sizes) in [
+        ("--http1.1", &[40, 520, 900, 4096][..]),
+        ("--http2-prior-knowledge", &[40, 520, 900]),
+    ] {
+        for kib in sizes {
             let mut large = hello();
             large["body"] = "x".repeat(kib << 10).into();
             let large = file(large.to_string().as_bytes());

@@ -1,4 +1,8 @@
-use std::{convert::Infallible, io::Write as _};
+use std::{
+    convert::Infallible,
+    io::Write as _,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use axum::{Router, middleware::from_fn};
 use proptest::prelude::*;
@@ -122,11 +126,16 @@ impl Answered {
             "{json}"
         );
         assert_eq!(self.headers["content-type"], "application/json");
-        let info = &json["details"][0];
-        assert_eq!(info["type"], "google.rpc.ErrorInfo");
-        assert_eq!(info["debug"]["reason"], reason, "{json}");
+        assert_eq!(reason_of(&json), reason, "{json}");
         json["message"].as_str().unwrap().to_owned()
     }
+}
+
+/// The reason of an error, where a person reads it.
+fn reason_of(error: &Value) -> &Value {
+    let mut details = error["details"].as_array().unwrap().iter();
+    let info = details.find(|detail| detail["type"] == "google.rpc.ErrorInfo");
+    &info.unwrap_or_else(|| panic!("no ErrorInfo: {error}"))["debug"]["reason"]
 }
 
 async fn ask(request: Request) -> Answered {
@@ -229,7 +238,6 @@ async fn an_error_says_what_a_person_and_a_client_need() {
 #[case::not_utf8("\"\\ud800\"", None, "line 1")]
 #[case::empty(" \n", None, "{}")]
 #[case::a_list("[]", None, "expected a map")]
-#[case::too_deep(&format!(r#"{{"data":{}"#, r#"{"a":"#.repeat(150)), None, "recursion limit")]
 #[case::unknown(
     r#"{"titel":"x"}"#,
     Some("titel"),
@@ -262,7 +270,11 @@ async fn an_error_says_what_a_person_and_a_client_need() {
     Some("followUp.unless"),
     "unrecognized enum value 'NEVER'"
 )]
-#[case::given_twice(r#"{"body":"a","body":"b"}"#, Some("body"), "multiple fields provided")]
+#[case::given_twice(
+    r#"{"body":"a","body":"b"}"#,
+    None,
+    "multiple fields provided for oneof '_body'"
+)]
 #[tokio::test]
 async fn what_is_wrong_with_json_is_named(
     #[case] body: &str,
@@ -291,6 +303,18 @@ async fn what_an_error_repeats_of_a_request_is_bounded() {
         let status = schema.encoded(SEND, wrong.as_bytes()).unwrap_err();
         assert!(status.message().len() < 3 * SHOWN_BYTES, "{status}");
     }
+}
+
+#[test]
+fn what_is_too_deep_is_no_json() {
+    let schema = Schema::new(1 << 20, 64).unwrap();
+    let of = |levels| {
+        let (open, close) = (r#"{"a":"#.repeat(levels), "}".repeat(levels));
+        schema.encoded(SEND, format!(r#"{{"data":{open}1{close}}}"#).as_bytes())
+    };
+    assert!(of(30).is_ok());
+    let refused = of(150).unwrap_err();
+    assert!(refused.message().contains("recursion limit"), "{refused}");
 }
 
 /// What means the most for its length is refused before it is read.
@@ -368,25 +392,36 @@ fn untouchable() -> Body {
 
 #[tokio::test]
 async fn what_is_refused_without_its_body_is_refused_before_it_is_read() {
-    let length = (MOST + 1).to_string();
-    let answer = ask(request(
-        SEND,
-        &[JSON, ("content-length", &length)],
-        untouchable(),
-    ))
-    .await;
+    let length = (DISCARDED_BYTES + 1).to_string();
+    for header in [("content-length", &*length), ("expect", "100-continue")] {
+        let nothing = "/nothing.v1.Nothing/Nothing";
+        let answer = ask(request(nothing, &[JSON, header], untouchable())).await;
+        answer.assert_failed(404, "unimplemented", "UNKNOWN_METHOD");
+    }
+    let headers = [JSON, ("content-length", &*length)];
+    let answer = ask(request(SEND, &headers, untouchable())).await;
     answer.assert_failed(400, "invalid_argument", "REQUEST_TOO_LARGE");
-    let answer = ask(request(
-        "/nothing.v1.Nothing/Nothing",
-        &[JSON],
-        untouchable(),
-    ))
-    .await;
-    answer.assert_failed(404, "unimplemented", "UNKNOWN_METHOD");
-    // As where a token is refused.
-    let (_, turned) = Arc::new(schema()).turn(request(SEND, &[JSON], untouchable()));
-    assert_eq!(turned.headers()["content-type"], "application/grpc");
-    drop(turned);
+}
+
+/// What nobody wants is taken off a client that is sending it, up to a limit.
+#[tokio::test]
+async fn what_is_left_of_a_body_is_thrown_away() {
+    const PIECE: usize = 64 * 1024;
+    for (pieces, most) in [(3, 3), (1000, DISCARDED_BYTES / PIECE + 1)] {
+        for (path, http) in [(SEND, 400), ("/nothing.v1.Nothing/Nothing", 404)] {
+            let read = Arc::new(AtomicUsize::new(0));
+            let counted = read.clone();
+            let frames = stream::iter(0..pieces).map(move |_| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, Infallible>(Bytes::from_static(&[b' '; PIECE]))
+            });
+            let answer = ask(request(path, &[JSON], Body::from_stream(frames))).await;
+            assert_eq!(answer.http, http);
+            // One more was read where it was wanted.
+            let read = read.load(Ordering::Relaxed);
+            assert!((most..=most + 1).contains(&read), "{read} of {pieces}");
+        }
+    }
 }
 
 #[rstest]
@@ -550,7 +585,7 @@ async fn a_stream_has_its_messages_and_says_how_it_ended() {
             let (messages, end) = messages(&answer);
             assert_eq!(positions(messages, name.ends_with("json")), [7, 8]);
             assert_eq!(end["error"]["code"], "unavailable");
-            assert_eq!(end["error"]["details"][0]["debug"]["reason"], "DRAINING");
+            assert_eq!(*reason_of(&end["error"]), "DRAINING");
         }
     }
 }
@@ -579,10 +614,7 @@ async fn a_stream_that_is_refused_ends_with_the_error(
     let (messages, end) = messages(&answer);
     assert!(messages.is_empty());
     assert_eq!(end["error"]["code"], code, "{end}");
-    assert_eq!(
-        end["error"]["details"][0]["debug"]["reason"], reason,
-        "{end}"
-    );
+    assert_eq!(*reason_of(&end["error"]), reason, "{end}");
 }
 
 /// Answers with these frames, whatever is asked.
