@@ -181,7 +181,7 @@ impl App {
             inboxes: inbox.clone(),
             ready: is_ready,
             metrics: metrics.clone(),
-            is_shared: !config.store.database_url().starts_with("sqlite:"),
+            is_shared: !config.store.is_file(),
             has_bus: config.bus.nats_url.is_some(),
         };
         let is_single = config.auth.single_organization.is_some();

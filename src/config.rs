@@ -257,6 +257,11 @@ impl StoreSettings {
         }
     }
 
+    /// Whether it is a file of one node; else nodes share it.
+    pub fn is_file(&self) -> bool {
+        self.database_url().starts_with("sqlite:")
+    }
+
     /// The way past a pooler, if it is another. Not for a log.
     pub fn database_direct_url(&self) -> Option<&str> {
         self.database_direct_url
@@ -352,7 +357,7 @@ impl BusSettings {
                 "must be words of letters, digits, `-` and `_`, with dots between them",
             ));
         }
-        if self.nats_url.is_some() && store.database_url().starts_with("sqlite:") {
+        if self.nats_url.is_some() && store.is_file() {
             return Err(Error::new(
                 "nats-url",
                 "is for several nodes on one Postgres, and the database is an SQLite file: \
