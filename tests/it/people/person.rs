@@ -2,8 +2,6 @@
 
 mod later;
 
-use later::{FOLLOW_UP, MET, Way};
-
 use std::{collections::VecDeque, time::Duration};
 
 use doorbell::{
@@ -19,6 +17,8 @@ use tokio::{
 };
 use tonic::Status;
 use uuid::Uuid;
+
+use later::{FOLLOW_UP, MET, Way};
 
 use super::{
     DOUBT, Tally,
