@@ -165,6 +165,8 @@ export class Connection {
       let token: string | undefined;
       try {
         host.changed(this.#status, this.#problem);
+        // Who was told of it may have stopped it: the next token may be another user's.
+        if (signal.aborted) return;
         token = await host.token(fresh);
         if (signal.aborted) return;
         fresh = false;

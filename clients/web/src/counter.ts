@@ -53,7 +53,7 @@ export class Counter implements Open {
     const next = this.#desk.isKnown() ? this.#counts : UNKNOWN;
     if (next !== this.#snapshot) {
       this.#snapshot = next;
-      this.#listeners.tell(next);
+      this.#listeners.tellWhile(() => this.#snapshot === next, next);
     }
     this.#asker.start();
   }

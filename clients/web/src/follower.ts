@@ -23,6 +23,8 @@ export class Follower implements Source {
   readonly #rings: Ring[] = [];
   /** Those who wait for a page. */
   readonly #waiting = new Set<() => void>();
+  /** It may be another user's inbox now: nothing is announced any more. */
+  #hasEnded = false;
 
   constructor(house: House, group: Group, known: Known) {
     this.#house = house;
@@ -60,6 +62,7 @@ export class Follower implements Source {
   }
 
   end(): void {
+    this.#hasEnded = true;
     this.#arrived();
   }
 
@@ -89,6 +92,8 @@ export class Follower implements Source {
     if (this.state.oldest !== oldest) this.#arrived();
     this.#house.changed();
     for (const { ids, how } of this.#rings.splice(0)) {
+      // Who was told may have switched to another user.
+      if (this.#hasEnded) return;
       const wanted = new Set(ids);
       const rows = this.state.rows.filter(({ id }) => wanted.has(id)).toReversed();
       if (rows.length > 0) this.#house.ring(rows, how, false);

@@ -101,7 +101,8 @@ class Inbox {
   #snapshot: Snapshot | undefined;
   /** What was shown last. */
   #rows: readonly Notification[] = [];
-  #isLoadingMore = false;
+  /** The page after these that is being loaded. */
+  #loading: object | undefined;
   #isReached = false;
   #document: Document | undefined;
 
@@ -139,7 +140,8 @@ class Inbox {
       ring: (notifications, how, leads) => {
         // Who is told may look: the list has it already.
         this.#snapshot = undefined;
-        this.#announcers.tell(notifications, how, leads);
+        const life = this.#life;
+        this.#announcers.tellWhile(() => life === this.#life, notifications, how, leads);
       },
       keep: (state) => {
         if (this.#isIdentified) this.#shelf?.put(state, this.#whose);
@@ -185,7 +187,10 @@ class Inbox {
         if (isVisible) this.views.wake();
       },
       network: (isOnline) => this.#source.network(isOnline),
-      rest: () => this.#rest(),
+      rest: () => {
+        this.#rest();
+        this.#update();
+      },
       resume: () => this.#resume(),
     });
     if (!this.#shelf) this.#open();
@@ -235,14 +240,18 @@ class Inbox {
   }
 
   async loadMore(): Promise<void> {
-    if (this.#isLoadingMore || !this.getSnapshot().hasMore) return;
-    this.#isLoadingMore = true;
+    if (this.#loading || !this.getSnapshot().hasMore) return;
+    const loading = {};
+    this.#loading = loading;
+    const source = this.#source;
     this.#update();
     try {
-      await this.#source.more();
+      await source.more();
     } finally {
-      this.#isLoadingMore = false;
-      this.#update();
+      if (this.#loading === loading) {
+        this.#loading = undefined;
+        this.#update();
+      }
     }
   }
 
@@ -276,7 +285,7 @@ class Inbox {
       error,
       isLoaded: isLoaded(state),
       hasMore: isLoaded(state) && state.oldest > 0,
-      isLoadingMore: this.#isLoadingMore,
+      isLoadingMore: this.#loading !== undefined,
       pendingMarks: this.#marks.held,
     };
   }
@@ -322,8 +331,9 @@ class Inbox {
 
   #update(): void {
     this.#marks.settle(this.#source.state);
-    this.#snapshot = undefined;
-    this.#listeners.tell(this.getSnapshot());
+    const snapshot = this.#view();
+    this.#snapshot = snapshot;
+    this.#listeners.tellWhile(() => this.#snapshot === snapshot, snapshot);
     this.views.changed();
   }
 
@@ -388,6 +398,7 @@ class Inbox {
     this.#marks.end();
     this.#looks.drop();
     this.views.drop();
+    this.#loading = undefined;
     this.#shelf = undefined;
     this.#whose = undefined;
     this.#isIdentified = false;
@@ -514,6 +525,7 @@ class Inbox {
     const known = { state, status, problem };
     if (!leads && this.#group) {
       this.#source = new Follower(this.#house, this.#group, known);
+      this.#update();
       return;
     }
     const leader = new Leader(this.#house, this.#group, known);

@@ -47,6 +47,8 @@ export class Leader implements Source {
   #keeping: ReturnType<typeof setTimeout> | undefined;
   #hiding: ReturnType<typeof setTimeout> | undefined;
   #page: Promise<void> | undefined;
+  /** It may be another user's inbox now: nothing is kept, told or announced any more. */
+  #hasEnded = false;
 
   constructor(house: House, group: Group | undefined, known: Known) {
     this.#house = house;
@@ -133,11 +135,14 @@ export class Leader implements Source {
     clearTimeout(this.#hiding);
     clearTimeout(this.#gathering);
     this.#keep();
-    if (this.#isBehind) this.#tellAll();
+    // Here who ends it tells it.
+    if (this.#isBehind) this.#tell(false);
+    this.#hasEnded = true;
   }
 
   /** The connection may have changed the fold or its own status. */
   #changed(status: Status, problem: Problem | undefined, arrived: Arrived[]): void {
+    if (this.#hasEnded) return;
     const { state } = this;
     // A heartbeat mostly changes nothing, and nothing is written or said then.
     if (state === this.#seen && status === this.status && problem === this.problem) return;
@@ -149,6 +154,8 @@ export class Leader implements Source {
     for (const { rows, how } of arrived) {
       this.#rings.push({ ids: rows.map(({ id }) => id), how });
       this.#house.ring(rows, how, true);
+      // Who hears it may have switched to another user.
+      if (this.#hasEnded) return;
     }
     if (isOther) this.#tellAll();
     else if (this.#gathering === undefined) this.#gather();
@@ -165,6 +172,7 @@ export class Leader implements Source {
 
   /** Tells everybody, here and in the other tabs. */
   #tellAll(): void {
+    if (this.#hasEnded) return;
     this.#isBehind = false;
     this.#tell(false);
     this.#house.changed();
@@ -172,6 +180,7 @@ export class Leader implements Source {
 
   /** Tells the other tabs how it stands: all of it, or what changed since. */
   #tell(whole: boolean): void {
+    if (this.#hasEnded) return;
     const group = this.#group;
     const changes = this.#fold.takeNews();
     const isGap = this.#fold.life !== this.#life;
@@ -197,7 +206,7 @@ export class Leader implements Source {
   #keep(): void {
     clearTimeout(this.#keeping);
     this.#keeping = undefined;
-    this.#house.keep(this.state);
+    if (!this.#hasEnded) this.#house.keep(this.state);
   }
 
   async #loadOlder(): Promise<void> {

@@ -22,6 +22,14 @@ export class Listeners<Said extends readonly unknown[]> {
   }
 
   tell(...said: Said): void {
-    for (const { hear } of this.#listeners) safely(() => hear(...said));
+    this.tellWhile(() => true, ...said);
+  }
+
+  /** Tells it as long as it holds: who hears it may change that. */
+  tellWhile(holds: () => boolean, ...said: Said): void {
+    for (const { hear } of this.#listeners) {
+      if (!holds()) return;
+      safely(() => hear(...said));
+    }
   }
 }

@@ -36,7 +36,7 @@ export interface Source extends Known {
   offer(token: string): void;
   /** Another tab said something. */
   hear(word: Word): void;
-  /** Nothing comes from it any more. */
+  /** Nothing comes from it any more. It tells nobody here: who ends it does. */
   end(): void;
 }
 

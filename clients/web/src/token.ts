@@ -35,10 +35,11 @@ export class TokenSource {
     const question = (this.#question ??= { answer: this.#ask(fresh) });
     try {
       const token = await question.answer;
-      if (this.#question === question) {
-        this.#took(token);
-        this.#token = token;
-      } else if (this.#token !== token) {
+      const isAwaited = () => this.#question === question;
+      if (isAwaited()) this.#took(token);
+      // Who was told whose it is may have switched to another user.
+      if (isAwaited()) this.#token = token;
+      else if (this.#token !== token) {
         // The answer to a question of before: it may be somebody else's.
         throw new TokenError("The token came too late.");
       }

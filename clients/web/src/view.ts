@@ -54,7 +54,8 @@ export class View implements Open {
   readonly #asker: Asker;
   readonly #listeners = new Listeners<[ViewSnapshot]>();
   #snapshot = EMPTY_VIEW;
-  #isLoadingMore = false;
+  /** The page after these that is being loaded. */
+  #loading: object | undefined;
   #epoch = "";
   /** Up to this revision the list was loaded: what changed before is in it. */
   #loaded = 0;
@@ -104,7 +105,7 @@ export class View implements Open {
     const keys = Object.keys(next) as (keyof ViewSnapshot)[];
     if (keys.some((key) => next[key] !== this.#snapshot[key])) {
       this.#snapshot = next;
-      this.#listeners.tell(next);
+      this.#listeners.tellWhile(() => this.#snapshot === next, next);
     }
     this.#asker.start();
   }
@@ -115,6 +116,7 @@ export class View implements Open {
 
   drop(): void {
     this.#list.adopt(NOTHING);
+    this.#loading = undefined;
     this.#loaded = 0;
     this.#asker.drop();
   }
@@ -129,7 +131,7 @@ export class View implements Open {
       notifications: sameOr(this.#snapshot.notifications, rows),
       isLoaded,
       hasMore: listed.oldest > 0,
-      isLoadingMore: this.#isLoadingMore,
+      isLoadingMore: this.#loading !== undefined,
       error,
     };
   }
@@ -165,15 +167,18 @@ export class View implements Open {
   }
 
   async #loadMore(): Promise<void> {
-    if (this.#isLoadingMore || !this.#snapshot.hasMore) return;
-    this.#isLoadingMore = true;
-    this.changed();
+    if (this.#loading || !this.#snapshot.hasMore) return;
+    const loading = {};
+    this.#loading = loading;
     const { life } = this.#list;
+    this.changed();
     try {
       await this.#more(() => life === this.#list.life);
     } finally {
-      this.#isLoadingMore = false;
-      this.changed();
+      if (this.#loading === loading) {
+        this.#loading = undefined;
+        this.changed();
+      }
     }
   }
 

@@ -103,6 +103,8 @@ export class Service {
   /** What the person said of types, and what their organization says. */
   readonly chosen = new Map<string, boolean>();
   readonly typeDefaults = new Map<string, { readonly on: boolean; readonly required: boolean }>();
+  /** What pages wait for before they are answered. */
+  late: Promise<void> | undefined;
   /** What every call fails with. */
   failure: ConnectError | undefined;
   /** A follower that has more to take lags. */
@@ -245,7 +247,7 @@ export class Service {
   transport() {
     return createRouterTransport(({ service }) => {
       service(NotificationService, {
-        getRecent: (request, context) => {
+        getRecent: async (request, context) => {
           this.#admit("getRecent", context);
           const before = request.pageToken ? BigInt(request.pageToken) : undefined;
           const since = request.since?.nanos;
@@ -264,7 +266,9 @@ export class Service {
           const isFull = found.length > notifications.length;
           const last = isFull ? notifications.at(-1) : looked[this.mostLookedAt - 1];
           const nextPageToken = last && last !== looked.at(-1) ? String(last.sequence) : "";
-          return { head: this.head, epoch: this.epoch, notifications, nextPageToken };
+          const page = { head: this.head, epoch: this.epoch, notifications, nextPageToken };
+          await this.late;
+          return page;
         },
         getUnreadCount: (request, context) => {
           this.#admit("getUnreadCount", context);
