@@ -124,7 +124,8 @@ export class Marks {
       const row = typeof marked === "string" ? find(marked) : undefined;
       const shown = row && this.shown(row);
       const isDone = row && !(shown && VERBS[verb].changes(shown, true));
-      const isAgain = last?.verb === verb && (isDone ?? true);
+      // What was answered may have changed since.
+      const isAgain = last?.verb === verb && (isDone ?? last.revision === undefined);
       if (isAgain) others.push(last.call.settled);
       else if (!isDone) added.push({ verb, what: marked });
     }
@@ -231,6 +232,16 @@ export class Marks {
     else this.#named.delete(mark.what);
   }
 
+  /** Deletes answered marks that one repeats: where streams are held back none would go. */
+  #replace(mark: Mark): void {
+    for (const former of [...this.#marks].reverse()) {
+      if (former.number >= mark.number) continue;
+      // In between something else was done.
+      if (former.verb !== mark.verb) return;
+      if (repeats(mark.what, former.what)) this.#delete(former);
+    }
+  }
+
   #unsent(): Mark[] {
     return [...this.#marks].filter(({ revision }) => revision === undefined);
   }
@@ -275,6 +286,7 @@ export class Marks {
       if (this.#hasEnded) return false;
       this.#backoff.reset();
       for (const mark of batch) mark.revision = revision;
+      this.#replace(first);
       if (!this.#unsent().some((mark) => mark.call === call)) call.settle();
       this.#keep();
       this.#clerk.changed();
@@ -301,6 +313,15 @@ export class Marks {
 
 function isNamed(what: Marked): what is string {
   return typeof what === "string";
+}
+
+/** Whether one marks all that a former one of the same verb did. */
+function repeats(what: Marked, former: Marked): boolean {
+  if (isNamed(what) || isNamed(former)) return what === former;
+  if ("about" in what || "about" in former) return JSON.stringify(what) === JSON.stringify(former);
+  const { revision, epoch, types } = what.through;
+  const isSame = epoch === former.through.epoch && JSON.stringify(types) === JSON.stringify(former.through.types);
+  return isSame && revision >= former.through.revision;
 }
 
 /** Whether it is what was kept: another version's may be otherwise. */

@@ -1335,6 +1335,28 @@ test("who looks while the service is away has looked once it is there again", as
   await expect(inbox.markSeen()).rejects.toThrow("no");
 });
 
+test("where streams are held back a thing can be marked again", async () => {
+  const about = { entityType: "invoice", entityId: "7" };
+  service.send("one", undefined, about);
+  service.isHeldBack = true;
+  const inbox = open();
+  await pass(31_000);
+  expect(inbox.getSnapshot().status).toBe("delayed");
+  await inbox.markRead({ about });
+  service.send("two", undefined, about);
+  await inbox.markRead({ about });
+  expect(service.done).toEqual([
+    ["markRead", "id 1"],
+    ["markRead", "id 3"],
+  ]);
+  // One that is not loaded here, by its id.
+  service.send("three");
+  await inbox.markRead(["id 5"]);
+  service.markUnread(["id 5"]);
+  await inbox.markRead(["id 5"]);
+  expect(service.unreadCount).toBe(0);
+});
+
 test("all that is shown is marked as read in one go, and what came since is not", async () => {
   for (let number = 1; number <= 45; number += 1) service.send(`number ${number}`);
   const inbox = open();
