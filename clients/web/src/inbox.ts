@@ -148,9 +148,13 @@ class Inbox {
       },
     };
     this.#marks = this.#newMarks();
-    this.#looks = new Looks(({ sequence, epoch }, isOurs) => {
-      const request = { throughSequence: BigInt(sequence), epoch };
-      return this.#tell(isOurs, (options) => this.#client.markSeen(request, options));
+    this.#looks = new Looks({
+      random,
+      send: ({ sequence, epoch }, isOurs) => {
+        const request = { throughSequence: BigInt(sequence), epoch };
+        return this.#tell(isOurs, (options) => this.#client.markSeen(request, options));
+      },
+      isActive: () => this.#started !== undefined,
     });
     this.views = new Views({
       client: this.#client,

@@ -1,7 +1,9 @@
 // Up to where the person has looked, while the service has yet to know it.
 
+import { Backoff } from "./backoff.js";
 import type { State } from "./fold.js";
-import { cureOf } from "./problem.js";
+import { cureOf, retryDelayOf } from "./problem.js";
+import { sleep } from "./wait.js";
 
 /** What is told, and held where the service was away. */
 interface Look {
@@ -10,13 +12,24 @@ interface Look {
   isHeld: boolean;
 }
 
-export class Looks {
-  readonly #send: (look: Look, isOurs: () => boolean) => Promise<unknown>;
-  #look: Look | undefined;
+/** What looks ask of their owner. */
+interface Teller {
+  readonly random: () => number;
+  /** Tells the service, as long as it `isOurs`. */
+  send(look: Look, isOurs: () => boolean): Promise<unknown>;
+  /** Whether it is worth to go on trying. */
+  isActive(): boolean;
+}
 
-  /** `send` tells the service, as long as it `isOurs`. */
-  constructor(send: (look: Look, isOurs: () => boolean) => Promise<unknown>) {
-    this.#send = send;
+export class Looks {
+  readonly #teller: Teller;
+  readonly #backoff: Backoff;
+  #look: Look | undefined;
+  #waiting: AbortController | undefined;
+
+  constructor(teller: Teller) {
+    this.#teller = teller;
+    this.#backoff = new Backoff(teller.random);
   }
 
   /** All that is listed was looked at. */
@@ -30,24 +43,40 @@ export class Looks {
     await this.flush();
   }
 
-  /** Tells the service; where it is away, once it is there again. */
+  /** Tells the service; where that fails, again after a while, and once it is there again. */
   async flush(): Promise<void> {
     const look = this.#look;
     if (!look) return;
+    this.#waiting?.abort();
     const isOurs = () => look === this.#look;
     try {
-      await this.#send(look, isOurs);
-      if (isOurs()) this.#look = undefined;
+      await this.#teller.send(look, isOurs);
+      if (!isOurs()) return;
+      this.#look = undefined;
+      this.#backoff.reset();
     } catch (error) {
       look.isHeld = cureOf(error) === "wait";
-      if (look.isHeld) return;
+      if (look.isHeld) {
+        if (isOurs()) void this.#retry(retryDelayOf(error) + this.#backoff.next());
+        return;
+      }
       if (isOurs()) this.#look = undefined;
       throw error;
     }
   }
 
+  async #retry(wait: number): Promise<void> {
+    this.#waiting?.abort();
+    const waiting = new AbortController();
+    this.#waiting = waiting;
+    await sleep(wait, waiting.signal);
+    if (waiting.signal.aborted || !this.#teller.isActive()) return;
+    await this.flush().catch(() => undefined);
+  }
+
   /** It is another user's inbox now, or nobody's. */
   drop(): void {
     this.#look = undefined;
+    this.#waiting?.abort();
   }
 }

@@ -1335,6 +1335,31 @@ test("who looks while the service is away has looked once it is there again", as
   await expect(inbox.markSeen()).rejects.toThrow("no");
 });
 
+test("what was looked at and not told is told again, though the stream is well", async () => {
+  service.send("one");
+  const inbox = open();
+  await pass(100);
+  service.failure = new ConnectError("busy", Code.Unavailable);
+  await inbox.markSeen();
+  await pass(1000);
+  const tried = service.calls.filter((call) => call === "markSeen").length;
+  expect(tried).toBeGreaterThan(1);
+  expect(tried).toBeLessThan(6);
+  service.failure = undefined;
+  await pass(5000);
+  expect(service.seenThrough).toBe(1n);
+  expect(inbox.getSnapshot()).toMatchObject({ unseenCount: 0, status: "live" });
+  // Stopped, it is left alone.
+  service.send("two");
+  await pass(100);
+  service.failure = new ConnectError("busy", Code.Unavailable);
+  await inbox.markSeen();
+  inbox.stop();
+  service.calls.length = 0;
+  await pass(60_000);
+  expect(service.calls).toEqual([]);
+});
+
 test("where streams are held back a thing can be marked again", async () => {
   const about = { entityType: "invoice", entityId: "7" };
   service.send("one", undefined, about);
