@@ -169,10 +169,19 @@ function trailersOf(data: Uint8Array): Headers {
 function check(status: FetchAnswer["headers"]): void {
   const code = Number(status.get("grpc-status") ?? Code.Unknown);
   if (code === 0) return;
-  const error = new ConnectError(decodeURIComponent(status.get("grpc-message") ?? ""), code);
+  const error = new ConnectError(decoded(status.get("grpc-message") ?? ""), code);
   const details = status.get("grpc-status-details-bin");
   if (details !== null) error.details = detailsOf(Uint8Array.from(atob(details), (c) => c.charCodeAt(0)));
   throw error;
+}
+
+/** A message as it was before it was percent-encoded; as it stands where a proxy did not. */
+function decoded(message: string): string {
+  try {
+    return decodeURIComponent(message);
+  } catch {
+    return message;
+  }
 }
 
 /** The third field of a `google.rpc.Status`: a `google.protobuf.Any` each. */

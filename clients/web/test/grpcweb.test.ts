@@ -170,3 +170,14 @@ test("what looks alike to a page is told apart", async () => {
   vi.stubGlobal("location", { origin: "https://bell.test", href: "https://bell.test/" });
   expect((await new Diagnosis("/").of(failed())).kind).toBe("unreachable");
 });
+
+test("a message that a proxy did not encode is taken as it stands", async () => {
+  for (const [said, message] of [
+    ["the disk is 100% full", "the disk is 100% full"],
+    ["100%25 of %C3%BC", "100% of ü"],
+  ]) {
+    answering([trailer(`grpc-status: 7\r\ngrpc-message: ${said}\r\n`)]);
+    const { code, rawMessage } = await failure(client.getUnreadCount({}));
+    expect([code, rawMessage]).toEqual([Code.PermissionDenied, message]);
+  }
+});
