@@ -40,6 +40,9 @@ element.addEventListener("doorbell-notification", ({ detail: { notifications, le
   if (leads) console.log(notifications.length);
 });
 element.addEventListener("click", ({ clientX }) => console.log(clientX));
+const choose = ({ detail }: InboxElementEvents["doorbell-select"]): void => console.log(detail.notification.id);
+element.addEventListener("doorbell-select", choose);
+element.removeEventListener("doorbell-select", choose);
 export const isOurs = (other: Element): other is InboxElement => other instanceof InboxElement;
 export const told = ({ detail }: InboxElementEvents["doorbell-action"]): string => detail.action.label;
 export const given: InboxElementProps = { url: "https://doorbell.example.com", tabs: true as Tabs, closeOnSelect: false };
