@@ -9,7 +9,6 @@ import { Doorbell, until } from "./service.js";
 
 /** What an app has not, and Node.js may have. */
 const ABSENT = [
-  "window",
   "document",
   "location",
   "navigator",
@@ -32,6 +31,21 @@ const ABSENT = [
 
 const former = ABSENT.flatMap((name) => Object.getOwnPropertyDescriptor(globalThis, name) ?? []);
 const names = ABSENT.filter((name) => name in globalThis);
+/** As in React Native: there is a `window`, and it is no target of events. */
+const NATIVE = { window: globalThis };
+const { prototype } = AbortSignal;
+/** What is younger than some of its versions. */
+const YOUNG: readonly [object, readonly string[]][] = [
+  [prototype, ["throwIfAborted", "reason"]],
+  [AbortSignal, ["any", "timeout"]],
+  [Array.prototype, ["toReversed", "toSorted", "toSpliced", "with", "findLast", "findLastIndex"]],
+  [Object, ["groupBy"]],
+];
+const elder = YOUNG.map(([of]) => Object.getOwnPropertyDescriptors(of));
+const { addEventListener, removeEventListener } = EventTarget.prototype;
+/** How many listen to each signal. */
+const listening = new Map<AbortSignal, number>();
+
 let createInbox: (options: InboxOptions) => InboxClient;
 let doorbell: Doorbell;
 
@@ -39,10 +53,28 @@ beforeAll(async () => {
   doorbell = await Doorbell.start();
   for (const name of ABSENT) Reflect.deleteProperty(globalThis, name);
   expect(ABSENT.filter((name) => name in globalThis)).toEqual([]);
+  Object.assign(globalThis, NATIVE);
+  for (const [of, those] of YOUNG) for (const name of those) Reflect.deleteProperty(of, name);
+  const count = (signal: AbortSignal, more: number) =>
+    void listening.set(signal, (listening.get(signal) ?? 0) + more);
+  Object.assign(prototype, {
+    // Of options they know none.
+    addEventListener(this: AbortSignal, type: string, listener: () => void) {
+      count(this, 1);
+      addEventListener.call(this, type, listener);
+    },
+    removeEventListener(this: AbortSignal, type: string, listener: () => void) {
+      count(this, -1);
+      removeEventListener.call(this, type, listener);
+    },
+  });
   ({ createInbox } = await import("../src/index.js"));
 });
 
 afterAll(async () => {
+  Reflect.deleteProperty(globalThis, "window");
+  for (const name of ["addEventListener", "removeEventListener"]) Reflect.deleteProperty(prototype, name);
+  YOUNG.forEach(([of], at) => Object.defineProperties(of, elder[at] ?? {}));
   names.forEach((name, at) => Object.defineProperty(globalThis, name, former[at] ?? {}));
   await doorbell?.stop();
 });
@@ -119,6 +151,22 @@ test("over a fetch that streams it is live, and an app that begins anew shows wh
   expect(next.getSnapshot().notifications.map(({ title }) => title)).toEqual(["two", "one"]);
   next.stop({ forget: true });
   expect(storage.keys()).toEqual([]);
+});
+
+test("streams that end leave nothing behind", async () => {
+  const inbox = createInbox({ baseUrl: doorbell.url, fetch: streaming, getToken: () => doorbell.token("ALICE") });
+  inbox.start();
+  for (let restarts = 0; restarts < 3; restarts += 1) {
+    await untilStatus(inbox, "live");
+    await doorbell.kill();
+    await untilStatus(inbox, "reconnecting");
+    await doorbell.restart();
+  }
+  await untilStatus(inbox, "live");
+  // Of its stream what cuts it, what ends its call and what renews it; nothing of those before.
+  const most = Math.max(...[...listening].flatMap(([signal, count]) => (signal.aborted ? [] : count)));
+  expect(most).toBeLessThanOrEqual(3);
+  inbox.stop();
 });
 
 test("over a fetch that does not it asks what is new, and says why", async () => {

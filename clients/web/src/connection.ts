@@ -18,7 +18,7 @@ import { MuteError } from "./grpcweb.js";
 import type { Notification } from "./notification.js";
 import { cureOf, retryDelayOf, TokenError, type Diagnosis } from "./problem.js";
 import type { Problem, Status } from "./snapshot.js";
-import { LONGEST_TIMER_MS, sleep } from "./wait.js";
+import { LONGEST_TIMER_MS, sleep, throwIfAborted } from "./wait.js";
 import { headOf, messageOf, pageOf } from "./wire.js";
 
 /** What a connection asks of its owner. */
@@ -280,9 +280,12 @@ export class Connection {
     const { client, fold } = this.#host;
     const { position, epoch } = fold.state;
     // Stopped while a token was awaited: nobody would end this stream.
-    signal.throwIfAborted();
+    throwIfAborted(signal);
     const abort = new AbortController();
-    signal.addEventListener("abort", () => abort.abort(), { signal: abort.signal });
+    const cut = () => abort.abort();
+    signal.addEventListener("abort", cut);
+    // Not by the option `signal`, which React Native does not know.
+    abort.signal.addEventListener("abort", () => signal.removeEventListener("abort", cut));
     const request = position === undefined ? {} : { afterRevision: BigInt(position), epoch };
     const options = { headers: authorization(token), signal: abort.signal };
     const stream: Stream = {
@@ -295,7 +298,7 @@ export class Connection {
     };
     try {
       const first = await take(stream);
-      signal.throwIfAborted();
+      throwIfAborted(signal);
       if (first === "silence") {
         throw new MuteError(
           `The stream is open and says nothing: a proxy or another program on the way holds it back. Let it pass responses on without buffering. Until then what is new is asked for.`,
@@ -318,12 +321,12 @@ export class Connection {
     if (fold.state.position === undefined) await this.#load(token, signal);
     else {
       const { head } = await client.getUnreadCount({}, options);
-      signal.throwIfAborted();
+      throwIfAborted(signal);
       if (headOf(head).revision !== fold.state.reached) {
         const page = await client.getRecent({ limit: pageSize }, options);
-        signal.throwIfAborted();
+        throwIfAborted(signal);
         const added = fold.addPolled(pageOf(page));
-        if (added.length > 0) this.#host.ring(added.toReversed(), "polled");
+        if (added.length > 0) this.#host.ring([...added].reverse(), "polled");
       }
     }
     this.#worked();
@@ -338,7 +341,7 @@ export class Connection {
     const { client, fold, pageSize } = this.#host;
     const page = await client.getRecent({ limit: pageSize }, callOptions(token, signal));
     // Meanwhile it may have become somebody else's inbox.
-    signal.throwIfAborted();
+    throwIfAborted(signal);
     fold.load(pageOf(page));
     this.#host.changed(this.#status, this.#problem);
   }

@@ -95,7 +95,7 @@ export class Follower implements Source {
       // Who was told may have switched to another user.
       if (this.#hasEnded) return;
       const wanted = new Set(ids);
-      const rows = this.state.rows.filter(({ id }) => wanted.has(id)).toReversed();
+      const rows = this.state.rows.filter(({ id }) => wanted.has(id)).reverse();
       if (rows.length > 0) this.#house.ring(rows, how, false);
     }
   }

@@ -199,7 +199,7 @@ export class List {
     const held = this.find(row);
     if (held && row.revision <= held.revision) return;
     const taken = this.#isIn(row) ? [row] : [];
-    if (held || taken.length > 0) this.#change({ rows: rows.toSpliced(at, held ? 1 : 0, ...taken) });
+    if (held || taken.length > 0) this.#change({ rows: [...rows.slice(0, at), ...taken, ...rows.slice(held ? at + 1 : at)] });
   }
 
   /** Remembers what is below the list and would be in it. */

@@ -12,8 +12,9 @@ export interface Happening {
 
 /** Tells of it until `signal`. */
 export function watchPage(signal: AbortSignal, { shown, network, rest, resume }: Happening): void {
-  const listen = (target: EventTarget | undefined, event: string, act: () => void) =>
-    target?.addEventListener(event, act, { signal });
+  // React Native has a `window`, and nothing happens there.
+  const listen = (target: Partial<EventTarget> | undefined, event: string, act: () => void) =>
+    target?.addEventListener?.(event, act, { signal });
   const { document, window } = globalThis as Partial<typeof globalThis>;
   listen(document, "visibilitychange", shown);
   listen(window, "online", () => network(true));

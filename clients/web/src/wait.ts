@@ -17,6 +17,11 @@ export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
+/** Throws once the signal is aborted. That of React Native has no such function itself. */
+export function throwIfAborted(signal: AbortSignal): void {
+  if (signal.aborted) throw new Error("it was stopped");
+}
+
 /** The answer, or an error that says what did not come within so many milliseconds. */
 export async function within<T>(answer: Promise<T>, ms: number, what: string): Promise<T> {
   return await new Promise<T>((resolve, reject) => {
