@@ -117,6 +117,39 @@ test("the page may open and close it", async () => {
   await panel().waitFor({ state: "detached" });
 });
 
+test("a button of the page that names it opens it and closes it, and any other only closes it", async () => {
+  await page.evaluate(() => {
+    const button = (text: string, controls: string) => {
+      const made = document.createElement("button");
+      made.textContent = text;
+      // Where the list does not cover it.
+      Object.assign(made.style, { position: "fixed", bottom: "0", left: text === "Toggle" ? "0" : "50%" });
+      made.setAttribute("aria-controls", controls);
+      document.body.append(made);
+      return made;
+    };
+    let isOpen = false;
+    const show = (wanted: boolean) => {
+      isOpen = wanted;
+      window.selected.push(String(wanted));
+      window.render({ id: "inbox", open: isOpen, onOpenChange: show });
+    };
+    show(false);
+    button("Toggle", "menu inbox").addEventListener("click", () => show(!isOpen));
+    button("Other", "menu");
+  });
+  const press = (name: string) => page.getByRole("button", { name }).click();
+  await press("Toggle");
+  await panel().waitFor();
+  await press("Toggle");
+  await panel().waitFor({ state: "detached" });
+  await press("Toggle");
+  await panel().waitFor();
+  await press("Other");
+  await panel().waitFor({ state: "detached" });
+  expect(await selected()).toEqual(["false", "true", "false", "true", "false"]);
+});
+
 test("who tabs out of it closes it, also out of the page", async () => {
   await open();
   await page.keyboard.press("End");

@@ -315,3 +315,24 @@ test("the page of the README rings, with no bundler and under a strict policy", 
     await doorbell.stop();
   }
 });
+
+test("a button of the page that names it opens it and closes it", async () => {
+  await put('id="inbox"');
+  await page.evaluate(() => {
+    const [button, element] = [document.getElementById("other"), document.querySelector("doorbell-inbox")];
+    button?.setAttribute("aria-controls", "inbox");
+    // Where the list does not cover it.
+    Object.assign(button?.style ?? {}, { position: "fixed", bottom: "0" });
+    button?.addEventListener("click", () => element && (element.open = !element.open));
+  });
+  const press = () => page.locator("#other").click();
+  await press();
+  await panel().waitFor();
+  await press();
+  await panel().waitFor({ state: "detached" });
+  await press();
+  await panel().waitFor();
+  await page.evaluate(() => document.getElementById("other")?.removeAttribute("aria-controls"));
+  await page.locator("h1").click();
+  await panel().waitFor({ state: "detached" });
+});

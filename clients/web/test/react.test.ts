@@ -4,7 +4,8 @@ import { expect, test, vi } from "vitest";
 import type { InboxClient, Snapshot } from "../src/index.js";
 import { Inbox } from "../src/react/index.js";
 
-test("rendered on a server it shows nothing of anybody's, and begins nothing", () => {
+/** What a page on a server has. */
+function made(): InboxClient {
   const snapshot: Snapshot = {
     user: "ann",
     notifications: [],
@@ -19,7 +20,7 @@ test("rendered on a server it shows nothing of anybody's, and begins nothing", (
     isLoadingMore: false,
     pendingMarks: 0,
   };
-  const inbox: InboxClient = {
+  return {
     start: vi.fn(),
     stop: vi.fn(),
     subscribe: vi.fn(() => () => undefined),
@@ -40,9 +41,22 @@ test("rendered on a server it shows nothing of anybody's, and begins nothing", (
     retry: vi.fn(),
     onNotification: vi.fn(() => () => undefined),
   };
+}
+
+test("rendered on a server it shows nothing of anybody's, and begins nothing", () => {
+  const inbox = made();
   const html = renderToString(createElement(Inbox, { inbox, theme: "dark" }));
   expect(html).toContain('aria-label="Notifications"');
   expect(html).toContain('data-theme="dark"');
   expect(html).not.toContain("doorbell-badge");
+  expect(inbox.start).not.toHaveBeenCalled();
+});
+
+test("a list that is open is rendered on a server too", () => {
+  const inbox = made();
+  const html = renderToString(createElement(Inbox, { inbox, open: true, tabs: true, preferences: true, id: "inbox" }));
+  expect(html).toContain('id="inbox" class="doorbell ');
+  expect(html).toContain('role="dialog"');
+  expect(html).toContain('role="tablist"');
   expect(inbox.start).not.toHaveBeenCalled();
 });

@@ -27,6 +27,9 @@ export interface InboxProps extends PanelChoices {
   readonly labels?: Partial<Labels> | undefined;
   /** Parts of the page's own in place of those of the bell. */
   readonly slots?: Slots | undefined;
+  /** The outermost element's. A button elsewhere whose `aria-controls` names it may open and
+   * close the list. */
+  readonly id?: string | undefined;
   /** Added to the outermost element's. */
   readonly className?: string | undefined;
   /** The look; as the system says where it is absent. */
@@ -36,7 +39,7 @@ export interface InboxProps extends PanelChoices {
 const NO_SLOTS: Slots = {};
 
 /** A bell with its inbox. Styled by `@doorbell/web/style.css`, or by your own. */
-export function Inbox({ inbox, user, className, theme, locale, open, onOpenChange, ...props }: InboxProps) {
+export function Inbox({ inbox, user, id, className, theme, locale, open, onOpenChange, ...props }: InboxProps) {
   const snapshot = useInbox(inbox, user);
   const labels = useSame({ ...ENGLISH, ...props.labels });
   const slots = useSame(props.slots ?? NO_SLOTS);
@@ -57,7 +60,7 @@ export function Inbox({ inbox, user, className, theme, locale, open, onOpenChang
 
   return (
     <BellContext.Provider value={shared}>
-      <div ref={root} className={`doorbell ${className ?? ""}`} data-theme={theme} {...closing}>
+      <div ref={root} id={id} className={`doorbell ${className ?? ""}`} data-theme={theme} {...closing}>
         <button
           ref={bell}
           type="button"

@@ -67,7 +67,7 @@ export function Panel({ id, bell, inbox, snapshot, close, ...choices }: PanelPro
   const [isChoosing, setChoosing] = useState<boolean>();
   const tab = tabs.find((other) => other.id === tabId) ?? tabs[0];
   const undo = useUndo(inbox, undoDuration);
-  const hidden = useSyncExternalStore(undo.subscribe, undo.hidden);
+  const hidden = useSyncExternalStore(undo.subscribe, undo.hidden, undo.hidden);
   const view = useView(inbox, tab, snapshot);
   const rows = useMemo(
     () => view.notifications.filter((row) => !hidden.has(row.id)),

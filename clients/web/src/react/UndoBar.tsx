@@ -11,7 +11,7 @@ interface UndoBarProps {
 /** Says what was put away, with a button that brings it back. */
 export function UndoBar({ undo, onUndone }: UndoBarProps) {
   const { labels } = useBell();
-  const undoable = useSyncExternalStore(undo.subscribe, undo.undoable);
+  const undoable = useSyncExternalStore(undo.subscribe, undo.undoable, undo.undoable);
   return (
     <div
       className="doorbell-undo"

@@ -1,6 +1,16 @@
 import { useEffect, useRef, type FocusEvent, type KeyboardEvent, type RefObject } from "react";
 import { useLatest } from "./useLatest.js";
 
+/** Whether it is what the page opens and closes the list by: its `aria-controls` names the
+ * element around bell and list, or the one whose shadow root that is in. */
+function controls(part: EventTarget, around: HTMLElement): boolean {
+  const names = part instanceof Element && part.getAttribute("aria-controls")?.split(/\s+/);
+  if (!names) return false;
+  const root = around.getRootNode();
+  const host = root instanceof ShadowRoot ? root.host.id : "";
+  return [around.id, host].some((id) => id !== "" && names.includes(id));
+}
+
 /** Closes the list by Escape, and when the pointer or the focus goes elsewhere. Answers
  * with what the element around bell and list listens to. */
 export function useClosing(
@@ -16,7 +26,9 @@ export function useClosing(
   useEffect(() => {
     if (!isOpen) return;
     const closeOutside = (event: Event) => {
-      const isInside = root.current && event.composedPath().includes(root.current);
+      const around = root.current;
+      const path = event.composedPath();
+      const isInside = around && (path.includes(around) || path.some((part) => controls(part, around)));
       if (!isInside) latest.current();
     };
     document.addEventListener("pointerdown", closeOutside);
