@@ -1,7 +1,9 @@
 // The operators' page, by all that it can do, against the real binary.
 
+import { fromBinary } from "@bufbuild/protobuf";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { RetractFromAllRequestSchema } from "../src/gen/doorbell/v1/sends_pb.js";
 import { Doorbell, findings, openBrowser, until } from "./service.js";
 
 let browser: Browser;
@@ -228,9 +230,30 @@ test("sends are listed, followed and cancelled, and what is about a thing is tak
 
   await page.getByLabel("Entity type").fill("project");
   await page.getByLabel("Entity id").fill("7");
-  await press("Take back from all");
-  await press("Take it back");
+  // Its answer is lost: a second try is the same one.
+  const keys: string[] = [];
+  const isLost = () => keys.length === 1;
+  await page.route("**/RetractFromAll", async (route) => {
+    const asked = fromBinary(RetractFromAllRequestSchema, route.request().postDataBuffer()?.subarray(5) ?? new Uint8Array());
+    keys.push(asked.idempotencyKey);
+    const answer = await route.fetch();
+    await (isLost() ? route.abort() : route.fulfill({ response: answer }));
+  });
+  const takeBack = async () => {
+    await press("Take back from all");
+    await press("Take it back");
+  };
+  await takeBack();
+  await refusal(/fetch/);
+  await takeBack();
   await status("Done: 6 taken back.");
+  // One after that is another one.
+  await takeBack();
+  await status("Done: 0 taken back.");
+  expect(keys[1]).toBe(keys[0]);
+  expect(keys[2]).not.toBe(keys[0]);
+  // The browser says that the answer was lost.
+  expect(problems.splice(0)).toHaveLength(1);
   expect(await doorbell.run("count", "--token", doorbell.token("ALICE"), "--url", doorbell.url)).toBe("0 unread");
   expect(problems).toEqual([]);
 });

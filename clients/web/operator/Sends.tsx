@@ -1,7 +1,7 @@
 // Sends that outlive their calls: how they are, and an end to them.
 
 import { timestampMs } from "@bufbuild/protobuf/wkt";
-import { useState } from "react";
+import { useRef, useState } from "react";
 import { SendState, type Send } from "../src/gen/doorbell/v1/notifications_pb.js";
 import type { Retraction } from "../src/gen/doorbell/v1/sends_pb.js";
 import { useAct, useRepeated } from "./act.js";
@@ -213,10 +213,17 @@ function TakeBack() {
   const [about, setAbout] = useState({ entityType: "", entityId: "" });
   const [under, setUnder] = useState<{ readonly whose: string; readonly retraction: Retraction }>();
 
+  // Of each that was not answered, so that a second try is no second one.
+  const keys = useRef(new Map<string, string>());
+
   const begin = () =>
     act.run(async () => {
-      const request = { organizationId: organization, about, idempotencyKey: crypto.randomUUID() };
+      const what = JSON.stringify([organization, about]);
+      const idempotencyKey = keys.current.get(what) ?? crypto.randomUUID();
+      keys.current.set(what, idempotencyKey);
+      const request = { organizationId: organization, about, idempotencyKey };
       const { retraction } = await desk.sends.retractFromAll(request);
+      keys.current.delete(what);
       if (retraction) setUnder({ whose: organization, retraction });
     });
   useRepeated(
