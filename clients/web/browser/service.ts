@@ -329,7 +329,9 @@ export async function untilStatus(page: Page, status: string): Promise<void> {
 }
 
 
-/** What axe-core finds (https://github.com/dequelabs/axe-core), of any impact. */
+/** What axe-core finds (https://github.com/dequelabs/axe-core), of any impact, and lists without
+ * marks that do not say that they are lists: to VoiceOver in Safari they are none
+ * (https://developer.mozilla.org/docs/Web/CSS/list-style#accessibility). */
 export async function findings(page: Page): Promise<unknown[]> {
   const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
   await page.evaluate(readFileSync(axe, "utf8"));
@@ -338,6 +340,12 @@ export async function findings(page: Page): Promise<unknown[]> {
       axe: { run(): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> };
     };
     const { violations } = await axe.run();
-    return violations.map(({ id, nodes }) => [id, nodes.map((node) => node.html)]);
+    const roots = [document, ...[...document.querySelectorAll("*")].flatMap(({ shadowRoot }) => shadowRoot ?? [])];
+    const lists = roots.flatMap((root) => [...root.querySelectorAll("ul, ol")]);
+    const unsaid = lists.filter((list) => !list.hasAttribute("role") && getComputedStyle(list).listStyleType === "none");
+    return [
+      ...violations.map(({ id, nodes }) => [id, nodes.map((node) => node.html)]),
+      ...unsaid.map(({ className }) => ["a list without a role", className]),
+    ];
   });
 }

@@ -112,7 +112,7 @@ export function Screen({ person, isInTitle }: ScreenProps) {
         {followed && <output>Would go to {followed}</output>}
       </p>
       <h3 id={`${user}-stream`}>The stream, newest first</h3>
-      <ol className="stream" dir="ltr" tabIndex={0} aria-labelledby={`${user}-stream`}>
+      <ol role="list" className="stream" dir="ltr" tabIndex={0} aria-labelledby={`${user}-stream`}>
         {lines.map((line, at) => (
           <li key={lines.length - at}>
             <code>{line}</code>

@@ -2,7 +2,8 @@
 
 import { createClient } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
-import { useMemo, useRef, useState, type ComponentProps, type FormEvent } from "react";
+import { useMemo, useRef, useState, type FormEvent } from "react";
+import { Field } from "../shared/form.js";
 import { NotificationService, Suppressed } from "../src/gen/doorbell/v1/notifications_pb.js";
 import type { Cast, Person } from "./cast.js";
 import { Fields } from "./fields.js";
@@ -18,15 +19,6 @@ interface Sent {
 type Selection = ReturnType<Fields["selection"]> | { readonly notificationIds: string[] };
 
 const MOST_SENT = 5;
-
-function Field({ label, ...input }: ComponentProps<"input"> & { readonly label: string }) {
-  return (
-    <label>
-      {label}
-      <input {...input} />
-    </label>
-  );
-}
 
 export function Sender({ cast: { sender, people } }: { readonly cast: Cast }) {
   const client = useMemo(
@@ -160,7 +152,7 @@ export function Sender({ cast: { sender, people } }: { readonly cast: Cast }) {
       </details>
       <output>{said}</output>
       {sent.length > 0 && (
-        <ul className="sent" aria-label="Sent from here">
+        <ul role="list" className="sent" aria-label="Sent from here">
           {sent.map((one) => (
             <li key={one.id}>
               <span>

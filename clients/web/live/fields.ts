@@ -2,6 +2,7 @@
 
 import type { JsonObject } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { actionsOf } from "../shared/form.js";
 
 /** A form's fields, by their names. */
 export class Fields {
@@ -38,7 +39,7 @@ export class Fields {
       ...this.#optional("actionUrl"),
       ...this.#optional("imageUrl"),
       ...(data && { data: JSON.parse(data) as JsonObject }),
-      actions: this.#actions(),
+      actions: actionsOf(this.text("actions")),
     };
   }
 
@@ -59,14 +60,5 @@ export class Fields {
     if (by === "collapseKey") return { collapseKey: this.text(by) };
     if (by === "idempotencyKey") return { idempotencyKey: this.text(by) };
     return { about: { entityType: this.text("entityType"), entityId: this.text("entityId") } };
-  }
-
-  /** One a line: a label and where it leads; the first is the one to take most likely. */
-  #actions() {
-    const lines = this.text("actions").split("\n").map((line) => line.trim());
-    return lines.filter(Boolean).map((line, at) => {
-      const [, label = line, url = ""] = /^(.*)\s(\S+)$/.exec(line) ?? [];
-      return { label, url, isPrimary: at === 0 };
-    });
   }
 }

@@ -2,10 +2,11 @@
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { useRef, useState, type FormEvent } from "react";
+import { actionsOf, Field } from "../shared/form.js";
 import type { ContentSchema } from "../src/gen/doorbell/v1/notifications_pb.js";
 import { useAct } from "./act.js";
 import { useShared } from "./context.js";
-import { Field, momentOf, Said, Sure, textOf, Tick, Url, Words } from "./parts.js";
+import { momentOf, Said, Sure, textOf, Tick, Url, Words } from "./parts.js";
 import { whoseOf } from "./Sends.js";
 
 type Content = MessageInitShape<typeof ContentSchema>;
@@ -26,15 +27,6 @@ function contentOf(form: FormData) {
     ...optional("imageUrl"),
     actions: actionsOf(textOf(form, "actions")),
   } satisfies Content;
-}
-
-/** One a line: a label and where it leads; the first is the one to take most likely. */
-function actionsOf(text: string) {
-  const lines = text.split("\n").map((line) => line.trim());
-  return lines.filter(Boolean).map((line, at) => {
-    const [, label = line, url = ""] = /^(.*)\s(\S+)$/.exec(line) ?? [];
-    return { label, url, isPrimary: at === 0 };
-  });
 }
 
 export function Broadcast() {

@@ -1,9 +1,10 @@
 // Deletes for good: the key of what is meant has to be typed.
 
 import { useState, type FormEvent, type ReactNode } from "react";
+import { Field } from "../shared/form.js";
 import { useAct } from "./act.js";
 import { useShared } from "./context.js";
-import { Field, Said } from "./parts.js";
+import { Said } from "./parts.js";
 
 export function Erase() {
   const { desk, organization, user, setUser } = useShared();

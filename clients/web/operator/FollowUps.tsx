@@ -1,12 +1,13 @@
 // What the organization's backends are told of: notifications that nobody looked at in time.
 
 import { useState } from "react";
+import { Field } from "../shared/form.js";
 import { FollowUpUnless } from "../src/gen/doorbell/v1/notifications_pb.js";
 import type { FollowUp } from "../src/gen/doorbell/v1/sends_pb.js";
 import { useAct } from "./act.js";
 import { useShared } from "./context.js";
 import { stateOf } from "./Inboxes.js";
-import { Field, Moment, Question, Said, Table, textOf, Words, type Column } from "./parts.js";
+import { Moment, Question, Said, Table, textOf, Words, type Column } from "./parts.js";
 
 const PAGE = 50;
 

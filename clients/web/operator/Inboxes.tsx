@@ -1,11 +1,12 @@
 // Somebody's inbox, and what became of one notification.
 
 import { useState, type ReactNode } from "react";
+import { Field } from "../shared/form.js";
 import { RemovalCause, View, type Head, type Notification } from "../src/gen/doorbell/v1/notifications_pb.js";
 import { TimelineEvent, type GetTimelineResponse } from "../src/gen/doorbell/v1/operators_pb.js";
 import { useAct } from "./act.js";
 import { useShared } from "./context.js";
-import { Choice, Field, Moment, Question, Said, Table, textOf, Tick, Url, Words, type Column } from "./parts.js";
+import { Choice, Moment, Question, Said, Table, textOf, Tick, Url, Words, type Column } from "./parts.js";
 
 const VIEWS = [
   [View.ALL, "In the inbox and archived"],

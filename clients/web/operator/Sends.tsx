@@ -2,11 +2,12 @@
 
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { useRef, useState } from "react";
+import { Field } from "../shared/form.js";
 import { SendState, type Send } from "../src/gen/doorbell/v1/notifications_pb.js";
 import type { Retraction } from "../src/gen/doorbell/v1/sends_pb.js";
 import { useAct, useRepeated } from "./act.js";
 import { useShared } from "./context.js";
-import { Choice, Field, Moment, Question, Said, Sure, Table, textOf, Tick, Words, type Column } from "./parts.js";
+import { Choice, Moment, Question, Said, Sure, Table, textOf, Tick, Words, type Column } from "./parts.js";
 
 const STATES: Record<SendState, string> = {
   [SendState.UNSPECIFIED]: "In any state",

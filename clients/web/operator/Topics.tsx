@@ -1,9 +1,10 @@
 // Who is a member of what.
 
 import { useState } from "react";
+import { Field } from "../shared/form.js";
 import { useAct } from "./act.js";
 import { useShared } from "./context.js";
-import { Field, Question, Said, Sure, Table, textOf, Words } from "./parts.js";
+import { Question, Said, Sure, Table, textOf, Words } from "./parts.js";
 
 /** A list of one of the two kinds, as much of it as was asked for. */
 interface Listed {

@@ -2,6 +2,7 @@
 
 import { StrictMode, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import { createRoot } from "react-dom/client";
+import { Field } from "../shared/form.js";
 import { useAct } from "./act.js";
 import { Broadcast } from "./Broadcast.js";
 import { SharedContext, type Shared } from "./context.js";
@@ -10,7 +11,7 @@ import { Erase } from "./Erase.js";
 import { FollowUps } from "./FollowUps.js";
 import { Inboxes } from "./Inboxes.js";
 import { NodeFigures } from "./Node.js";
-import { Field, Question, Said, textOf } from "./parts.js";
+import { Question, Said, textOf } from "./parts.js";
 import { Sends } from "./Sends.js";
 import { Topics } from "./Topics.js";
 import "./operator.css";

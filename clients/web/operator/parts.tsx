@@ -5,15 +5,6 @@ import { timestampDate, timestampFromMs, type Timestamp } from "@bufbuild/protob
 import { useEffect, useId, useRef, useState, type ComponentProps, type FormEvent, type ReactNode } from "react";
 import type { Act } from "./act.js";
 
-export function Field({ label, ...input }: ComponentProps<"input"> & { readonly label: string }) {
-  return (
-    <label>
-      {label}
-      <input autoComplete="off" spellCheck={false} {...input} />
-    </label>
-  );
-}
-
 interface ChoiceProps extends ComponentProps<"select"> {
   readonly label: string;
   /** What each is worth, and what it is called. */

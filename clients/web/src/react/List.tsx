@@ -27,7 +27,7 @@ export function List({ rows, window: { shown, tops, onResize }, hasMore }: ListP
   const roomBetween = (from: number, to: number) => (tops[to] ?? 0) - (tops[from] ?? 0) || undefined;
   const end = (shown.at(-1) ?? -1) + 1;
   return (
-    <ul ref={list} className="doorbell-list" style={{ paddingBottom: roomBetween(end, rows.length) }}>
+    <ul ref={list} role="list" className="doorbell-list" style={{ paddingBottom: roomBetween(end, rows.length) }}>
       {shown.map((at, index) => {
         const row = rows[at];
         if (!row) return null;

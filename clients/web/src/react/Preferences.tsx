@@ -60,7 +60,7 @@ export function Preferences({ inbox, names, id, back }: PreferencesProps) {
         )}
       {all?.length === 0 && <p className="doorbell-empty">{labels.noPreferences}</p>}
       {all && all.length > 0 && (
-        <ul className="doorbell-switches">
+        <ul role="list" className="doorbell-switches">
           {all.map((one) => (
             <li key={one.type}>
               <Lever of={one} press={() => switches.press(one.type, !one.isOn)} />
