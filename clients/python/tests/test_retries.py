@@ -272,9 +272,7 @@ def test_who_is_killed_amid_sends_of_tasks_has_each_once(service: Service) -> No
 def test_the_service_config_of_the_guide_retries(fake: MakeFake) -> None:
     """What other languages are told to use is understood by gRPC, and does what it says."""
     text = (ROOT / "docs" / "examples" / "service-config.json").read_text()
-    policies = json.loads(text)["methodConfig"]
-    [policy] = [one["retryPolicy"] for one in policies if "retryPolicy" in one]
-    attempts: int = policy["maxAttempts"]
+    attempts: int = json.loads(text)["methodConfig"][0]["retryPolicy"]["maxAttempts"]
 
     def call(server: Fake, method: str) -> None:
         options = [("grpc.service_config", text)]
@@ -285,7 +283,12 @@ def test_the_service_config_of_the_guide_retries(fake: MakeFake) -> None:
             stub(b"", timeout=PATIENCE)
 
     for code in (UNAVAILABLE, EXHAUSTED):
-        for method in ("NotificationService/SendInApp", "SendService/Broadcast"):
+        for method in (
+            "NotificationService/SendInApp",
+            "SendService/Broadcast",
+            "OperatorService/GetTimeline",
+            "OperatorService/EraseInbox",
+        ):
             server = fake(refuse(code), ok)
             call(server, method)
             assert len(server.calls) == 2
