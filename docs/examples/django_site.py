@@ -6,21 +6,12 @@ program:
     python django_site.py runserver
 """
 
-import sys
-from pathlib import Path
-
-from django.conf import settings
-from django.core.management import execute_from_command_line
-from django.http import FileResponse, HttpRequest, HttpResponse
-from django.urls import path
+# views.py
+from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_POST
 
 from doorbell_client import Doorbell, create_user_token
 
-if not settings.configured:
-    settings.configure(DEBUG=True, SECRET_KEY="an example", ROOT_URLCONF=__name__)
-
-# views.py
 doorbell = Doorbell()  # DOORBELL_URL and DOORBELL_TOKEN say where, and as whom.
 
 
@@ -55,12 +46,24 @@ def comment(request: HttpRequest, post: int) -> HttpResponse:
     return HttpResponse(status=204)
 
 
-# The page, a template of yours.
+# What makes it a program: a project of yours has settings, a template, people who sign in, and
+# serves its files.
+import sys
+from pathlib import Path
+
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.http import FileResponse
+from django.urls import path
+
+if not settings.configured:
+    settings.configure(DEBUG=True, SECRET_KEY="an example", ROOT_URLCONF=__name__)
+
+
 def page(request: HttpRequest) -> FileResponse:
     return FileResponse(Path(__file__).with_suffix(".html").open("rb"))
 
 
-# What makes it a program: a project of yours has people who sign in, and serves its files.
 def sign_in(request: HttpRequest, user: str) -> HttpResponse:
     answer = HttpResponse(f"Hello {user}.\n")
     answer.set_signed_cookie("user", user)

@@ -6,12 +6,13 @@
 #     RUBYLIB=lib puma rails_app.ru
 
 require "action_controller/railtie"
+
+# config/initializers/doorbell.rb
 require "google/protobuf/well_known_types"
 require "jwt"
 require "uri"
 require "doorbell/v1/notifications_services_pb"
 
-# config/initializers/doorbell.rb
 module Bell
   # The deadline and the retries of each call; a send has a key, so it is made once.
   CALLS = File.read(File.join(__dir__, "service-config.json"))

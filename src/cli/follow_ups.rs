@@ -22,10 +22,11 @@ pub struct FollowUpsArgs {
     /// The tenant
     #[arg(long, value_name = "ID")]
     pub organization: String,
-    /// Those after this position; from the first where none is given
+    /// Those after this position, the number that a line begins with; from the first where none is
+    /// given
     #[arg(long, value_name = "POSITION", requires = "epoch")]
     pub after: Option<u64>,
-    /// The epoch of that position: all is listed anew where it is over
+    /// The epoch of that position, which stands after it: all is listed anew where it is over
     #[arg(long, value_name = "EPOCH")]
     pub epoch: Option<String>,
     /// Go on, and print each as it comes
@@ -83,8 +84,9 @@ fn print(
     };
     writeln!(
         out,
-        "{}  {}  not {what} by {}  {}",
+        "{} {}  {}  not {what} by {}  {}",
         follow_up.position,
+        text::line(epoch),
         text::line(&follow_up.user_id),
         due.unwrap_or_default(),
         text::notification(&notification),
@@ -115,7 +117,8 @@ mod tests {
         let mut out = Vec::new();
         print(&mut out, &follow_up, "e", false).unwrap();
         let line = String::from_utf8(out).unwrap();
-        assert!(line.starts_with("7  ann"), "{line}");
+        // With both one can go on after it.
+        assert!(line.starts_with("7 e  ann"), "{line}");
         assert!(
             line.contains("not seen by 1970-01-01T00:00:07.000000Z") && line.contains("Ann wrote"),
             "{line}"

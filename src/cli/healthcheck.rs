@@ -3,6 +3,7 @@
 //! For containers that have no other program to ask with. It needs no token.
 
 use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,23 +20,48 @@ use crate::{client, config};
 /// Whom to ask.
 #[derive(Args, Clone, Debug)]
 pub struct HealthcheckArgs {
-    /// The service
+    /// The service [default: the one of this machine, as its settings have it]
+    #[arg(long, env = "DOORBELL_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// Where the service of this machine listens
     #[arg(
         long,
-        env = "DOORBELL_URL",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:50051"
+        env = "DOORBELL_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:50051"
     )]
-    pub url: String,
+    pub listen: SocketAddr,
+    /// The certificate of the service of this machine: it is asked over TLS
+    #[arg(long, env = "DOORBELL_TLS_CERT_FILE", value_name = "FILE")]
+    pub tls_cert_file: Option<PathBuf>,
     /// The certificates to trust, as PEM [default: the system's]
     #[arg(long, env = "DOORBELL_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
     /// The name the certificate must have [default: the URL's host]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, env = "DOORBELL_SERVER_NAME", value_name = "NAME")]
     pub server_name: Option<String>,
     /// How long to wait for the answer
     #[arg(long, value_name = "DURATION", default_value = "5s")]
     pub timeout: humantime::Duration,
+}
+
+impl HealthcheckArgs {
+    fn url(&self) -> String {
+        if let Some(url) = &self.url {
+            return url.clone();
+        }
+        let scheme = match self.tls_cert_file {
+            Some(_) => "https",
+            None => "http",
+        };
+        // Who listens on all addresses does so on that of loopback.
+        let ip = match self.listen.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        format!("{scheme}://{}", SocketAddr::new(ip, self.listen.port()))
+    }
 }
 
 /// Asks once.
@@ -45,8 +71,8 @@ pub struct HealthcheckArgs {
 /// [`Failure::Failed`] unless the service says that it serves;
 /// [`Failure::Refused`] when it cannot be asked for what the arguments are.
 pub async fn run(args: &HealthcheckArgs) -> Result<(), Failure> {
-    let endpoint = endpoint(args)?;
-    let url = &args.url;
+    let url = &args.url();
+    let endpoint = endpoint(url, args)?;
     let patience: Duration = args.timeout.into();
     let asked = async {
         let channel = endpoint.connect().await.map_err(|error| {
@@ -77,14 +103,14 @@ pub async fn run(args: &HealthcheckArgs) -> Result<(), Failure> {
     }
 }
 
-fn endpoint(args: &HealthcheckArgs) -> Result<Endpoint, Failure> {
+fn endpoint(url: &str, args: &HealthcheckArgs) -> Result<Endpoint, Failure> {
     let refused = |error: tonic::transport::Error| {
         config::Error::new(
             "url",
             format!("cannot be used: {}", text::with_causes(&error)),
         )
     };
-    let endpoint = Endpoint::from_shared(args.url.clone()).map_err(refused)?;
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(refused)?;
     let is_tls = match endpoint.uri().scheme_str() {
         Some("http") => false,
         Some("https") => true,
@@ -122,7 +148,9 @@ mod tests {
 
     fn args(url: &str) -> HealthcheckArgs {
         HealthcheckArgs {
-            url: url.to_owned(),
+            url: Some(url.to_owned()),
+            listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            tls_cert_file: None,
             ca_file: None,
             server_name: None,
             timeout: Duration::from_secs(5).into(),
@@ -145,6 +173,23 @@ mod tests {
     async fn a_service_that_serves_is_well() {
         let address = service(Status::Serving).await;
         assert!(run(&args(&format!("http://{address}"))).await.is_ok());
+    }
+
+    #[test]
+    fn without_a_url_it_is_where_the_service_of_this_machine_listens() {
+        for (listen, is_tls, expected) in [
+            ("127.0.0.1:50051", false, "http://127.0.0.1:50051"),
+            ("0.0.0.0:7", false, "http://127.0.0.1:7"),
+            ("[::]:7", true, "https://[::1]:7"),
+            ("10.0.0.7:443", true, "https://10.0.0.7:443"),
+        ] {
+            let mut args = args("http://elsewhere");
+            args.listen = listen.parse().unwrap();
+            args.tls_cert_file = is_tls.then(|| "certificate.pem".into());
+            assert_eq!(args.url(), "http://elsewhere");
+            args.url = None;
+            assert_eq!(args.url(), expected);
+        }
     }
 
     #[tokio::test]

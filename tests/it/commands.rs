@@ -762,6 +762,10 @@ fn healthcheck_tells_whether_it_serves() {
     assert_eq!(done(check(server.url())), "");
     let problem = failed(check(format!("http://{}", free_port())), 1);
     assert!(problem.contains("is not there"), "{problem}");
+    // Without a URL it is the one that its settings describe, as in a container.
+    let mut own = doorbell(&["healthcheck"]);
+    own.env("DOORBELL_LISTEN", server.setup.listen.to_string());
+    assert_eq!(done(own), "");
     // It drains: calls are served, and health says that no more should come.
     server.signal("TERM");
     let deadline = Instant::now() + PATIENCE;
@@ -783,6 +787,31 @@ fn certificate() -> (String, String) {
         certificate.self_signed(&key).unwrap().pem(),
         key.serialize_pem(),
     )
+}
+
+#[test]
+fn healthcheck_asks_over_tls_where_the_settings_say_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = "doorbell.example.com";
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let certificate = support::write(&directory, "cert", &certificate);
+    let server = Setup::new()
+        .with("TLS_CERT_FILE", certificate.clone())
+        .with("TLS_KEY_FILE", support::write(&directory, "key", &key))
+        .start();
+    let check = |name: &str| {
+        let mut command = doorbell(&["healthcheck"]);
+        command
+            .env("DOORBELL_LISTEN", server.setup.listen.to_string())
+            .env("DOORBELL_TLS_CERT_FILE", &certificate)
+            .env("DOORBELL_CA_FILE", &certificate)
+            .env("DOORBELL_SERVER_NAME", name);
+        command
+    };
+    assert_eq!(done(check(name)), "");
+    let problem = failed(check("another.example.com"), 1);
+    assert!(problem.contains("is not there"), "{problem}");
 }
 
 #[test]

@@ -290,6 +290,8 @@ fn the_services_of_compose_name_what_there_is() {
     const FILE: &str = "compose.yaml";
     let compose = &documents(FILE)[0];
     let node = &compose["x-node"];
+    let image = format!("doorbell:{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(text(&node["image"]), image);
     let environment = node["environment"].as_hash().unwrap();
     let variables: BTreeMap<_, _> = environment
         .iter()

@@ -6,6 +6,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
+    commands::doorbell,
     process::{Running, run},
     programs::{buf, grpcurl_binary, of_the_checkout},
     server::{SECRET, Server, Setup, free_port, sender_token, user_token},
@@ -102,15 +103,14 @@ impl Proxied {
         let mut command = Command::new(grpcurl_binary());
         command
             .args(["-cacert", &self.certificate, "-connect-timeout", "20"])
-            .args(["-import-path", "proto", "-proto"])
-            .arg("doorbell/v1/notifications.proto")
+            .args(["-import-path", "proto"])
+            .args(["-proto", "doorbell/v1/notifications.proto"])
+            .args(["-proto", "doorbell/v1/preferences.proto"])
+            .args(["-proto", "doorbell/v1/sends.proto"])
             .args(["-H", &format!("authorization: Bearer {token}")])
             .args(&more[..more.len() - 1])
             .arg(self.address.to_string())
-            .arg(format!(
-                "doorbell.v1.NotificationService/{}",
-                more.last().unwrap()
-            ))
+            .arg(format!("doorbell.v1.{}", more.last().unwrap()))
             .current_dir(of_the_checkout(""));
         command
     }
@@ -137,16 +137,36 @@ impl Proxied {
         assert_eq!(ran.ok(), "every step was taken\n", "{}", self.proxy.err());
 
         let bob = user_token("acme", "bob");
-        let live = Running::start(&mut self.grpcurl(&bob, &["Subscribe"]));
+        let live = Running::start(&mut self.grpcurl(&bob, &["NotificationService/Subscribe"]));
         assert!(live.messages(1)[0].get("connected").is_some());
         let hello = json!({
             "organization_id": "acme", "recipient_user_id": "bob", "type": "t", "title": "Hello",
         });
         let sender = sender_token("acme");
-        run(&mut self.grpcurl(&sender, &["-d", &hello.to_string(), "SendInApp"])).ok();
+        run(&mut self.grpcurl(
+            &sender,
+            &["-d", &hello.to_string(), "NotificationService/SendInApp"],
+        ))
+        .ok();
         live.wait_for("a ring", |text| text.contains("\"title\": \"Hello\""));
-        let refused = run(&mut self.grpcurl(&bob, &["-d", &hello.to_string(), "SendInApp"]));
+        let refused = run(&mut self.grpcurl(
+            &bob,
+            &["-d", &hello.to_string(), "NotificationService/SendInApp"],
+        ));
         assert!(refused.failed().contains("Code: PermissionDenied"));
+
+        // The other services, and what asks whether it is well.
+        run(&mut self.grpcurl(&bob, &["PreferenceService/GetPreferences"])).ok();
+        let list = [
+            "-d",
+            r#"{"organization_id": "acme"}"#,
+            "SendService/ListSends",
+        ];
+        run(&mut self.grpcurl(&sender, &list)).ok();
+        run(doorbell(&["healthcheck"])
+            .env("DOORBELL_URL", format!("https://{}", self.address))
+            .env("DOORBELL_CA_FILE", &self.certificate))
+        .ok();
 
         // Plain HTTP with JSON, both ways.
         let curl = |message: &str| {
@@ -166,7 +186,7 @@ impl Proxied {
 
         // A token with much in it.
         let much = format!("x-much: {}", "x".repeat(11 * 1024));
-        run(&mut self.grpcurl(&bob, &["-H", &much, "GetUnreadCount"])).ok();
+        run(&mut self.grpcurl(&bob, &["-H", &much, "NotificationService/GetUnreadCount"])).ok();
     }
 }
 

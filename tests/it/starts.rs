@@ -5,6 +5,7 @@ use std::{
     fs,
     net::TcpStream,
     os::unix::fs::symlink,
+    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -12,8 +13,8 @@ use std::{
 use crate::{
     documents::{blocks, read, same},
     process::{PATIENCE, Running, run},
-    programs::{of_the_checkout, paste},
-    server::{SECRET, Setup, free_port, sender_token},
+    programs::of_the_checkout,
+    server::{DOORBELL, SECRET, Setup, free_port, sender_token},
 };
 
 /// What is in a block that only installs or builds what `./test` has installed and built.
@@ -37,8 +38,16 @@ fn follow(page: &str, port: u16) {
         server.url(),
         python.display(),
     );
+    // Nothing of Doorbell is on the path of who begins.
+    let shell = |lines: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", &format!("{tokens}{lines}")]);
+        shell.current_dir(&site);
+        shell
+    };
     let here = |text: &str| {
         text.replace(&port.to_string(), &address.port().to_string())
+            .replace("../doorbell/target/release/doorbell", DOORBELL)
             .replace(
                 "$(cat ../doorbell/doorbell-data/jwt-secret)",
                 &format!("'{SECRET}'"),
@@ -57,7 +66,7 @@ fn follow(page: &str, port: u16) {
         if SERVERS.iter().any(|start| last.starts_with(start)) {
             // In place of the shell, so that it ends with the test.
             let lines = block.text.replace(last, &format!("exec env {last}"));
-            let running = Running::start(paste(&tokens, &here(&lines)).current_dir(&site));
+            let running = Running::start(&mut shell(&here(&lines)));
             open.push(running);
             let deadline = Instant::now() + PATIENCE;
             while TcpStream::connect(address).is_err() {
@@ -69,7 +78,7 @@ fn follow(page: &str, port: u16) {
             }
             continue;
         }
-        let out = run(paste(&tokens, &here(&block.text)).current_dir(&site)).ok();
+        let out = run(&mut shell(&here(&block.text))).ok();
         if let Some(answer) = blocks.get(index + 1).filter(|next| next.language == "text") {
             let said = open.last().map(Running::err).unwrap_or_default();
             assert_eq!(

@@ -84,7 +84,7 @@ export class Doorbell {
   }
 
   /** The notifications that nobody looked at in time, one after the other, without an end:
-   * where there are no more it waits for the next. Store the `position` of each once its work
+   * where there are no more it waits for the next, unless `follow` is `false`. Store the `position` of each once its work
    * is done, and give it as `after` when you start again: then each comes at least once, and
    * none is left out. What passes (the service is away) it waits out; all else it throws. Where
    * the database was restored since, all that is kept comes anew. */
@@ -118,10 +118,10 @@ export class Doorbell {
     for (let failures = 0; ; failures += 1) {
       try {
         if (this.#isClosed) throw closed();
-        const left = Math.ceil(deadline - performance.now());
-        const bearer = token ?? (await this.#ask(left));
+        const left = () => Math.ceil(deadline - performance.now());
+        const bearer = token ?? (await this.#ask(left()));
         const header = { authorization: `Bearer ${bearer}` };
-        const answer = await this.#way.transport.unary(method, signal, left, header, message);
+        const answer = await this.#way.transport.unary(method, signal, left(), header, message);
         return plainOf(method.output, answer.message) as ResponseOf<Name>;
       } catch (thrown) {
         if (signal?.aborted) {

@@ -19,6 +19,8 @@ export interface FollowUpsOptions {
   /** The `position` of the last one whose work is done. Absent or empty: from the first that is
    * kept, up to 30 days old. */
   readonly after?: string | undefined;
+  /** Whether to wait for the next one where there are no more, which is so unless it is `false`. */
+  readonly follow?: boolean | undefined;
   /** Ends the iteration, without an error. */
   readonly signal?: AbortSignal | undefined;
   /** Told of each failure that is waited out. */
@@ -27,16 +29,17 @@ export interface FollowUpsOptions {
 
 /** Longer than a proxy's idea of silence would be of no use. */
 const WAIT_MS = 30_000;
+const LONGEST_PAUSE_MS = 10_000;
 
 /** See `Doorbell.followUps`. */
 export async function* followUps(
   doorbell: Doorbell,
-  { orgId, after = "", signal, onError }: FollowUpsOptions,
+  { orgId, after = "", follow = true, signal, onError }: FollowUpsOptions,
 ): AsyncGenerator<FollowUp, void, undefined> {
   let { afterPosition, epoch } = placeOf(after);
   const options = { retries: 0, ...(signal && { signal }) };
   for (let failures = 0; !signal?.aborted; ) {
-    const request = { orgId, afterPosition, epoch, wait: WAIT_MS };
+    const request = { orgId, afterPosition, epoch, wait: follow ? WAIT_MS : 0 };
     try {
       const page = await doorbell.listFollowUps(request, options);
       failures = 0;
@@ -44,6 +47,7 @@ export async function* followUps(
         if (signal?.aborted) return;
         yield { ...followUp, position: `${position} ${page.epoch}` };
       }
+      if (!follow && page.followUps.length === 0) return;
       ({ position: afterPosition, epoch } = page);
     } catch (thrown) {
       if (signal?.aborted) return;
@@ -51,7 +55,7 @@ export async function* followUps(
         thrown instanceof DoorbellError && (thrown.isPassing || thrown.code === "DEADLINE_EXCEEDED");
       if (!isWaitedOut) throw thrown;
       onError?.(thrown);
-      await pause(pauseAfter(thrown, failures), signal);
+      await pause(pauseAfter(thrown, failures, LONGEST_PAUSE_MS), signal);
       failures += 1;
     }
   }

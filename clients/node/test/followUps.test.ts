@@ -65,6 +65,12 @@ test("they go on after a kill, from the position that was stored", async () => {
   const again = doorbell.followUps({ orgId: "f2", after: told[1]?.position });
   expect([(await next(again)).userId, (await next(again)).userId]).toEqual(users.slice(2));
   await again.return();
+  // One that does not wait ends where there are no more.
+  const rest = [];
+  for await (const { userId } of doorbell.followUps({ orgId: "f2", after: told[0]?.position, follow: false })) {
+    rest.push(userId);
+  }
+  expect(rest).toEqual(users.slice(1));
 });
 
 test("in another life of the database all that is kept is told anew", async () => {

@@ -181,6 +181,16 @@ test("a signal ends a call, and the wait for its retry", async () => {
   expect(late).toMatchObject({ code: "CANCELLED", message: "sendInApp: was cancelled" });
 });
 
+test("the token is asked for within a call's time", async () => {
+  const token = () => new Promise<string>((resolve) => setTimeout(resolve, 500, "late"));
+  const { server, doorbell } = await fake(() => undefined, { token, timeout: "60s" });
+  await doorbell.sendInApp(send);
+  const [attempt] = server.attempts;
+  expect(attempt?.deadline).toMatch(/^\d+m$/);
+  // A millisecond, since timers and clocks round.
+  expect(Number.parseInt(attempt?.deadline ?? "")).toBeLessThanOrEqual(59_501);
+});
+
 test("a token is asked for before each attempt", async () => {
   let made = 0;
   const token = async () => `token-${(made += 1)}`;

@@ -39,7 +39,9 @@ def doorbell_token(user_id: User) -> PlainTextResponse:
 
 
 @app.post("/posts/{post_id}/comments", status_code=204)
-async def comment(post_id: int, text: Annotated[str, Body(embed=True)], user_id: User) -> None:
+async def comment(
+    post_id: int, id: Annotated[int, Body()], text: Annotated[str, Body()], user_id: User
+) -> None:
     await doorbell.send_in_app(
         org_id="acme",
         user_id="alice",  # Yours: whose post it is.
@@ -48,4 +50,5 @@ async def comment(post_id: int, text: Annotated[str, Body(embed=True)], user_id:
         body=text,
         action_url=f"/posts/{post_id}",
         data={"post": post_id},
+        idempotency_key=f"comment-{id}",  # So a request that comes twice rings once.
     )

@@ -247,6 +247,59 @@ class _Handler(grpc.GenericRpcHandler):
         return of.unary_unary_rpc_method_handler(answer)
 
 
+class Resetting:
+    """A server of HTTP/2 that ends the streams of the first calls with these error codes, as a
+    proxy does, and has an empty answer for the others.
+    """
+
+    _HEADERS = b"\x88" + b"\x0f\x10\x10application/grpc"
+    _TRAILERS = b"\x00\x0bgrpc-status\x010"
+
+    def __init__(self, *codes: int) -> None:
+        self.calls = 0
+        self._codes = list(codes)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as frames:
+            frames.read(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
+            connection.sendall(_frame(4))
+            while head := frames.read(9):
+                frames.read(int.from_bytes(head[:3], "big"))
+                kind, flags, stream = head[3], head[4], int.from_bytes(head[5:], "big")
+                if kind == 4 and not flags:  # Settings want to be acknowledged.
+                    connection.sendall(_frame(4, 1))
+                if kind == 0 and flags & 1:  # The end of a request.
+                    connection.sendall(self._answer(stream))
+
+    def _answer(self, stream: int) -> bytes:
+        self.calls += 1
+        if self._codes:
+            return _frame(3, 0, stream, self._codes.pop(0).to_bytes(4, "big"))
+        message = _frame(0, 0, stream, bytes(5))
+        headers = _frame(1, 4, stream, self._HEADERS)
+        return headers + message + _frame(1, 5, stream, self._TRAILERS)
+
+    def close(self) -> None:
+        """Takes no more connections."""
+        self._listener.close()
+
+
+def _frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
+    head = len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
+    return head + payload
+
+
 def ok(_: Any) -> bytes:
     """An empty answer, of whatever call."""
     return b""

@@ -22,6 +22,7 @@ from service import (
     Connect,
     Fake,
     Relay,
+    Resetting,
     Service,
     ok,
     refuse,
@@ -89,6 +90,42 @@ def test_what_does_not_pass_is_not_tried_again(fake: MakeFake, connect: Connect)
         assert len(server.calls) == 1
 
 
+# NO_ERROR, INTERNAL_ERROR, CANCEL: gRPC makes INTERNAL and CANCELLED of them.
+RESETS = (0, 2, 8)
+
+
+def test_a_call_whose_stream_is_reset_is_made_again(connect: Connect) -> None:
+    server = Resetting(*RESETS)
+    try:
+        doorbell = connect(server.url)
+        doorbell.send_in_app(**SEND, timeout=PATIENCE)
+        assert server.calls == 4
+    finally:
+        server.close()
+
+
+def test_what_would_ring_twice_is_not_tried_again_after_a_reset(connect: Connect) -> None:
+    server = Resetting(*RESETS)
+    try:
+        for calls in (1, 2, 3):
+            with pytest.raises(DoorbellError, match="the connection broke before") as refused:
+                connect(server.url).update_in_app(
+                    org_id="acme", user_id="ann", notification_id="a", title="B", ring=True
+                )
+            assert (refused.value.code, server.calls) == ("UNAVAILABLE", calls)
+    finally:
+        server.close()
+
+
+def test_follow_ups_go_on_after_a_reset(connect: Connect) -> None:
+    server = Resetting(*RESETS)
+    try:
+        assert list(connect(server.url).follow_ups(org_id="acme", follow=False)) == []
+        assert server.calls == 4
+    finally:
+        server.close()
+
+
 def test_what_would_ring_twice_is_not_tried_again(fake: MakeFake, connect: Connect) -> None:
     update: dict[str, Any] = {"org_id": "acme", "user_id": "ann", "notification_id": "a"}
     server = fake(refuse(UNAVAILABLE), ok)
@@ -107,6 +144,39 @@ def test_a_deadline_is_of_all_tries(fake: MakeFake, connect: Connect) -> None:
         connect(server.url, timeout=1, retries=1000).send_in_app(**SEND)
     assert time.monotonic() - begun < PATIENCE / 2
     assert 2 <= len(server.calls) < 20
+
+
+def test_the_token_is_asked_for_within_the_time(fake: MakeFake, connect: Connect) -> None:
+    left: list[float] = []
+
+    def answer(context: Any) -> bytes:
+        left.append(context.time_remaining())
+        return b""
+
+    def token() -> str:
+        time.sleep(1)
+        return sender_token()
+
+    server = fake(answer)
+    connect(server.url, token).send_in_app(**SEND, timeout=PATIENCE)
+    # To a tenth of a second, as gRPC sends it.
+    assert left[0] <= PATIENCE - 0.9
+
+
+def test_a_token_that_never_comes_is_given_up(fake: MakeFake) -> None:
+    async def token() -> str:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def run() -> None:
+        async with AsyncDoorbell(server.url, token, timeout=0.2) as doorbell:
+            with pytest.raises(DoorbellError, match="took too long") as refused:
+                await asyncio.wait_for(doorbell.send_in_app(**SEND), PATIENCE)
+        assert refused.value.code == "UNAUTHENTICATED"
+
+    server = fake(ok)
+    asyncio.run(run())
+    assert server.calls == []
 
 
 def test_a_service_that_does_not_answer_is_given_up(service: Service, connect: Connect) -> None:
@@ -202,9 +272,7 @@ def test_who_is_killed_amid_sends_of_tasks_has_each_once(service: Service) -> No
 def test_the_service_config_of_the_guide_retries(fake: MakeFake) -> None:
     """What other languages are told to use is understood by gRPC, and does what it says."""
     text = (ROOT / "docs" / "examples" / "service-config.json").read_text()
-    policies = json.loads(text)["methodConfig"]
-    [policy] = [one["retryPolicy"] for one in policies if "retryPolicy" in one]
-    attempts: int = policy["maxAttempts"]
+    attempts: int = json.loads(text)["methodConfig"][0]["retryPolicy"]["maxAttempts"]
 
     def call(server: Fake, method: str) -> None:
         options = [("grpc.service_config", text)]
@@ -215,7 +283,12 @@ def test_the_service_config_of_the_guide_retries(fake: MakeFake) -> None:
             stub(b"", timeout=PATIENCE)
 
     for code in (UNAVAILABLE, EXHAUSTED):
-        for method in ("NotificationService/SendInApp", "SendService/Broadcast"):
+        for method in (
+            "NotificationService/SendInApp",
+            "SendService/Broadcast",
+            "OperatorService/GetTimeline",
+            "OperatorService/EraseInbox",
+        ):
             server = fake(refuse(code), ok)
             call(server, method)
             assert len(server.calls) == 2

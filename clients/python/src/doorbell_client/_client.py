@@ -64,8 +64,8 @@ class _Options(Generic[_Token]):
         Args:
             url: Where the service is, `http://host:port` or `https://host:port`; else
                 `DOORBELL_URL`, else `http://127.0.0.1:50051`.
-            token: A token that may send, or what answers with one before each try; else
-                `DOORBELL_TOKEN`.
+            token: A token that may send, or what answers with one before each try, within the
+                call's time; else `DOORBELL_TOKEN`.
             timeout: How long a call may take with all its tries, in seconds.
             retries: How often a call that failed for what may pass is made again, within its
                 time, at most.
@@ -160,14 +160,16 @@ class Doorbell(_Options[str | Callable[[], str]], SyncCalls):
         tries = self._tries(call, request, timeout)
         while True:
             try:
-                return self._once(call, message, tries.remaining())
+                return self._once(call, message, tries)
             except DoorbellError as error:
                 time.sleep(tries.pause(error))
 
-    def _once(self, call: Call[Answer], message: Message, timeout: float) -> Answer:
+    def _once(self, call: Call[Answer], message: Message, tries: Tries) -> Answer:
         token = self._token() if callable(self._token) else self._token
         stub = self._stub(call, grpc)
         try:
+            # What is left once the token is there.
+            timeout = tries.remaining()
             answer = stub(message, timeout=timeout, metadata=authorization(token))
         except grpc.RpcError as failed:
             raise error_of(failed) from failed
@@ -206,8 +208,8 @@ class Doorbell(_Options[str | Callable[[], str]], SyncCalls):
         following = Following(org_id, after, follow)
         while not following.is_over:
             try:
-                timeout = following.wait + self._timeout
-                page = self._once(LIST_FOLLOW_UPS, following.request(), timeout)
+                tries = Tries(self._timeout, 0, following.wait)
+                page = self._once(LIST_FOLLOW_UPS, following.request(), tries)
             except DoorbellError as error:
                 time.sleep(following.pause(error))
             else:
@@ -237,16 +239,22 @@ class AsyncDoorbell(_Options[str | Callable[[], str | Awaitable[str]]], AsyncCal
         tries = self._tries(call, request, timeout)
         while True:
             try:
-                return await self._once(call, message, tries.remaining())
+                return await self._once(call, message, tries)
             except DoorbellError as error:
                 await asyncio.sleep(tries.pause(error))
 
-    async def _once(self, call: Call[Answer], message: Message, timeout: float) -> Answer:
+    async def _once(self, call: Call[Answer], message: Message, tries: Tries) -> Answer:
         token = self._token() if callable(self._token) else self._token
         if inspect.isawaitable(token):
-            token = await token
+            try:
+                token = await asyncio.wait_for(token, tries.remaining())
+            except asyncio.TimeoutError as late:
+                problem = "token: the function that answers with one took too long"
+                raise DoorbellError("UNAUTHENTICATED", problem) from late
         stub = self._stub(call, grpc.aio)
         try:
+            # What is left once the token is there.
+            timeout = tries.remaining()
             answer = await stub(message, timeout=timeout, metadata=authorization(token))
         except grpc.RpcError as failed:
             raise error_of(failed) from failed
@@ -275,8 +283,8 @@ class AsyncDoorbell(_Options[str | Callable[[], str | Awaitable[str]]], AsyncCal
         following = Following(org_id, after, follow)
         while not following.is_over:
             try:
-                timeout = following.wait + self._timeout
-                page = await self._once(LIST_FOLLOW_UPS, following.request(), timeout)
+                tries = Tries(self._timeout, 0, following.wait)
+                page = await self._once(LIST_FOLLOW_UPS, following.request(), tries)
             except DoorbellError as error:
                 await asyncio.sleep(following.pause(error))
             else:

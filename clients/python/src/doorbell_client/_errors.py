@@ -16,6 +16,10 @@ from google.rpc.status_pb2 import Status
 from ._generated.types import WORDS
 
 _DETAILS = "grpc-status-details-bin"
+# What gRPC says, with one of these codes, of a stream that ended before there was an answer: a
+# proxy that reset it, say. Where the connection went, the code is UNAVAILABLE by itself.
+_BROKEN = re.compile("RST_STREAM|Stream removed")
+_BROKEN_CODES = ("CANCELLED", "INTERNAL", "UNKNOWN")
 _Detail = TypeVar("_Detail", bound=Message)
 
 
@@ -117,6 +121,9 @@ def error_of(failed: grpc.RpcError) -> DoorbellError:
         message = "; ".join(f"{wrong.field}: {wrong.description}" for wrong in violations)
     elif code == "DEADLINE_EXCEEDED" and info is None:
         message = "the service did not answer in time; what was asked for may have been done"
+    elif code in _BROKEN_CODES and info is None and _BROKEN.search(message):
+        code = "UNAVAILABLE"
+        message = f"the connection broke before there was an answer ({message})"
     delay = retry.retry_delay if retry else None
     return DoorbellError(
         code,
