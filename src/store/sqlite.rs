@@ -1252,6 +1252,7 @@ mod tests {
                 follow_ups::LIST,
                 "PRIMARY KEY (organization_id=? AND position>?)",
             ),
+            (sweeping::INBOXES, "(organization_id=? AND user_id>?)"),
         ] {
             let steps = steps(&mut connection, sql).await;
             assert!(steps.iter().any(|step| step.contains(index)), "{steps:#?}");
