@@ -16,7 +16,7 @@ use super::{
     sql::{Sql, Statement},
 };
 use crate::{
-    clock::Timestamp,
+    clock::{Timestamp, micros},
     model::{InboxKey, OrganizationId, Revision, UserId},
 };
 
@@ -286,8 +286,8 @@ impl<Engine: Sql> Sweeping for Engine {
         let Some(text) = Self::LEASE else {
             return Ok(Some(now));
         };
-        let micros = i64::try_from(within.as_micros()).unwrap_or(i64::MAX);
-        let rows = self.write_one(Statement::new(text).id(holder).number(micros));
+        let statement = Statement::new(text).id(holder).number(micros(within));
+        let rows = self.write_one(statement);
         let now = |row| Columns::of(row, "sweeper").number("now");
         let now = rows.await?.first().map(|row| now(row)).transpose()?;
         Ok(now.map(Timestamp::from_micros))
