@@ -101,7 +101,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// the store.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most connections of the operators' port, which people have.
-const OPERATOR_CONNECTIONS: u32 = 256;
+pub const OPERATOR_CONNECTIONS: u32 = 256;
 /// The most bytes of a message that needs no token.
 const MAX_OPEN_MESSAGE_BYTES: usize = 1024;
 
