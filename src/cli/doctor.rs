@@ -132,7 +132,7 @@ pub async fn run(args: DoctorArgs) -> Result<(), Failure> {
     } else {
         write_text(out, &findings)
     };
-    written.map_err(|error| Failure::Failed(format!("cannot write the output: {error}")))?;
+    written.map_err(super::Error::from)?;
     match count(&findings, Level::Fault) {
         0 => Ok(()),
         faults => Err(Failure::Failed(counted(faults, "fault"))),
