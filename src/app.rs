@@ -101,7 +101,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// the store.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most connections of the operators' port, which people have.
-const OPERATOR_CONNECTIONS: u32 = 256;
+pub const OPERATOR_CONNECTIONS: u32 = 256;
 /// The most bytes of a message that needs no token.
 const MAX_OPEN_MESSAGE_BYTES: usize = 1024;
 
@@ -505,30 +505,29 @@ fn routers(
     });
     let open = open.layer(from_fn_with_state(places, call_limit::of_open));
 
-    let schema = connect::Schema::new(most, MAX_OPEN_MESSAGE_BYTES)
-        .map_err(|error| Error::Internal(error.to_string()))?;
+    let most_parts = convert::most_parts(&config.content);
+    let schema = connect::Schema::new(most, MAX_OPEN_MESSAGE_BYTES, most_parts);
+    let schema = Arc::new(schema.map_err(|error| Error::Internal(error.to_string()))?);
     let log = CallLog::new(random, |extensions| Some(extensions.get::<Peer>()?.address));
     let layered = |calls: Router| {
         calls
-            .layer(from_fn(protocol::keep))
+            .layer(from_fn_with_state(schema.clone(), protocol::keep))
             .layer(CatchPanicLayer::custom(|_| {
                 status::internal().into_http::<Body>()
             }))
             .layer(from_fn_with_state(log.clone(), call_log::log))
+            .layer((connect::Layer::new(schema.clone()), GrpcWebLayer::new()))
     };
     // Its fallback says in gRPC's words that there is no such call.
     let calls = Routes::default().into_axum_router();
-    let calls = layered(calls.merge(own).merge(open))
-        .layer((connect::Layer::new(schema), GrpcWebLayer::new()))
-        .layer(cors::layer(&config.http, local));
+    let calls = layered(calls.merge(own).merge(open)).layer(cors::layer(&config.http, local));
     // Beside the layers of the calls: a page is none.
     let all = if config.http.live_page {
         calls.merge(live::router())
     } else {
         calls
     };
-    let operators = layered(of_operators).layer(GrpcWebLayer::new());
-    let operators = operators.merge(operator_page::router());
+    let operators = layered(of_operators).merge(operator_page::router());
     Ok(Routers { all, operators })
 }
 

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     admission::{Admission, admit},
-    claims::{ANY_ORGANIZATION, Caller, MAX_SUBJECT_BYTES, Right, Rules, Scope},
+    claims::{Caller, MAX_SUBJECT_BYTES, Right, Rules, Scope},
     keys::{MIN_SECRET_BYTES, Secret},
 };
 use self::{

@@ -180,14 +180,6 @@ fn write_json(out: &mut impl io::Write, value: &Value) -> io::Result<()> {
     out.flush()
 }
 
-/// Who reads the output may go away first, as `head` does: no error.
-fn until_the_reader_left(result: Result<(), Error>) -> Result<(), Error> {
-    match result {
-        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;

@@ -43,7 +43,8 @@ impl Timestamp {
     }
 }
 
-fn micros(time: Duration) -> i64 {
+/// Its microseconds; what is too long is clamped.
+pub(crate) fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
@@ -60,6 +61,15 @@ impl fmt::Display for Timestamp {
             _ => write!(f, "{}us", self.0),
         }
     }
+}
+
+/// How far a clock is ahead that said `theirs` when ours said something from `before`
+/// to `after`, in microseconds, and by how much that may be wrong.
+pub fn ahead(theirs: Timestamp, before: Timestamp, after: Timestamp) -> (i64, Duration) {
+    let uncertain = after.since(before) / 2;
+    let ours = before.after(uncertain);
+    let micros = theirs.as_micros().saturating_sub(ours.as_micros());
+    (micros, uncertain)
 }
 
 /// Tells the time of day. It may jump, also backwards.
@@ -79,5 +89,19 @@ impl Clock for SystemClock {
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default();
         Timestamp(micros(since_epoch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_held_against_the_middle_of_the_round_trip() {
+        let at = Timestamp::from_micros;
+        let uncertain = Duration::from_micros(50);
+        assert_eq!(ahead(at(1_050), at(1_000), at(1_100)), (0, uncertain));
+        assert_eq!(ahead(at(2_050), at(1_000), at(1_100)), (1_000, uncertain));
+        assert_eq!(ahead(at(50), at(1_000), at(1_100)), (-1_000, uncertain));
     }
 }

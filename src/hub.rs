@@ -254,12 +254,6 @@ impl Hub {
         self.closed.is_cancelled()
     }
 
-    /// How many rooms there are.
-    #[cfg(test)]
-    fn rooms(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
-    }
-
     fn leave(&self, inbox: &InboxKey) {
         let mut shard = self.shard(inbox);
         if let Entry::Occupied(mut room) = shard.entry(inbox.clone()) {

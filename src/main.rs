@@ -28,7 +28,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::Unread) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("doorbell: {failure}");
             ExitCode::from(failure.exit_code())

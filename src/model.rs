@@ -44,7 +44,7 @@ fn parse_id(id: &str) -> Result<Arc<str>, InvalidId> {
 }
 
 /// What is said in place of an organization where all are meant.
-const ALL: &str = "*";
+pub const ALL_ORGANIZATIONS: &str = "*";
 
 /// A tenant. Tenants never see one another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,7 +54,7 @@ impl OrganizationId {
     /// An opaque string of 1 to 128 bytes without control characters; `*` is no
     /// organization.
     pub fn parse(id: &str) -> Result<Self, InvalidId> {
-        if id == ALL {
+        if id == ALL_ORGANIZATIONS {
             return Err(InvalidId::Wildcard);
         }
         parse_id(id).map(Self)
@@ -62,12 +62,12 @@ impl OrganizationId {
 
     /// All organizations: whose what is broadcast to everybody is, and nothing else.
     pub fn all() -> Self {
-        Self(Arc::from(ALL))
+        Self(Arc::from(ALL_ORGANIZATIONS))
     }
 
     /// Whether it is [`all`](Self::all) of them.
     pub fn is_all(&self) -> bool {
-        *self.0 == *ALL
+        *self.0 == *ALL_ORGANIZATIONS
     }
 
     /// The id as it was given.

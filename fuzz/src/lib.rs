@@ -311,7 +311,8 @@ type Inbox = Result<InboxKey, InvalidId>;
 static ANN: LazyLock<Inbox> = LazyLock::new(|| InboxKey::parse("acme", "ann"));
 static BOB: LazyLock<Inbox> = LazyLock::new(|| InboxKey::parse("acme", "bob"));
 
-static SCHEMA: LazyLock<Option<Schema>> = LazyLock::new(|| Schema::new(1 << 20, 1024).ok());
+static SCHEMA: LazyLock<Option<Schema>> =
+    LazyLock::new(|| Schema::new(1 << 20, 1024, 32 * 1024).ok());
 
 /// Signs what is made here, and nothing that is served.
 const SECRET: &str = "known to everybody, and good for fuzzing alone";

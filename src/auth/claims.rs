@@ -12,14 +12,11 @@ use super::Error;
 use crate::{
     clock::Timestamp,
     config::{self, AuthSettings},
-    model::{InboxKey, OrganizationId, UserId},
+    model::{ALL_ORGANIZATIONS, InboxKey, OrganizationId, UserId},
 };
 
 /// The most bytes of `sub` (OpenID Connect Core, section 2).
 pub const MAX_SUBJECT_BYTES: usize = 255;
-
-/// The organization of a sender that may send into all of them.
-pub const ANY_ORGANIZATION: &str = "*";
 
 /// How far the issuer's clock may be ahead. For `nbf` alone: `exp` has none.
 const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(60);
@@ -206,7 +203,7 @@ impl Rules {
     fn scope(&self, claims: &Map<String, Value>) -> Result<Scope, Error> {
         let claim = text(claims, &self.organization_claim);
         match (&self.single_organization, claim) {
-            (None, Ok(Some(any))) if any == ANY_ORGANIZATION => Ok(Scope::Any),
+            (None, Ok(Some(any))) if any == ALL_ORGANIZATIONS => Ok(Scope::Any),
             _ => self.organization(claims).map(Scope::One),
         }
     }

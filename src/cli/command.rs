@@ -5,7 +5,10 @@
 //! variable that no command knows included: a setting with a typing error in
 //! its name must not silently be its default.
 
-use std::ffi::{OsStr, OsString};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+};
 
 use clap::{
     Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
@@ -133,22 +136,29 @@ pub enum Failure {
     /// It went wrong.
     #[error("{}", one_line(.0))]
     Failed(String),
+    /// Who reads the output left first, as `head` does: no error.
+    #[error("nobody reads the output")]
+    Unread,
 }
 
 impl Failure {
-    /// The exit code: 2 for what was refused, 1 for what went wrong.
+    /// The exit code: 2 for what was refused, 1 for what went wrong, 0 for what nobody reads.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Refused(_) => 2,
             Self::Failed(_) => 1,
+            Self::Unread => 0,
         }
     }
 }
 
 impl From<super::Error> for Failure {
     fn from(error: super::Error) -> Self {
-        match error.exit_code() {
-            2 => Self::Refused(error.to_string()),
+        match (&error, error.exit_code()) {
+            (super::Error::Output(error), _) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Self::Unread
+            }
+            (_, 2) => Self::Refused(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }

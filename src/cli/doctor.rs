@@ -2,8 +2,9 @@
 //!
 //! It reads the settings as `serve` does, and looks at what they name: the database, NATS,
 //! the keys, the clocks, the limits of the process, and, with a URL, what stands between a
-//! screen and the service. Nothing is written and nothing is locked, so that it can be run
-//! beside the service. Each check is a small function that returns findings.
+//! screen and the service. Nothing is locked, and nothing is written by itself, so that it
+//! can be run beside the service; but a stream that it opens by a URL is one of a person, who
+//! takes what was broadcast. Each check is a small function that returns findings.
 
 mod certificates;
 mod clocks;
@@ -131,7 +132,7 @@ pub async fn run(args: DoctorArgs) -> Result<(), Failure> {
     } else {
         write_text(out, &findings)
     };
-    written.map_err(|error| Failure::Failed(format!("cannot write the output: {error}")))?;
+    written.map_err(super::Error::from)?;
     match count(&findings, Level::Fault) {
         0 => Ok(()),
         faults => Err(Failure::Failed(counted(faults, "fault"))),

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{ConnectionArgs, Error, selection::AboutArgs, text, until_the_reader_left, write_json};
+use super::{ConnectionArgs, Error, selection::AboutArgs, text, write_json};
 use crate::client::{
     Client, GetRecentRequest, GetRecentResponse, MarkSeenRequest, ReadInboxRequest, View, json,
 };
@@ -143,32 +143,28 @@ pub async fn recent(args: RecentArgs) -> Result<(), Error> {
     };
     let head = page.head.unwrap_or_default();
     let out = &mut std::io::stdout().lock();
-    let mut print = || -> Result<(), Error> {
-        if args.json {
-            let notifications: Vec<Value> =
-                page.notifications.iter().map(json::notification).collect();
-            let value = json!({
-                "notifications": notifications,
-                "next_page_token": page.next_page_token,
-                "epoch": page.epoch,
-                "head": json::head(&head),
-            });
-            return Ok(write_json(out, &value)?);
-        }
-        for notification in &page.notifications {
-            writeln!(out, "{}", text::notification(notification))?;
-        }
-        writeln!(out, "{}", text::unread(head.unread_count))?;
-        if !page.next_page_token.is_empty() {
-            writeln!(
-                out,
-                "more: --page-token {}",
-                text::line(&page.next_page_token)
-            )?;
-        }
-        Ok(())
-    };
-    until_the_reader_left(print())
+    if args.json {
+        let notifications: Vec<Value> = page.notifications.iter().map(json::notification).collect();
+        let value = json!({
+            "notifications": notifications,
+            "next_page_token": page.next_page_token,
+            "epoch": page.epoch,
+            "head": json::head(&head),
+        });
+        return Ok(write_json(out, &value)?);
+    }
+    for notification in &page.notifications {
+        writeln!(out, "{}", text::notification(notification))?;
+    }
+    writeln!(out, "{}", text::unread(head.unread_count))?;
+    if !page.next_page_token.is_empty() {
+        writeln!(
+            out,
+            "more: --page-token {}",
+            text::line(&page.next_page_token)
+        )?;
+    }
+    Ok(())
 }
 
 /// The head and the epoch, with the newest notification.

@@ -17,7 +17,7 @@ use super::{
     token,
 };
 use crate::{
-    app::{self, App},
+    app::{self, App, OPERATOR_CONNECTIONS},
     auth::mint::Grant,
     clock::{Clock, SystemClock},
     config::{self, Config, StoreSettings},
@@ -26,8 +26,8 @@ use crate::{
     telemetry,
 };
 
-/// Files that are open beside the connections: the store's, the log and the like.
-pub(super) const OTHER_FILES: u64 = 64;
+/// Files that are open beside the connections: the store's, the pages', the log and the like.
+const OTHER_FILES: u64 = 64;
 /// How long the tokens that `dev` prints are valid.
 const DEV_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -137,10 +137,10 @@ async fn run(
     let stop = Stop::listen()?;
     let open_files = raise_open_files();
     let max_connections = config.server.max_connections;
-    // Not to the last descriptor: the pages and the store need theirs.
-    let fit = open_files.map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES));
-    let fit = u32::try_from(fit).unwrap_or(u32::MAX).max(1);
-    config.server.max_connections = max_connections.min(fit);
+    let needed = files_needed(&config);
+    if let Some(files) = open_files {
+        config.server.max_connections = max_connections.min(connections_of(&config, files));
+    }
     let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) =
         (Arc::new(SystemClock), Arc::new(SystemRandom));
     let address = config.server.listen;
@@ -159,7 +159,7 @@ async fn run(
     }
     tracing::info!(%address, "listening");
     if let Some(open_files) = open_files
-        && open_files < u64::from(max_connections) + OTHER_FILES
+        && open_files < needed
     {
         tracing::warn!(
             open_files,
@@ -175,6 +175,27 @@ async fn run(
             Err(Failure::Failed("was told to stop twice, and did not drain".to_owned()))
         }
     }
+}
+
+/// How many files are open where there are all the connections that there may be.
+pub(super) fn files_needed(config: &Config) -> u64 {
+    let connections = config.server.max_connections;
+    let of_operators = match config.http.operator_listen {
+        None => 0,
+        Some(_) => connections.min(OPERATOR_CONNECTIONS),
+    };
+    u64::from(connections) + u64::from(of_operators) + OTHER_FILES
+}
+
+/// For how many connections so many files are enough.
+fn connections_of(config: &Config, files: u64) -> u32 {
+    let rest = files.saturating_sub(OTHER_FILES);
+    let own = match config.http.operator_listen {
+        None => rest,
+        // Of few, operators have as many.
+        Some(_) => (rest / 2).max(rest.saturating_sub(OPERATOR_CONNECTIONS.into())),
+    };
+    u32::try_from(own).unwrap_or(u32::MAX).max(1)
 }
 
 /// Takes as many file descriptors as the system gives, since each connection needs
@@ -244,5 +265,28 @@ impl From<store::Error> for Failure {
             store::Error::Open(_) => Self::Refused(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_for_the_connections_of_both_ports() {
+        let mut config = Config::default();
+        for (is_for_operators, files, connections) in [
+            (false, 164, 100),
+            (true, 164, 50),
+            (true, 576, 256),
+            (true, 1320, 1000),
+        ] {
+            let address = (Ipv4Addr::LOCALHOST, 0).into();
+            config.http.operator_listen = is_for_operators.then_some(address);
+            assert_eq!(connections_of(&config, files), connections);
+            config.server.max_connections = connections;
+            assert_eq!(files_needed(&config), files);
+        }
+        assert_eq!(connections_of(&config, 10), 1);
     }
 }

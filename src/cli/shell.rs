@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use clap::Args;
 use clap_complete::Shell;
 
-use super::{Error, command::commands, until_the_reader_left};
+use super::{Error, command::commands};
 
 /// For which shell.
 #[derive(Args, Clone)]
@@ -19,7 +19,7 @@ pub fn completions(args: &CompletionsArgs) -> Result<(), Error> {
     // It is made whole first: the generator panics where its reader has left.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut commands(), "doorbell", &mut script);
-    until_the_reader_left(io::Write::write_all(&mut io::stdout(), &script).map_err(Error::from))
+    Ok(io::Write::write_all(&mut io::stdout(), &script)?)
 }
 
 /// Where to.
@@ -32,9 +32,9 @@ pub struct ManArgs {
 
 /// Writes the man pages.
 pub fn man(args: &ManArgs) -> Result<(), Error> {
-    let written = match &args.directory {
-        Some(directory) => clap_mangen::generate_to(commands(), directory),
-        None => clap_mangen::Man::new(commands()).render(&mut io::stdout()),
-    };
-    until_the_reader_left(written.map_err(Error::from))
+    match &args.directory {
+        Some(directory) => clap_mangen::generate_to(commands(), directory)?,
+        None => clap_mangen::Man::new(commands()).render(&mut io::stdout())?,
+    }
+    Ok(())
 }

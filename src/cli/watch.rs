@@ -27,7 +27,7 @@ use std::{
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{ConnectionArgs, Error, text, until_the_reader_left, write_json};
+use super::{ConnectionArgs, Error, text, write_json};
 use crate::client::{
     self, ChangedNotification, Client, Event, Inbox, Notification, Position, RemovalCause, Update,
     Verb, Watch,
@@ -85,7 +85,7 @@ pub async fn run(args: WatchArgs) -> Result<(), Error> {
             std::future::pending::<()>().await;
         }
     };
-    until_the_reader_left(follow(watch, reader, view, &mut out, interrupt).await)
+    follow(watch, reader, view, &mut out, interrupt).await
 }
 
 /// Shows the updates of `watch` on `out` until `interrupt`.

@@ -46,7 +46,7 @@ use tokio::sync::oneshot;
 use tonic::{Code, Status};
 use tonic_types::FieldViolation;
 
-use super::status;
+use super::status::{self, shown};
 use crate::proto::{self, ErrorReason, json::whole};
 
 #[cfg(test)]
@@ -72,15 +72,8 @@ const COMPRESSED: u8 = 1;
 /// The last of a stream, which is JSON and says how it ended.
 const END_OF_STREAM: u8 = 2;
 
-/// The most bytes of a body that are thrown away: twice the largest message, and what curl
-/// sends over HTTP/1.1 without asking first.
-const DISCARDED_BYTES: usize = 1024 * 1024;
-/// The longest part of a request that an error shows, in bytes.
-const SHOWN_BYTES: usize = 200;
-/// The most lists, objects and commas of a request in JSON: what it means takes much more
-/// memory than its text, by each of these. The largest that is not above another limit has
-/// about 20,000.
-const MOST_PARTS: usize = 32 * 1024;
+/// What curl sends over HTTP/1.1 without asking first, in bytes.
+const UNASKED_BYTES: usize = 1024 * 1024;
 
 /// A code as Connect has it: its name, and the status of HTTP that goes with it.
 fn of_code(code: Code) -> (&'static str, u16) {
@@ -112,8 +105,8 @@ pub struct Layer(Arc<Schema>);
 
 impl Layer {
     /// Serves the calls of `schema`.
-    pub fn new(schema: Schema) -> Self {
-        Self(Arc::new(schema))
+    pub fn new(schema: Arc<Schema>) -> Self {
+        Self(schema)
     }
 }
 
@@ -155,7 +148,7 @@ where
         if content_type.is_some_and(|text| text.as_bytes().starts_with(b"application/grpc")) {
             return Either::Left(self.inner.call(request));
         }
-        let (request, unread) = Unread::of(request);
+        let (request, unread) = Unread::of(request, self.schema.discarded_bytes);
         let (asked, request) = self.schema.turn(request);
         let answer = self.inner.call(request);
         Either::Right(Box::pin(async move {
@@ -167,30 +160,33 @@ where
 }
 
 /// What is left of a request's body when nobody wants it any more.
-struct Unread(oneshot::Receiver<Body>);
+struct Unread {
+    left: oneshot::Receiver<Body>,
+    most_bytes: usize,
+}
 
 impl Unread {
-    fn of(request: Request) -> (Request, Self) {
+    fn of(request: Request, most_bytes: usize) -> (Request, Self) {
         let (left_to, left) = oneshot::channel();
         let headers = request.headers();
         let length = headers.get(CONTENT_LENGTH);
         let length = length.and_then(|text| text.to_str().ok()?.parse::<usize>().ok());
         // Who asks first has not sent it, and who sends more would not be done.
         let is_worth_it =
-            !headers.contains_key(EXPECT) && length.is_none_or(|length| length <= DISCARDED_BYTES);
+            !headers.contains_key(EXPECT) && length.is_none_or(|length| length <= most_bytes);
         let left_to = is_worth_it.then_some(left_to);
         let request = request.map(|inner| Body::new(Leaving { inner, left_to }));
-        (request, Self(left))
+        (request, Self { left, most_bytes })
     }
 
     async fn discard(mut self) {
-        let Ok(mut body) = self.0.try_recv() else {
+        let Ok(mut body) = self.left.try_recv() else {
             return;
         };
         let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {
             bytes += frame.data_ref().map_or(0, Bytes::len);
-            if bytes > DISCARDED_BYTES {
+            if bytes > self.most_bytes {
                 return;
             }
         }
@@ -229,6 +225,8 @@ pub struct Schema {
     /// By their paths.
     calls: HashMap<String, Call>,
     pool: DescriptorPool,
+    /// The most bytes of a body that are thrown away.
+    discarded_bytes: usize,
 }
 
 #[derive(Clone)]
@@ -237,12 +235,19 @@ struct Call {
     output: MessageDescriptor,
     is_stream: bool,
     most_bytes: usize,
+    most_parts: usize,
 }
 
 impl Schema {
     /// Our calls, and those of the health. `most_bytes` is the limit of a message of ours
-    /// that is answered once, `most_open_bytes` that of streams and of what needs no token.
-    pub fn new(most_bytes: usize, most_open_bytes: usize) -> Result<Self, DescriptorError> {
+    /// that is answered once, `most_open_bytes` that of streams and of what needs no token;
+    /// `most_parts` that of the lists, objects and commas of one in JSON: what it means takes
+    /// much more memory than its text, by each of these.
+    pub fn new(
+        most_bytes: usize,
+        most_open_bytes: usize,
+        most_parts: usize,
+    ) -> Result<Self, DescriptorError> {
         let mut pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET)?;
         pool.decode_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)?;
         // The details of errors.
@@ -260,17 +265,28 @@ impl Schema {
                         true => most_bytes,
                         false => most_open_bytes,
                     },
+                    most_parts,
                 };
                 calls.insert(format!("/{}/{}", service.full_name(), method.name()), call);
             }
         }
-        Ok(Self { calls, pool })
+        Ok(Self {
+            calls,
+            pool,
+            // Twice the largest, or what comes at once.
+            discarded_bytes: most_bytes.saturating_mul(2).max(UNASKED_BYTES),
+        })
+    }
+
+    /// Whether there is a call of this path.
+    pub fn has(&self, path: &str) -> bool {
+        self.calls.contains_key(path)
     }
 
     /// The message that JSON is to the call of this path, encoded.
     pub fn encoded(&self, path: &str, json: &[u8]) -> Result<Vec<u8>, Status> {
         let call = self.calls.get(path).ok_or_else(status::internal)?;
-        from_json(&call.input, json)
+        from_json(call, json)
     }
 
     /// A request of the call of this path, as JSON.
@@ -287,14 +303,13 @@ impl Schema {
             call: self.calls.get(head.uri.path()).cloned(),
             kind: Kind::of(&head.headers),
         };
-        if let Some(kind) = asked.kind {
+        // What is none of them is left as it is: it is not for Connect.
+        if let (Some(call), Some(kind)) = (asked.call.clone(), asked.kind) {
             let reading = Reading::new(kind, &mut head.headers);
             let headers = &mut head.headers;
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             headers.insert(TE, HeaderValue::from_static("trailers"));
-            if let Some(call) = asked.call.clone() {
-                body = Body::from_stream(stream::once(reading.message(call, body)));
-            }
+            body = Body::from_stream(stream::once(reading.message(call, body)));
         }
         (asked, Request::from_parts(head, body))
     }
@@ -429,7 +444,7 @@ impl Reading {
             false => body,
         };
         let message = match self.kind.is_json {
-            true => from_json(&call.input, &body)?.into(),
+            true => from_json(&call, &body)?.into(),
             false => body,
         };
         Ok(enveloped(0, &message))
@@ -540,24 +555,37 @@ fn unzipped(bytes: &[u8], most: usize) -> Result<Bytes, Status> {
     }
 }
 
-/// A message that is JSON, encoded.
-fn from_json(descriptor: &MessageDescriptor, json: &[u8]) -> Result<Vec<u8>, Status> {
+/// Whether JSON has more lists, objects and commas than `most`; those of its texts are none.
+fn has_more_parts(json: &[u8], most: usize) -> bool {
+    let (mut is_text, mut is_escaped) = (false, false);
+    let parts = json.iter().filter(|byte| {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_text,
+            b'"' => is_text = !is_text,
+            _ => {}
+        }
+        !is_text && b",[{".contains(byte)
+    });
+    parts.take(most.saturating_add(1)).count() > most
+}
+
+/// A message of a call that is JSON, encoded.
+fn from_json(call: &Call, json: &[u8]) -> Result<Vec<u8>, Status> {
     if json.trim_ascii().is_empty() {
         let message = "the body is empty: a request without fields is {}";
         return Err(status::malformed(message));
     }
-    if json
-        .iter()
-        .filter(|byte| b",[{".contains(byte))
-        .nth(MOST_PARTS)
-        .is_some()
-    {
-        return Err(status::too_large());
+    if has_more_parts(json, call.most_parts) {
+        let most = call.most_parts;
+        let message = format!("the request must have at most {most} lists, objects and commas");
+        let reason = ErrorReason::RequestTooLarge;
+        return Err(status::new(Code::InvalidArgument, reason, message));
     }
     let mut reader = serde_json::Deserializer::from_slice(json);
     let mut track = Track::new();
     let tracked = serde_path_to_error::Deserializer::new(&mut reader, &mut track);
-    let read = DynamicMessage::deserialize(descriptor.clone(), tracked);
+    let read = DynamicMessage::deserialize(call.input.clone(), tracked);
     let read = read.and_then(|message| reader.end().map(|()| message));
     match read {
         Ok(message) => Ok(message.encode_to_vec()),
@@ -581,15 +609,6 @@ fn refused(error: &serde_json::Error, path: &str) -> Status {
         (path, Some(name)) => format!("{path}.{name}"),
     };
     status::invalid(vec![FieldViolation::new(shown(&field), shown(&text))])
-}
-
-/// Text of a request, shortened for an error.
-fn shown(text: &str) -> String {
-    let end = text.floor_char_boundary(SHOWN_BYTES);
-    match text.get(..end) {
-        Some(start) if start.len() < text.len() => format!("{start}…"),
-        _ => text.to_owned(),
-    }
 }
 
 /// A message as JSON; none where the bytes are no such message.

@@ -377,7 +377,8 @@ impl Violations {
         let is_all = paths == ["*"];
         for path in paths.iter().filter(|_| !is_all) {
             if all.iter().all(|(name, ..)| name != path) {
-                let problem = format!("`{}` is no field of `content`", path.escape_default());
+                let path = status::shown(&path.escape_default().to_string());
+                let problem = format!("`{path}` is no field of `content`");
                 self.add("update_mask", problem);
             }
         }
@@ -415,9 +416,19 @@ pub fn check_size(request: &impl prost::Message, limits: &ContentLimits) -> Resu
     check_bytes(request.encoded_len(), limits.max_request_bytes)
 }
 
+/// The most lists, objects and commas of a request as JSON beside its `data`: thousands of
+/// people, members or ids.
+const MOST_PARTS_BESIDE_DATA: usize = 16 * 1024;
+
 /// The most bytes of a request for many, which is the largest that there is.
 pub fn most_bytes_of_many(limits: &ContentLimits) -> usize {
     config::MAX_REQUEST_FOR_MANY_BYTES.max(limits.max_request_bytes)
+}
+
+/// The most lists, objects and commas that a request as JSON can have and be within the other
+/// limits: each of `data` is a byte of it.
+pub fn most_parts(limits: &ContentLimits) -> usize {
+    limits.max_data_bytes.saturating_add(MOST_PARTS_BESIDE_DATA)
 }
 
 /// Refuses a request for many that has too many bytes.

@@ -1,7 +1,7 @@
 //! What gRPC asks for and tonic does in another way, or not at all.
 //!
 //! - What asks for a call and is no POST, or does not say that it is gRPC, is answered with
-//!   HTTP's 405 and 415.
+//!   HTTP's 405 and 415. Of what Connect does not know there is nothing but gRPC.
 //! - A call that is answered once ends with its own deadline, `grpc-timeout`. What it
 //!   has queued is carried out all the same.
 //! - Each status of ours carries details. One without was made by tonic before the
@@ -9,9 +9,13 @@
 //!   read, which is its caller's fault whatever tonic calls it. It gets a fitting code
 //!   and a reason.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
 use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{ALLOW, CONTENT_TYPE},
@@ -19,17 +23,16 @@ use http::{
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use super::status;
+use super::{connect::Schema, status};
 use crate::proto::{ErrorReason, Method};
 
 #[cfg(test)]
 mod tests;
 
 /// Lets a request through to the services, as gRPC asks for it.
-pub async fn keep(request: Request, next: Next) -> Response {
+pub async fn keep(State(schema): State<Arc<Schema>>, request: Request, next: Next) -> Response {
     let method = Method::of(request.uri().path());
-    // That there is no such call is said by who knows all of them.
-    if method != Method::Other {
+    if schema.has(request.uri().path()) {
         if request.method() != http::Method::POST {
             let mut response = status::malformed("a call is a POST").into_http();
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
@@ -44,6 +47,8 @@ pub async fn keep(request: Request, next: Next) -> Response {
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return response;
         }
+    } else if !is_grpc(request.headers()) {
+        return status::no_call().into_http();
     }
     let deadline = deadline(request.headers()).filter(|_| !method.is_stream());
     let answer = next.run(request);
@@ -104,15 +109,13 @@ fn ours(of_tonic: &Status) -> Option<Status> {
         Code::OutOfRange | Code::ResourceExhausted => status::too_large(),
         // What asks for a stream: the word of `http_body_util::Limited`.
         _ if of_tonic.message().starts_with("length limit exceeded") => status::too_large(),
+        Code::Unimplemented if of_tonic.message().is_empty() => status::no_call(),
         // A compression we do not know is the other way to get this code, which
         // gRPC prescribes; `grpc-accept-encoding` then says what we do.
         Code::Unimplemented => status::new(
             Code::Unimplemented,
             ErrorReason::UnknownMethod,
-            match of_tonic.message() {
-                "" => "there is no such call here",
-                _ => "there is no such call here that takes this compression",
-            },
+            "there is no such call here that takes this compression",
         ),
         _ => status::malformed("the request is not a well-formed message of this call"),
     })

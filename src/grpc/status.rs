@@ -21,6 +21,12 @@ use crate::{
 /// `google.rpc.ErrorInfo.domain` of all errors.
 pub const DOMAIN: &str = "doorbell.v1";
 
+/// The longest part of a request that an error shows, in bytes.
+pub const SHOWN_BYTES: usize = 200;
+/// The most bytes of what is wrong with a request that are told: twice, as headers, of which
+/// many clients take 8 KiB.
+const WRONG_BYTES: usize = 2048;
+
 /// How long a client should wait before it tries again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -56,13 +62,41 @@ fn with_details(
     Status::with_error_details(code, message, details)
 }
 
-/// `INVALID_ARGUMENT` that names each field and what is wrong with it.
-pub fn invalid(violations: Vec<FieldViolation>) -> Status {
+/// `INVALID_ARGUMENT` that names each field and what is wrong with it, as far as there is
+/// room for it.
+pub fn invalid(mut violations: Vec<FieldViolation>) -> Status {
     let line = |wrong: &FieldViolation| format!("{}: {}", wrong.field, wrong.description);
-    let message = violations.iter().map(line).collect::<Vec<_>>().join("; ");
+    let mut lines: Vec<_> = violations.iter().map(line).collect();
+    let mut bytes = 0;
+    let told = lines.iter().take_while(|line| {
+        bytes += line.len();
+        bytes <= WRONG_BYTES
+    });
+    let told = told.count();
+    violations.truncate(told);
+    let untold = lines.split_off(told).len();
+    if untold > 0 {
+        lines.push(format!("and {untold} more"));
+    }
+    let message = lines.join("; ");
     let details = ErrorDetails::with_bad_request(violations);
     let reason = ErrorReason::InvalidRequest;
     with_details(Code::InvalidArgument, reason, message, details)
+}
+
+/// Text of a request, shortened for an error.
+pub fn shown(text: &str) -> String {
+    let end = text.floor_char_boundary(SHOWN_BYTES);
+    match text.get(..end) {
+        Some(start) if start.len() < text.len() => format!("{start}…"),
+        _ => text.to_owned(),
+    }
+}
+
+/// There is no such call.
+pub fn no_call() -> Status {
+    let message = "there is no such call here";
+    new(Code::Unimplemented, ErrorReason::UnknownMethod, message)
 }
 
 /// The bytes are no message of the call.
@@ -124,9 +158,12 @@ pub fn other_retraction() -> Status {
     )
 }
 
-/// All have the send.
-pub fn send_done() -> Status {
-    let message = "all have it already: take it back with RetractInApp and its send_id";
+/// The send has ended, and nothing of it can be stopped.
+pub fn send_done(is_broadcast: bool) -> Status {
+    let message = match is_broadcast {
+        true => "it has ended already: take it back with RetractBroadcast",
+        false => "all have it already: take it back with RetractInApp and its send_id",
+    };
     new(Code::FailedPrecondition, ErrorReason::SendDone, message)
 }
 
@@ -249,4 +286,35 @@ pub fn of_auth(error: &auth::Error) -> Status {
         auth::Error::KeysUnavailable => return unavailable(ErrorReason::KeysUnavailable, text),
     };
     new(Code::Unauthenticated, reason, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Config, grpc::convert, proto::UpdateInAppRequest};
+
+    /// A client that takes 8 KiB of headers has the whole of it.
+    #[test]
+    fn what_is_wrong_is_told_in_few_bytes() {
+        let of = |paths: Vec<String>| {
+            let request = UpdateInAppRequest {
+                update_mask: Some(prost_types::FieldMask { paths }),
+                ..UpdateInAppRequest::default()
+            };
+            let status = convert::update(request, &Config::default().content).unwrap_err();
+            // In base64.
+            let bytes = status.message().len() + status.details().len() * 4 / 3;
+            assert!(bytes < 8 * 1024, "{bytes}");
+            status
+        };
+        let long = of(vec!["\u{1}".repeat(10_000)]);
+        assert!(long.message().contains("update_mask"), "{long}");
+        let many = of(vec!["x".into(); 10_000]);
+        let violations = many.get_error_details();
+        let told = violations.bad_request().unwrap().field_violations.len();
+        assert!(told > 20, "{told}");
+        let rest = many.message().rsplit_once("; and ").unwrap().1;
+        let untold: usize = rest.strip_suffix(" more").unwrap().parse().unwrap();
+        assert!(told + untold >= 10_000, "{many}");
+    }
 }

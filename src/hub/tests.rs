@@ -59,9 +59,9 @@ fn a_room_goes_with_its_last_subscription() {
     let first = hub.join(&inbox("a", "ann")).unwrap();
     let second = hub.join(&inbox("a", "ann")).unwrap();
     drop(first);
-    assert_eq!(hub.rooms(), 1);
+    assert_eq!(hub.room_count(), 1);
     drop(second);
-    assert_eq!(hub.rooms(), 0);
+    assert_eq!(hub.room_count(), 0);
     assert!(hub.organizations.lock().is_empty());
 }
 
@@ -145,6 +145,6 @@ fn joins_and_leaves_at_once_leave_nothing_behind() {
             });
         }
     });
-    assert_eq!(hub.rooms(), 0);
+    assert_eq!(hub.room_count(), 0);
     assert!(hub.organizations.lock().is_empty());
 }

@@ -8,10 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use sqlx::migrate::Migrator;
 
 use super::{Error, postgres, sqlite};
-use crate::{
-    clock::{Clock, Timestamp},
-    config::StoreSettings,
-};
+use crate::{clock::Clock, config::StoreSettings};
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -66,6 +63,19 @@ pub(super) struct Made {
     pub(super) version: i64,
     pub(super) is_done: bool,
     pub(super) checksum: Vec<u8>,
+}
+
+/// It as [`super::MIGRATIONS_MADE`] answers.
+pub(super) type MadeRow = (i64, bool, Vec<u8>);
+
+impl From<MadeRow> for Made {
+    fn from((version, is_done, checksum): MadeRow) -> Self {
+        Self {
+            version,
+            is_done,
+            checksum,
+        }
+    }
 }
 
 impl Schema {
@@ -171,15 +181,6 @@ pub struct Postgres {
     pub alone: i64,
 }
 
-/// How far a clock is ahead that said `theirs` when ours said something from `before`
-/// to `after`, in microseconds, and by how much that may be wrong.
-pub fn ahead(theirs: Timestamp, before: Timestamp, after: Timestamp) -> (i64, Duration) {
-    let uncertain = after.since(before) / 2;
-    let ours = before.after(uncertain);
-    let micros = theirs.as_micros().saturating_sub(ours.as_micros());
-    (micros, uncertain)
-}
-
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
@@ -231,14 +232,5 @@ mod tests {
         assert_eq!(newer.problem, None);
         let problem = newer.refused_if(true).problem.unwrap();
         assert!(problem.contains("it has migration 3"), "{problem}");
-    }
-
-    #[test]
-    fn a_clock_is_held_against_the_middle_of_the_round_trip() {
-        let at = Timestamp::from_micros;
-        let uncertain = Duration::from_micros(50);
-        assert_eq!(ahead(at(1_050), at(1_000), at(1_100)), (0, uncertain));
-        assert_eq!(ahead(at(2_050), at(1_000), at(1_100)), (1_000, uncertain));
-        assert_eq!(ahead(at(50), at(1_000), at(1_100)), (-1_000, uncertain));
     }
 }

@@ -241,8 +241,11 @@ impl Sweeping for Memory {
         at_most: usize,
     ) -> Result<Vec<InboxKey>, Error> {
         let inboxes = self.inboxes()?;
-        let of_organization = |key: &&InboxKey| key.organization_id == *organization;
-        let mut keys: Vec<_> = inboxes.keys().filter(of_organization).cloned().collect();
+        let with_rows = inboxes.iter().filter(|(_, inbox)| !inbox.rows.is_empty());
+        let keys = with_rows.map(|(key, _)| key.clone());
+        let mut keys: Vec<_> = keys
+            .filter(|key| key.organization_id == *organization)
+            .collect();
         keys.sort();
         keys.retain(|key| after.is_none_or(|after| key.user_id > *after));
         keys.truncate(at_most);

@@ -744,7 +744,7 @@ impl Store for Postgres {
                 .bind(inbox.organization_id.as_str())
                 .bind(inbox.user_id.as_str())
                 .bind(integer(position))
-                .bind(i64::try_from(at_most).unwrap_or(i64::MAX));
+                .bind(bound(at_most));
             async move {
                 let row = query.fetch_one(connection).await.map_err(failed)?;
                 let count: i64 = row.try_get(0).map_err(failed)?;

@@ -997,7 +997,7 @@ impl Store for Sqlite {
     ) -> Result<usize, Error> {
         let query = bind_inbox(query(&self.statements.count_changes), inbox)
             .bind(integer(position))
-            .bind(i64::try_from(at_most).unwrap_or(i64::MAX));
+            .bind(rows::bound(at_most));
         let row = query.fetch_one(&self.readers).await.map_err(failed)?;
         let count: i64 = row.try_get(0).map_err(failed)?;
         Ok(usize::try_from(count).unwrap_or(0))
@@ -1252,6 +1252,7 @@ mod tests {
                 follow_ups::LIST,
                 "PRIMARY KEY (organization_id=? AND position>?)",
             ),
+            (sweeping::INBOXES, "(organization_id=? AND user_id>?)"),
         ] {
             let steps = steps(&mut connection, sql).await;
             assert!(steps.iter().any(|step| step.contains(index)), "{steps:#?}");

@@ -16,7 +16,7 @@ use super::{
     sql::{Sql, Statement},
 };
 use crate::{
-    clock::Timestamp,
+    clock::{Timestamp, micros},
     model::{InboxKey, OrganizationId, Revision, UserId},
 };
 
@@ -125,7 +125,7 @@ pub trait Sweeping: Send + Sync + 'static {
         row_count: u32,
     ) -> Result<(), Error>;
 
-    /// At most so many inboxes of an organization, those after a user first.
+    /// At most so many inboxes of an organization that have a row, those after a user first.
     async fn inboxes(
         &self,
         organization: &OrganizationId,
@@ -231,8 +231,14 @@ pub(super) fn oldest_text(which: Kept) -> &'static str {
 /// One that grew by a thousand meanwhile is to be looked at again.
 const LOOKED_AT: &str = "UPDATE inboxes SET oldest_at = $3 WHERE organization_id = $1 AND user_id = $2 \
      AND row_count / 1000 <= $4 / 1000";
-const INBOXES: &str = "SELECT i.organization_id, i.user_id FROM inboxes AS i \
-     WHERE i.organization_id = $1 AND i.user_id > $2 ORDER BY i.user_id LIMIT $3";
+/// From one to the next, each found by an index: heads are for ever, and of rows there may
+/// be many to an inbox.
+pub(super) const INBOXES: &str = "WITH RECURSIVE w (user_id) AS (SELECT min(n.user_id) \
+     FROM notifications AS n WHERE n.organization_id = $1 AND n.user_id > $2 \
+     UNION ALL SELECT (SELECT min(n.user_id) FROM notifications AS n \
+     WHERE n.organization_id = $1 AND n.user_id > w.user_id) FROM w WHERE w.user_id IS NOT NULL) \
+     SELECT CAST($1 AS TEXT) AS organization_id, w.user_id FROM w WHERE w.user_id IS NOT NULL \
+     LIMIT $3";
 
 fn due_row(row: &dyn Fields) -> Result<DueRow, Error> {
     let columns = Columns::of(row, "notifications");
@@ -280,8 +286,8 @@ impl<Engine: Sql> Sweeping for Engine {
         let Some(text) = Self::LEASE else {
             return Ok(Some(now));
         };
-        let micros = i64::try_from(within.as_micros()).unwrap_or(i64::MAX);
-        let rows = self.write_one(Statement::new(text).id(holder).number(micros));
+        let statement = Statement::new(text).id(holder).number(micros(within));
+        let rows = self.write_one(statement);
         let now = |row| Columns::of(row, "sweeper").number("now");
         let now = rows.await?.first().map(|row| now(row)).transpose()?;
         Ok(now.map(Timestamp::from_micros))

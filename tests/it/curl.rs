@@ -85,21 +85,29 @@ impl Said {
 }
 
 fn curl(server: &Server, token: &str, path: &str, arguments: &[&str]) -> Command {
+    curl_of(&format!("{}{path}", server.url()), token, arguments)
+}
+
+fn curl_of(url: &str, token: &str, arguments: &[&str]) -> Command {
     let mut curl = Command::new("curl");
     // No settings of who runs the tests.
     curl.args(["-q", "-sS", "-i", "--noproxy", "*", "--max-time", "60"]);
     if !token.is_empty() {
         curl.args(["-H", &format!("authorization: Bearer {token}")]);
     }
-    curl.args(arguments).arg(format!("{}{path}", server.url()));
+    curl.args(arguments).arg(url);
     curl
 }
 
 fn call(server: &Server, token: &str, path: &str, arguments: &[&str]) -> Said {
-    let output = curl(server, token, path, arguments).output();
+    said(curl(server, token, path, arguments))
+}
+
+fn said(mut curl: Command) -> Said {
+    let output = curl.output();
     let output = output.unwrap_or_else(|error| panic!("{error}; ./test --prepare installs curl"));
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
+    assert!(output.status.success(), "{curl:?}: {errors}");
     Said::read(&output.stdout)
 }
 
@@ -301,15 +309,43 @@ fn a_call_ends_with_its_own_deadline() {
     said.assert_failed(504, "deadline_exceeded", "DEADLINE_EXCEEDED");
 }
 
+/// With the same words as elsewhere, where it is none.
+#[test]
+fn operators_call_on_their_own_port() {
+    let address = free_port();
+    let setup = Setup::new().with("OPERATOR_ROLE", "operator");
+    let _server = setup.with("OPERATOR_LISTEN", address).start();
+    let call = |method: &str, arguments: &[&str]| {
+        let url = format!("http://{address}/doorbell.v1.OperatorService/{method}");
+        said(curl_of(&url, &operator_token("acme"), arguments))
+    };
+    let ann = r#"{"organizationId": "acme", "userId": "ann"}"#;
+    let erased = call("EraseInbox", &["-H", JSON, "-d", ann]).assert_ok();
+    assert_eq!(erased["head"], json!({}));
+    let refused = call("EraseInbox", &["-H", JSON, "-d", "{}"]);
+    refused.assert_failed(400, "invalid_argument", "INVALID_REQUEST");
+    let refused = call("EraseInbox", &["-d", ann]);
+    refused.assert_failed(415, "invalid_argument", "MALFORMED_REQUEST");
+    assert!(refused.header("accept-post").contains("application/json"));
+    let refused = call("Nothing", &["-H", JSON, "-d", "{}"]);
+    refused.assert_failed(404, "unimplemented", "UNKNOWN_METHOD");
+}
+
 #[test]
 fn what_is_no_call_is_told_what_is() {
-    let server = Setup::new().start();
+    let server = Setup::new().with("REFLECTION", true).start();
     let sender = sender_token("acme");
     let path = format!("{SERVICE}SendInApp");
     let call = |path: &str, arguments: &[&str]| call(&server, &sender, path, arguments);
     let said = call(&format!("{SERVICE}Nothing"), &["-H", JSON, "-d", "{}"]);
     said.assert_failed(404, "unimplemented", "UNKNOWN_METHOD");
     call("/", &[]).assert_failed(404, "unimplemented", "UNKNOWN_METHOD");
+    // It is for gRPC alone.
+    let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    for arguments in [&["-H", JSON, "-d", "{}"][..], &["-d", "{}"]] {
+        let said = call(reflection, arguments);
+        said.assert_failed(404, "unimplemented", "UNKNOWN_METHOD");
+    }
     let said = call(&path, &[]);
     said.assert_failed(405, "invalid_argument", "MALFORMED_REQUEST");
     assert_eq!(said.header("allow"), "POST");

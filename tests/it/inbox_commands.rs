@@ -467,6 +467,55 @@ fn what_is_sent_later_or_to_a_topic_is_followed_and_cancelled() {
 }
 
 #[test]
+fn a_broadcast_that_is_over_is_taken_back_in_its_own_way() {
+    let desk = Desk::open();
+    let of = |line: &str| {
+        let line = format!("{line} --organization acme");
+        Desk::of(&sender_token("acme"), &desk.server, &line)
+    };
+    let said = done(of(
+        "broadcast --json --type news --title hello --available-until 3s",
+    ));
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let id = id(&said["send"]);
+    done(of(&format!("sends --follow {id}")));
+    let refused = failed(of(&format!("cancel {id}")), 1);
+    assert!(refused.contains("SEND_DONE"), "{refused}");
+    assert!(refused.contains("RetractBroadcast"), "{refused}");
+}
+
+/// As `head` does, when it has what it wants.
+#[test]
+fn who_reads_the_output_may_leave() {
+    let desk = Desk::open();
+    desk.send("one", "");
+    desk.backend("schedule 1h --type news --title soon");
+    let backend = sender_token("acme");
+    let ann = user_token("acme", "ann");
+    let add = "topic add --organization acme --topic all ann";
+    done(Desk::of(&backend, &desk.server, add));
+    for (token, line) in [
+        (&backend, "sends --organization acme"),
+        (&backend, "topic list --organization acme --topic all"),
+        (&ann, "count"),
+        (&ann, "recent"),
+        (&ann, "watch"),
+        (&ann, "completions bash"),
+        (&ann, "man"),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Desk::of(token, &desk.server, line);
+        let output = command.stdout(writer).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.success() && errors.is_empty(),
+            "{line}: {errors}"
+        );
+    }
+}
+
+#[test]
 fn a_person_says_what_they_want_and_a_tenant_what_holds_by_default() {
     let desk = Desk::open();
     let defaults = |line: &str| {

@@ -845,6 +845,6 @@ async fn sweep(explained: &mut Explained) {
     explained.at_most("looked at", 1.0, looked_at).await;
     let after = inbox.user_id.clone();
     let inboxes = store.inboxes(&inbox.organization_id, Some(&after), 100);
-    let inboxes = explained.at_most("inboxes", 100.0, inboxes).await;
+    let inboxes = explained.at_most("inboxes", 101.0, inboxes).await;
     assert_eq!(inboxes.len(), 100);
 }

@@ -1618,6 +1618,39 @@ async fn what_is_due_is_found_longest_due_first(backend: &mut dyn Backend) {
     assert_eq!(due(backend, Due::Removed, 9999, &[ann()]).await, []);
 }
 
+async fn inboxes_are_listed_while_they_have_rows(backend: &mut dyn Backend) {
+    let store = backend.store();
+    let user = |user: &str| InboxKey::parse("acme", user).unwrap();
+    let (ann, bob, carl) = (ann(), user("bob"), user("carl"));
+    let batch = [
+        send(carl.clone(), 1),
+        send(ann.clone(), 2),
+        send(ann.clone(), 3),
+        send(bob.clone(), 4),
+        send(neighbour(), 5),
+    ];
+    store.commit(&batch, at(5000)).await.unwrap();
+    let list = async |after: Option<&InboxKey>, at_most| {
+        let after = after.map(|inbox| &inbox.user_id);
+        let inboxes = store.inboxes(&ann.organization_id, after, at_most).await;
+        inboxes.unwrap()
+    };
+    let all = [ann.clone(), bob.clone(), carl.clone()];
+    assert_eq!(list(None, 10).await, all);
+    assert_eq!(list(None, 2).await, all[..2]);
+    assert_eq!(list(Some(&ann), 1).await, all[1..2]);
+    assert_eq!(list(Some(&carl), 10).await, []);
+    // What was removed has left something, and what was erased has not.
+    let erased = Mutation::Delete {
+        inbox: bob.clone(),
+        ids: vec![id(4)],
+        why: Deletion::Erasure,
+    };
+    let batch = [remove(ann.clone(), &[2, 3]), erased];
+    store.commit(&batch, at(6000)).await.unwrap();
+    assert_eq!(list(None, 10).await, [ann.clone(), carl]);
+}
+
 async fn an_inbox_is_looked_at_when_it_is_old_and_when_it_has_grown(backend: &mut dyn Backend) {
     let store = backend.store();
     let aged = async |until: i64| store.aged(at(until), &[], 10).await.unwrap();
@@ -2019,6 +2052,7 @@ macro_rules! all_cases {
                 what_nobody_looked_at_is_told_once_and_in_order,
                 what_is_due_is_found_longest_due_first,
                 an_inbox_is_looked_at_when_it_is_old_and_when_it_has_grown,
+                inboxes_are_listed_while_they_have_rows,
                 the_oldest_rows_are_found_by_their_state,
                 the_inboxes_of_an_organization_are_listed_in_pages,
                 what_was_committed_is_there_when_it_is_opened_again,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Finding;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Timestamp, ahead};
 
 /// Where a clock is so far off, something will be seen of it.
 const MUCH: Duration = Duration::from_secs(5);
@@ -52,7 +52,7 @@ pub(super) fn judge_date(
     let theirs = httpdate::parse_http_date(date).ok()?;
     let theirs = theirs.duration_since(std::time::UNIX_EPOCH).ok()?;
     let theirs = Timestamp::from_seconds(i64::try_from(theirs.as_secs()).ok()?);
-    let (ahead, uncertain) = crate::store::inspection::ahead(theirs, before, clock.now());
+    let (ahead, uncertain) = ahead(theirs, before, clock.now());
     Some(judge(whose, ahead, uncertain + Duration::from_secs(1)))
 }
 

@@ -8,7 +8,7 @@ use std::{
 use rustix::process::{Resource, getrlimit};
 
 use super::Finding;
-use crate::{cli::serve::OTHER_FILES, config::Config};
+use crate::{cli::serve::files_needed, config::Config};
 
 const ABOUT: &str = "limits";
 /// What a stream on a connection of its own takes, rounded up from what was measured
@@ -27,14 +27,13 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let memory = memory_limit(&groups, Path::new(CGROUPS));
     vec![
-        open_files(files, max_connections),
+        open_files(files, max_connections, files_needed(config)),
         memory_finding(memory, max_connections),
     ]
 }
 
 /// `serve` raises the limit by itself to the most that it may have.
-fn open_files(most: Option<u64>, max_connections: u32) -> Finding {
-    let needed = u64::from(max_connections) + OTHER_FILES;
+fn open_files(most: Option<u64>, max_connections: u32, needed: u64) -> Finding {
     match most {
         Some(most) if most < needed => Finding::warning(
             ABOUT,
@@ -116,7 +115,7 @@ mod tests {
             (Some(163), Level::Warning),
             (None, Level::Ok),
         ] {
-            assert_eq!(open_files(most, 100).level, level, "{most:?}");
+            assert_eq!(open_files(most, 100, 164).level, level, "{most:?}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use axum::{Router, middleware::from_fn};
+use axum::{Router, middleware::from_fn_with_state};
 use proptest::prelude::*;
 use rstest::rstest;
 use tonic::{codec::CompressionEncoding, codegen::BoxStream};
@@ -78,18 +78,22 @@ impl NotificationService for Stub {
     }
 }
 
+/// The most lists, objects and commas of a message of the stub.
+const PARTS: usize = 1000;
+
 fn schema() -> Schema {
-    Schema::new(MOST, 64).unwrap()
+    Schema::new(MOST, 64, PARTS).unwrap()
 }
 
 fn service() -> Router {
     let server = NotificationServiceServer::new(Stub)
         .max_decoding_message_size(MOST)
         .accept_compressed(CompressionEncoding::Gzip);
+    let schema = Arc::new(schema());
     tonic::service::Routes::new(server)
         .into_axum_router()
-        .layer(from_fn(protocol::keep))
-        .layer((Layer::new(schema()), GrpcWebLayer::new()))
+        .layer(from_fn_with_state(schema.clone(), protocol::keep))
+        .layer((Layer::new(schema), GrpcWebLayer::new()))
 }
 
 fn request(path: &str, headers: &[(&str, &str)], body: Body) -> Request {
@@ -294,20 +298,20 @@ async fn what_is_wrong_with_json_is_named(
 
 #[tokio::test]
 async fn what_an_error_repeats_of_a_request_is_bounded() {
-    let schema = Schema::new(1 << 20, 64).unwrap();
+    let schema = Schema::new(1 << 20, 64, PARTS).unwrap();
     for wrong in [
         format!(r#"{{"{}":1}}"#, "ä".repeat(10_000)),
         format!(r#"{{"deliverTime":"{}"}}"#, "2".repeat(10_000)),
         format!(r#"{{"data":{{"{}":}}}}"#, "x".repeat(10_000)),
     ] {
         let status = schema.encoded(SEND, wrong.as_bytes()).unwrap_err();
-        assert!(status.message().len() < 3 * SHOWN_BYTES, "{status}");
+        assert!(status.message().len() < 3 * status::SHOWN_BYTES, "{status}");
     }
 }
 
 #[test]
 fn what_is_too_deep_is_no_json() {
-    let schema = Schema::new(1 << 20, 64).unwrap();
+    let schema = Schema::new(1 << 20, 64, PARTS).unwrap();
     let of = |levels| {
         let (open, close) = (r#"{"a":"#.repeat(levels), "}".repeat(levels));
         schema.encoded(SEND, format!(r#"{{"data":{open}1{close}}}"#).as_bytes())
@@ -323,16 +327,24 @@ fn what_is_too_deep_is_no_json() {
 #[case("[],")]
 #[case("{},")]
 fn parts_are_counted(#[case] part: &str) {
-    let schema = Schema::new(1 << 20, 64).unwrap();
+    let schema = Schema::new(1 << 20, 64, PARTS).unwrap();
     let each = part.bytes().filter(|byte| b"[{,".contains(byte)).count();
     let of = |parts: usize| {
         let parts = part.repeat(parts / each);
         let json = format!(r#"{{"data":{{"a":[{}]}}}}"#, parts.trim_end_matches(','));
         schema.encoded(SEND, json.as_bytes())
     };
-    assert!(of(MOST_PARTS - 3).is_ok());
-    let refused = of(MOST_PARTS + each).unwrap_err();
-    assert_eq!(refused.message(), status::too_large().message());
+    assert!(of(PARTS - 3).is_ok());
+    let refused = of(PARTS + each).unwrap_err();
+    assert!(refused.message().contains("1000 lists"), "{refused}");
+}
+
+#[test]
+fn what_a_text_has_is_no_part() {
+    assert!(has_more_parts(br#"{"a":[1,"b"]}"#, 2));
+    assert!(!has_more_parts(br#"{"a":[1,"b"]}"#, 3));
+    assert!(!has_more_parts(br#"{"a,[":"\"{,\\"}"#, 1));
+    assert!(has_more_parts(br#"{"a":"\\",}"#, 1));
 }
 
 #[tokio::test]
@@ -392,7 +404,7 @@ fn untouchable() -> Body {
 
 #[tokio::test]
 async fn what_is_refused_without_its_body_is_refused_before_it_is_read() {
-    let length = (DISCARDED_BYTES + 1).to_string();
+    let length = (UNASKED_BYTES + 1).to_string();
     for header in [("content-length", &*length), ("expect", "100-continue")] {
         let nothing = "/nothing.v1.Nothing/Nothing";
         let answer = ask(request(nothing, &[JSON, header], untouchable())).await;
@@ -407,7 +419,7 @@ async fn what_is_refused_without_its_body_is_refused_before_it_is_read() {
 #[tokio::test]
 async fn what_is_left_of_a_body_is_thrown_away() {
     const PIECE: usize = 64 * 1024;
-    for (pieces, most) in [(3, 3), (1000, DISCARDED_BYTES / PIECE + 1)] {
+    for (pieces, most) in [(3, 3), (1000, UNASKED_BYTES / PIECE + 1)] {
         for (path, http) in [(SEND, 400), ("/nothing.v1.Nothing/Nothing", 404)] {
             let read = Arc::new(AtomicUsize::new(0));
             let counted = read.clone();

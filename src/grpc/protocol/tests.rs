@@ -65,7 +65,8 @@ impl NotificationService for Stub {
 }
 
 fn layered(routes: axum::Router) -> axum::Router {
-    routes.layer(axum::middleware::from_fn(keep))
+    let schema = Arc::new(Schema::new(64, 64, 64).unwrap());
+    routes.layer(axum::middleware::from_fn_with_state(schema, keep))
 }
 
 fn frame(flag: u8, length: u32, message: &[u8]) -> Bytes {

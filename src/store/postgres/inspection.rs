@@ -9,11 +9,11 @@ use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
 
 use super::{ALONE, SHARED, Ways, connect, connections::Connections, migrator, refuse_unsafe};
 use crate::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, Timestamp, ahead},
     config::StoreSettings,
     store::{
         Error, MIGRATIONS_MADE,
-        inspection::{Made, Postgres, Schema, ahead},
+        inspection::{Made, MadeRow, Postgres, Schema},
     },
 };
 
@@ -111,20 +111,11 @@ pub(in crate::store) async fn inspect(
 }
 
 async fn schema(connection: &mut PgConnection) -> Result<Schema, sqlx::Error> {
-    let rows = sqlx::query(MIGRATIONS_MADE)
+    let made: Vec<MadeRow> = sqlx::query_as(MIGRATIONS_MADE)
         .fetch_all(&mut *connection)
         .await?;
-    let made: Result<Vec<Made>, sqlx::Error> = rows
-        .iter()
-        .map(|row| {
-            Ok(Made {
-                version: row.try_get(0)?,
-                is_done: row.try_get(1)?,
-                checksum: row.try_get(2)?,
-            })
-        })
-        .collect();
-    let schema = Schema::of(&made?, &migrator());
+    let made: Vec<_> = made.into_iter().map(Made::from).collect();
+    let schema = Schema::of(&made, &migrator());
     if schema.made <= schema.known {
         return Ok(schema);
     }

@@ -11,12 +11,12 @@ use std::{
 };
 
 use rustix::fs::{Access, AtFlags, CWD, StatFs, accessat, statfs};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
 use super::{BUSY_TIMEOUT, files::beside, migrator, options};
 use crate::store::{
     Error,
-    inspection::{File, Made, Schema, Sqlite},
+    inspection::{File, Made, MadeRow, Schema, Sqlite},
 };
 
 /// Looks at the file of `url`.
@@ -92,27 +92,18 @@ async fn schema(options: SqliteConnectOptions, path: &Path) -> Result<Schema, St
         )
         .fetch_one(&mut connection)
         .await?;
-        let rows = if is_ours == 0 {
+        let made: Vec<MadeRow> = if is_ours == 0 {
             Vec::new()
         } else {
-            sqlx::query(crate::store::MIGRATIONS_MADE)
+            sqlx::query_as(crate::store::MIGRATIONS_MADE)
                 .fetch_all(&mut connection)
                 .await?
         };
-        let made: Result<Vec<Made>, sqlx::Error> = rows
-            .iter()
-            .map(|row| {
-                Ok(Made {
-                    version: row.try_get(0)?,
-                    is_done: row.try_get(1)?,
-                    checksum: row.try_get(2)?,
-                })
-            })
-            .collect();
         connection.close().await?;
-        made
+        Ok::<_, sqlx::Error>(made)
     };
     let made = read.await.map_err(|error| error.to_string())?;
+    let made: Vec<_> = made.into_iter().map(Made::from).collect();
     let schema = Schema::of(&made, &migrator());
     // A file is of one program: it takes none that it does not know.
     let is_too_new = schema.made > schema.known;
