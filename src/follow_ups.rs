@@ -60,7 +60,7 @@ impl FollowUps {
 
     /// Forgets some of what was told long ago; whether there may be more. `now` is the time
     /// of the database. Cancel safe.
-    pub async fn forget(&self, now: Timestamp) -> Result<bool, Error> {
+    pub async fn work(&self, now: Timestamp) -> Result<bool, Error> {
         let until = now.before(KEPT);
         let forgotten = self.store.forget_follow_ups(until, FORGOTTEN).await?;
         Ok(forgotten == FORGOTTEN)

@@ -90,7 +90,7 @@ impl Retractions {
     /// Does a piece of each whose turn it is, and forgets what ended long ago; whether there
     /// may be more. `now` is the time of the database. Cancel safe: what was begun of a piece
     /// is done, and the rest is found again.
-    pub async fn step(&self, now: Timestamp) -> Result<bool, Error> {
+    pub async fn work(&self, now: Timestamp) -> Result<bool, Error> {
         let until = now.before(KEPT);
         let forgotten = self.store.forget_ended_retractions(until, FORGOTTEN);
         let forgotten = forgotten.await?;

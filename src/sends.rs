@@ -160,7 +160,7 @@ impl Sends {
     /// whether there may be more. `now` is the time of the database.
     ///
     /// Cancel safe: what of a piece is queued is delivered, and noted by who does it again.
-    pub async fn deliver(&self, now: Timestamp) -> Result<bool, Error> {
+    pub async fn work(&self, now: Timestamp) -> Result<bool, Error> {
         let forgotten = self.store.forget_sends(now.before(KEPT), FORGOTTEN).await?;
         let retracted = now.before(self.retention);
         self.store.forget_retractions(retracted).await?;

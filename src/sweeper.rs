@@ -106,21 +106,21 @@ pub trait Duty: Send + Sync + 'static {
 #[async_trait]
 impl Duty for Sends {
     async fn step(&self, now: Timestamp) -> Result<bool, Error> {
-        self.deliver(now).await
+        self.work(now).await
     }
 }
 
 #[async_trait]
 impl Duty for Retractions {
     async fn step(&self, now: Timestamp) -> Result<bool, Error> {
-        self.step(now).await
+        self.work(now).await
     }
 }
 
 #[async_trait]
 impl Duty for FollowUps {
     async fn step(&self, now: Timestamp) -> Result<bool, Error> {
-        self.forget(now).await
+        self.work(now).await
     }
 }
 

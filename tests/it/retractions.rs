@@ -80,7 +80,7 @@ fn retractions(house: &House, node: &Node) -> Retractions {
 }
 
 async fn done(house: &House, by: &Retractions) -> Retraction {
-    while by.step(SystemClock.now()).await.unwrap() {}
+    while by.work(SystemClock.now()).await.unwrap() {}
     let of = Named::Key("once".into());
     let found = house.gate.retraction(&acme(), &of).await.unwrap().unwrap();
     assert!(found.ended_at.is_some(), "{found:?}");
@@ -211,14 +211,14 @@ async fn what_was_to_come_does_not(house: House) {
         ids.push(house.accept(&new).await.id);
     }
     // A piece of the topic was delivered, and somebody has what is for everybody.
-    assert!(house.first.sends.deliver(SystemClock.now()).await.unwrap());
+    assert!(house.first.sends.work(SystemClock.now()).await.unwrap());
     let last = inbox("acme", 699);
     house.second.inboxes.own_head(&last).await.unwrap();
     assert_eq!(rows(&house, &last).await, (1, 0));
     let by = retractions(&house, &house.first);
     let (_, is_duplicate) = by.accept(&new(&house)).await.unwrap();
     assert!(!is_duplicate);
-    while house.first.sends.deliver(SystemClock.now()).await.unwrap() {}
+    while house.first.sends.work(SystemClock.now()).await.unwrap() {}
     let mut states = Vec::new();
     for id in ids {
         states.push(house.send(id).await.state);
@@ -252,7 +252,7 @@ async fn two_at_once_take_back_once(house: House) {
         .unwrap();
     house.gate.hook.arm(Call::RowsAbout);
     let slow = retractions(&house, &house.first);
-    let held = tokio::spawn(async move { slow.step(SystemClock.now()).await });
+    let held = tokio::spawn(async move { slow.work(SystemClock.now()).await });
     house.gate.hook.reached().await;
     let through = done(&house, &retractions(&house, &house.second)).await;
     assert_eq!(through.retracted, 40);

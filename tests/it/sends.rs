@@ -136,7 +136,7 @@ impl House {
 
     /// All looks until nothing is due any more.
     pub async fn deliver(&self, node: &Node) {
-        while node.sends.deliver(SystemClock.now()).await.unwrap() {}
+        while node.sends.work(SystemClock.now()).await.unwrap() {}
     }
 
     /// How many rows each of so many people has, where it is not one each.
@@ -197,7 +197,7 @@ async fn a_topic_is_delivered_in_pieces(house: House) {
 
     let send = house.to_topic(1203).await;
     assert_eq!((send.state, send.total), (SendState::Waiting, 0));
-    assert!(house.first.sends.deliver(SystemClock.now()).await.unwrap());
+    assert!(house.first.sends.work(SystemClock.now()).await.unwrap());
     let under_way = house.send(send.id).await;
     assert_eq!(
         (under_way.state, under_way.total),
@@ -219,7 +219,7 @@ async fn a_topic_is_delivered_in_pieces(house: House) {
 /// Who becomes a member before their piece is made gets it, who is one no more does not.
 async fn who_is_a_member_when_the_piece_is_made_gets_it(house: House) {
     let send = house.to_topic(700).await;
-    assert!(house.first.sends.deliver(SystemClock.now()).await.unwrap());
+    assert!(house.first.sends.work(SystemClock.now()).await.unwrap());
     let late = UserId::parse("user-99999").unwrap();
     let (early, gone) = (UserId::parse("aaa").unwrap(), users(700).pop().unwrap());
     house
@@ -249,10 +249,10 @@ async fn delivers_a_piece_once(house: House) -> Check {
     let gate = house.gate.clone();
     gate.hook.arm(Call::Recipients);
     let first = house.first.sends.clone();
-    let delivering = tokio::spawn(async move { first.deliver(SystemClock.now()).await });
+    let delivering = tokio::spawn(async move { first.work(SystemClock.now()).await });
     gate.hook.reached().await;
     // The same piece, and the send goes on after it.
-    house.second.sends.deliver(SystemClock.now()).await.unwrap();
+    house.second.sends.work(SystemClock.now()).await.unwrap();
     assert_eq!(house.send(send.id).await.tally.delivered, 500);
     gate.hook.go.notify_one();
     timeout(PATIENCE, delivering)
@@ -281,7 +281,7 @@ async fn a_piece_that_was_not_noted_is_noted_by_who_follows(house: House) {
     let gate = house.gate.clone();
     let first = house.first.sends.clone();
     gate.hook.arm(Call::Recipients);
-    let delivering = tokio::spawn(async move { first.deliver(SystemClock.now()).await });
+    let delivering = tokio::spawn(async move { first.work(SystemClock.now()).await });
     gate.hook.reached().await;
     delivering.abort();
     let _ = delivering.await;
@@ -299,11 +299,11 @@ async fn nobody_gets_what_was_cancelled(house: House) {
 /// Nobody gets it after the cancellation was answered, not even of a piece under way.
 async fn delivers_nothing_cancelled(house: House) -> Check {
     let send = house.to_topic(800).await;
-    assert!(house.first.sends.deliver(SystemClock.now()).await.unwrap());
+    assert!(house.first.sends.work(SystemClock.now()).await.unwrap());
     let gate = house.gate.clone();
     gate.hook.arm(Call::Recipients);
     let first = house.first.sends.clone();
-    let delivering = tokio::spawn(async move { first.deliver(SystemClock.now()).await });
+    let delivering = tokio::spawn(async move { first.work(SystemClock.now()).await });
     gate.hook.reached().await;
     let cancelled = house.second.sends.cancel(&acme(), send.id).await.unwrap();
     let cancelled = cancelled.unwrap();
@@ -409,7 +409,7 @@ async fn what_waits_is_delivered_when_its_time_has_come(house: House) {
         !house
             .first
             .sends
-            .deliver(Timestamp::from_micros(soon - 1))
+            .work(Timestamp::from_micros(soon - 1))
             .await
             .unwrap()
     );
@@ -417,19 +417,19 @@ async fn what_waits_is_delivered_when_its_time_has_come(house: House) {
     // It slept through the time, and both wake at once.
     let now = Timestamp::from_micros(soon + WEEK);
     let (one, other) = tokio::join!(
-        house.first.sends.deliver(now),
-        house.second.sends.deliver(now)
+        house.first.sends.work(now),
+        house.second.sends.work(now)
     );
     assert!(one.unwrap() | other.unwrap());
-    while house.first.sends.deliver(now).await.unwrap() {}
+    while house.first.sends.work(now).await.unwrap() {}
     assert_eq!(house.count("user-00000").await, 1);
     let done = house.send(send.id).await;
     assert_eq!((done.state, done.tally.delivered), (SendState::Done, 2));
     // It is kept for a week after its end, and its key with it.
     let later = |micros| Timestamp::from_micros(done.ended_at.unwrap().as_micros() + micros);
-    house.first.sends.deliver(later(WEEK - 1)).await.unwrap();
+    house.first.sends.work(later(WEEK - 1)).await.unwrap();
     assert_eq!(house.send(send.id).await.state, SendState::Done);
-    house.first.sends.deliver(later(WEEK)).await.unwrap();
+    house.first.sends.work(later(WEEK)).await.unwrap();
     assert_eq!(
         house
             .first
@@ -600,7 +600,7 @@ async fn who_is_held_for_long_is_not_passed_over() {
         house
             .first
             .sends
-            .deliver(Timestamp::from_micros(now))
+            .work(Timestamp::from_micros(now))
             .await
             .unwrap();
         now += 6_000_000;
@@ -614,7 +614,7 @@ async fn who_is_held_for_long_is_not_passed_over() {
     while house
         .first
         .sends
-        .deliver(Timestamp::from_micros(now))
+        .work(Timestamp::from_micros(now))
         .await
         .unwrap()
     {}
@@ -649,7 +649,7 @@ async fn who_is_refused_is_passed_over_in_the_end() {
         house
             .first
             .sends
-            .deliver(Timestamp::from_micros(now))
+            .work(Timestamp::from_micros(now))
             .await
             .unwrap();
         now += 6_000_000;
