@@ -168,6 +168,21 @@ impl Inboxes {
             .await
     }
 
+    /// As [`send_to_many`](Self::send_to_many), where no caller waits: none is refused for
+    /// want of room, see [`Writer::send_in_bulk_patiently`].
+    ///
+    /// Cancel safe: what is queued is committed, the rest is not sent.
+    pub async fn send_to_many_patiently(
+        &self,
+        new: Vec<NewNotification>,
+    ) -> Vec<Result<Sent, Error>> {
+        stream::iter(new)
+            .map(|new| self.writer.send_in_bulk_patiently(new))
+            .buffered(SENT_AT_ONCE)
+            .collect()
+            .await
+    }
+
     /// Changes what is there where it is one of many, see [`Writer::edit_in_bulk`].
     /// Cancel safe.
     pub async fn edit_in_bulk(&self, mutation: Mutation) -> Result<Edited, Error> {

@@ -236,7 +236,7 @@ impl Sends {
             .into_iter()
             .map(|user| self.notification(send, user, wanted));
         let mut piece = Piece::default();
-        for sent in self.inboxes.send_to_many(new.collect()).await {
+        for sent in self.inboxes.send_to_many_patiently(new.collect()).await {
             match sent {
                 Ok(_) => piece.tally.delivered += 1,
                 Err(Error::NotSent(NotSent::Expired(_) | NotSent::Muted(_))) => {
