@@ -245,15 +245,16 @@ fn is_edit(mutation: &Mutation) -> bool {
     )
 }
 
-/// About how many rows it writes.
+/// About how many rows it writes; of nothing else, that which says so.
 fn rows(mutation: &Mutation) -> usize {
-    match mutation {
+    let rows = match mutation {
         Mutation::Edit { ids, .. }
         | Mutation::Delete { ids, .. }
         | Mutation::FollowUp { ids, .. } => ids.len(),
         Mutation::Take(take) => take.sends.len() + take.retracted.len(),
         Mutation::Send(_) | Mutation::Update(_) | Mutation::Seen { .. } => 1,
-    }
+    };
+    rows.max(1)
 }
 
 impl Waiting {

@@ -459,6 +459,29 @@ async fn who_waits_for_room_is_let_go_when_it_closes() {
     closing.await.unwrap();
 }
 
+/// Where there is nothing to take an inbox notes how far it has taken: a row each.
+#[tokio::test]
+async fn what_is_taken_of_nothing_is_a_row_each() {
+    let harness = Harness::new(Memory::held(), &settings(100, 3, 1000));
+    let mut writing = harness.write(vec![send(999)]).await;
+    writing.extend((0..7).map(|through| {
+        let take = Mutation::Take(Take {
+            inbox: inbox("ann"),
+            after: 0,
+            through,
+            sends: Vec::new(),
+            retracted: Vec::new(),
+        });
+        let writer = harness.writer.clone();
+        tokio::spawn(async move { writer.write_in_bulk(take).await })
+    }));
+    tokio::task::yield_now().await;
+    assert!(harness.go(writing).await.iter().all(Result::is_ok));
+    let batches = harness.store.batches();
+    let found: Vec<_> = batches.iter().map(Vec::len).collect();
+    assert_eq!(found, [1, 3, 3, 1]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_taken_as_soon_as_it_is_put_was_counted_before() {
     let depth = Arc::new(AtomicUsize::new(0));
