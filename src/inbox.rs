@@ -84,6 +84,11 @@ impl Error {
         };
         error.may_be_of_a_member() && !matches!(**error, store::Error::Held(_))
     }
+
+    /// Whether the store takes nothing at the moment, this or another.
+    pub fn is_of_the_store(&self) -> bool {
+        matches!(self, Self::Store(error) if !error.may_be_of_a_member())
+    }
 }
 
 impl From<store::Error> for Error {

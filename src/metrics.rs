@@ -72,7 +72,7 @@ pub const COMMIT_FAILURES: &[&str] = &[
 /// one user opened and closed streams faster than is worth a line each.
 pub const LEFT_OUT: &[&str] = &["unread", "streams", OTHER];
 
-/// Values of `what`: what the sweeper looks for.
+/// Values of `what`: what the sweeper looks for; where it fails also the look for all of it.
 pub const SWEPT: &[&str] = &[
     "followed_up",
     "retracted",
@@ -80,6 +80,7 @@ pub const SWEPT: &[&str] = &[
     "archived",
     "old",
     "purged",
+    "look",
     OTHER,
 ];
 
@@ -228,7 +229,8 @@ metrics! {
         swept_done("doorbell_sweeper_done_total", "what", SWEPT):
             "Notifications that were removed or purged since they were due, by what for.";
         swept_failed("doorbell_sweeper_failed_total", "what", SWEPT):
-            "Changes of an inbox by the sweeper that failed, by what for; they are tried again.";
+            "Changes of an inbox by the sweeper that failed, by what for, and its looks of which \
+             a part failed; they are tried again.";
         sends_begun("doorbell_sends_begun_total", "when", BEGUN):
             "Sends for later, to a topic or both that began, by whether it was in time.";
         send_recipients("doorbell_send_recipients_total", "outcome", OUTCOMES):
@@ -339,7 +341,7 @@ pub fn swept(what: &'static str, due: usize, done: u32) {
     });
 }
 
-/// A change by the sweeper failed.
+/// A change by the sweeper failed, or a look; see [`SWEPT`].
 pub fn sweep_failed(what: &'static str) {
     with(|metrics| metrics.swept_failed[index(SWEPT, what)].increment(1));
 }

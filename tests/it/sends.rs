@@ -85,10 +85,13 @@ impl House {
     }
 
     pub async fn on_postgres() -> Self {
-        let url = engines::Postgres::shared().create_database().await;
-        let store: Arc<dyn Database> = Arc::new(support::postgres(&url).await);
+        Self::at(&engines::Postgres::shared().create_database().await).await
+    }
+
+    pub async fn at(url: &str) -> Self {
+        let store: Arc<dyn Database> = Arc::new(support::postgres(url).await);
         let gate = Hooked::new(store, Gate::default());
-        let second: Arc<dyn Database> = Arc::new(support::postgres(&url).await);
+        let second: Arc<dyn Database> = Arc::new(support::postgres(url).await);
         Self {
             first: Node::new(gate.clone(), inboxes(gate.clone(), 1)),
             second: Node::new(second.clone(), inboxes(second, 2)),
@@ -416,10 +419,7 @@ async fn what_waits_is_delivered_when_its_time_has_come(house: House) {
     assert_eq!(house.count("user-00000").await, 0);
     // It slept through the time, and both wake at once.
     let now = Timestamp::from_micros(soon + WEEK);
-    let (one, other) = tokio::join!(
-        house.first.sends.work(now),
-        house.second.sends.work(now)
-    );
+    let (one, other) = tokio::join!(house.first.sends.work(now), house.second.sends.work(now));
     assert!(one.unwrap() | other.unwrap());
     while house.first.sends.work(now).await.unwrap() {}
     assert_eq!(house.count("user-00000").await, 1);
@@ -657,6 +657,38 @@ async fn who_is_refused_is_passed_over_in_the_end() {
     let done = house.send(send.id).await;
     assert_eq!(done.state, SendState::Done);
     assert_eq!((done.tally.delivered, done.tally.errors), (2, 1));
+}
+
+/// What Postgres cannot begin with in time waits, and nobody with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_fails_holds_up_no_other() {
+    let url = engines::Postgres::shared().create_database().await;
+    let house = House::at(&url).await;
+    let broken = house.accept(&house.new_send(Target::Users(users(2)))).await;
+    let well = NewSend {
+        deliver_time: at(1),
+        ..house.new_send(Target::Users(users(3)))
+    };
+    let well = house.accept(&well).await;
+    let too_slow = format!(
+        "CREATE FUNCTION too_slow() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'too slow' USING ERRCODE = '57014'; END $$; \
+         CREATE TRIGGER too_slow BEFORE UPDATE ON sends FOR EACH ROW \
+         WHEN (OLD.id = '{}' AND NEW.state = 1) EXECUTE FUNCTION too_slow()",
+        broken.id
+    );
+    engines::execute(&url, &too_slow).await;
+    let now = SystemClock.now();
+    while house.first.sends.work(now).await.unwrap() {}
+    let done = house.send(well.id).await;
+    assert_eq!((done.state, done.tally.delivered), (SendState::Done, 3));
+    let waiting = house.send(broken.id).await;
+    assert_eq!(waiting.state, SendState::Waiting);
+    engines::execute(&url, "DROP TRIGGER too_slow ON sends").await;
+    let later = now.after(Duration::from_secs(6));
+    while house.first.sends.work(later).await.unwrap() {}
+    let done = house.send(broken.id).await;
+    assert_eq!((done.state, done.tally.delivered), (SendState::Done, 2));
 }
 
 on_both!(
