@@ -232,9 +232,9 @@ metrics! {
             "Changes of an inbox by the sweeper that failed, by what for, and its looks of which \
              a part failed; they are tried again.";
         sends_begun("doorbell_sends_begun_total", "when", BEGUN):
-            "Sends for later, to a topic or both that began, by whether it was in time.";
+            "Broadcasts and sends for later or to a topic that began, by whether it was in time.";
         send_recipients("doorbell_send_recipients_total", "outcome", OUTCOMES):
-            "Those whom such sends were for, by what became of it.";
+            "Those whom such sends were for, of a broadcast those who took it, by what became of it.";
     }
     gauges {
         ready("doorbell_ready"): "Whether the node should get traffic, as /readyz says.";
@@ -258,7 +258,7 @@ metrics! {
         stream_seconds("doorbell_stream_duration_seconds"):
             "How long streams lasted that have ended.";
         delivery_seconds("doorbell_delivery_duration_seconds"):
-            "From the send of a notification until a stream is given it.";
+            "From the send of a notification that rings until a stream that is open is given it.";
         commit_writes("doorbell_commit_writes"): "Writes of one transaction.";
         commit_seconds("doorbell_commit_duration_seconds"):
             "How long transactions took that were committed.";
@@ -376,7 +376,7 @@ pub fn event_delivered(kind: &'static str) {
     with(|metrics| metrics.delivered[index(EVENT_KINDS, kind)].increment(1));
 }
 
-/// A notification was given to a stream, so long after it was sent.
+/// A stream that was open was given a notification that rings, so long after it was sent.
 pub fn delivered_after(took: Duration) {
     with(|metrics| metrics.delivery_seconds.record(took));
 }
