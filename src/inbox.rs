@@ -84,6 +84,11 @@ impl Error {
         };
         error.may_be_of_a_member() && !matches!(**error, store::Error::Held(_))
     }
+
+    /// Whether the store takes nothing at the moment, this or another.
+    pub fn is_of_the_store(&self) -> bool {
+        matches!(self, Self::Store(error) if !error.may_be_of_a_member())
+    }
 }
 
 impl From<store::Error> for Error {
@@ -163,6 +168,21 @@ impl Inboxes {
     pub async fn send_to_many(&self, new: Vec<NewNotification>) -> Vec<Result<Sent, Error>> {
         stream::iter(new)
             .map(|new| self.writer.send_in_bulk(new))
+            .buffered(SENT_AT_ONCE)
+            .collect()
+            .await
+    }
+
+    /// As [`send_to_many`](Self::send_to_many), where no caller waits: none is refused for
+    /// want of room, see [`Writer::send_in_bulk_patiently`].
+    ///
+    /// Cancel safe: what is queued is committed, the rest is not sent.
+    pub async fn send_to_many_patiently(
+        &self,
+        new: Vec<NewNotification>,
+    ) -> Vec<Result<Sent, Error>> {
+        stream::iter(new)
+            .map(|new| self.writer.send_in_bulk_patiently(new))
             .buffered(SENT_AT_ONCE)
             .collect()
             .await

@@ -72,7 +72,7 @@ pub const COMMIT_FAILURES: &[&str] = &[
 /// one user opened and closed streams faster than is worth a line each.
 pub const LEFT_OUT: &[&str] = &["unread", "streams", OTHER];
 
-/// Values of `what`: what the sweeper looks for.
+/// Values of `what`: what the sweeper looks for; where it fails also the look for all of it.
 pub const SWEPT: &[&str] = &[
     "followed_up",
     "retracted",
@@ -80,6 +80,7 @@ pub const SWEPT: &[&str] = &[
     "archived",
     "old",
     "purged",
+    "look",
     OTHER,
 ];
 
@@ -228,11 +229,12 @@ metrics! {
         swept_done("doorbell_sweeper_done_total", "what", SWEPT):
             "Notifications that were removed or purged since they were due, by what for.";
         swept_failed("doorbell_sweeper_failed_total", "what", SWEPT):
-            "Changes of an inbox by the sweeper that failed, by what for; they are tried again.";
+            "Changes of an inbox by the sweeper that failed, by what for, and its looks of which \
+             a part failed; they are tried again.";
         sends_begun("doorbell_sends_begun_total", "when", BEGUN):
-            "Sends for later, to a topic or both that began, by whether it was in time.";
+            "Broadcasts and sends for later or to a topic that began, by whether it was in time.";
         send_recipients("doorbell_send_recipients_total", "outcome", OUTCOMES):
-            "Those whom such sends were for, by what became of it.";
+            "Those whom such sends were for, of a broadcast those who took it, by what became of it.";
     }
     gauges {
         ready("doorbell_ready"): "Whether the node should get traffic, as /readyz says.";
@@ -256,7 +258,7 @@ metrics! {
         stream_seconds("doorbell_stream_duration_seconds"):
             "How long streams lasted that have ended.";
         delivery_seconds("doorbell_delivery_duration_seconds"):
-            "From the send of a notification until a stream is given it.";
+            "From the send of a notification that rings until a stream that is open is given it.";
         commit_writes("doorbell_commit_writes"): "Writes of one transaction.";
         commit_seconds("doorbell_commit_duration_seconds"):
             "How long transactions took that were committed.";
@@ -339,7 +341,7 @@ pub fn swept(what: &'static str, due: usize, done: u32) {
     });
 }
 
-/// A change by the sweeper failed.
+/// A change by the sweeper failed, or a look; see [`SWEPT`].
 pub fn sweep_failed(what: &'static str) {
     with(|metrics| metrics.swept_failed[index(SWEPT, what)].increment(1));
 }
@@ -374,7 +376,7 @@ pub fn event_delivered(kind: &'static str) {
     with(|metrics| metrics.delivered[index(EVENT_KINDS, kind)].increment(1));
 }
 
-/// A notification was given to a stream, so long after it was sent.
+/// A stream that was open was given a notification that rings, so long after it was sent.
 pub fn delivered_after(took: Duration) {
     with(|metrics| metrics.delivery_seconds.record(took));
 }

@@ -58,7 +58,8 @@ pub struct Standing {
     pub failed_commits: u64,
     /// Calls that sent.
     pub send_calls: u64,
-    /// Notifications that were given to streams.
+    /// Times that a stream that was open was given a new notification that rings; not those
+    /// that are silent, corrected, replayed or healed.
     pub deliveries: u64,
     /// How long that took from their sends.
     pub delivery_time: Duration,

@@ -88,26 +88,44 @@ impl Retractions {
     }
 
     /// Does a piece of each whose turn it is, and forgets what ended long ago; whether there
-    /// may be more. `now` is the time of the database. Cancel safe: what was begun of a piece
-    /// is done, and the rest is found again.
-    pub async fn step(&self, now: Timestamp) -> Result<bool, Error> {
+    /// may be more. `now` is the time of the database. One that fails has to wait, and no
+    /// other for it.
+    ///
+    /// Cancel safe: what was begun of a piece is done, and the rest is found again.
+    pub async fn work(&self, now: Timestamp) -> Result<bool, Error> {
+        let due = self.store.due_retractions(now, SIDE_BY_SIDE).await?;
+        let is_any = !due.is_empty();
+        let mut failed = Ok(());
+        for of in due {
+            let Err(error) = self.piece(&of, now).await else {
+                continue;
+            };
+            tracing::warn!(%error, retraction_id = %of.id, "a retraction has to wait");
+            let later = self.later(&of, 0, now).await;
+            failed = failed.and(later);
+        }
+        failed?;
         let until = now.before(KEPT);
         let forgotten = self.store.forget_ended_retractions(until, FORGOTTEN);
-        let forgotten = forgotten.await?;
-        let due = self.store.due_retractions(now, SIDE_BY_SIDE).await?;
-        let is_more = forgotten == FORGOTTEN || !due.is_empty();
-        for retraction in due {
-            self.piece(retraction, now).await?;
-        }
-        Ok(is_more)
+        Ok(is_any || forgotten.await? == FORGOTTEN)
     }
 
-    async fn piece(&self, of: Retraction, now: Timestamp) -> Result<(), Error> {
+    /// Its turn comes again from where it is, where it has taken back so many.
+    async fn later(&self, of: &Retraction, retracted: u32, now: Timestamp) -> Result<(), Error> {
+        let step = Step {
+            retracted,
+            ..Step::default()
+        };
+        let next = now.after(TRY_AGAIN);
+        Ok(self.store.advance_retraction(of, &step, next).await?)
+    }
+
+    async fn piece(&self, of: &Retraction, now: Timestamp) -> Result<(), Error> {
         if of.last_user_id.is_empty() {
             // Who accepted it may have died before that.
-            self.cancel_broadcasts(&of).await?;
+            self.cancel_broadcasts(of).await?;
         }
-        let rows = self.store.rows_about(&of, AT_ONCE).await?;
+        let rows = self.store.rows_about(of, AT_ONCE).await?;
         let (due, last) = (rows.len(), rows.last().cloned());
         let mut ids: HashMap<InboxKey, Vec<Uuid>> = HashMap::new();
         for row in rows {
@@ -125,25 +143,26 @@ impl Retractions {
             };
             async move { (count, self.inboxes.edit_in_bulk(mutation).await) }
         });
-        let (mut retracted, mut refused) = (0, 0);
+        let (mut retracted, mut refused, mut is_delayed) = (0, 0, false);
         for (count, edited) in join_all(changes).await {
-            match edited {
-                Ok(edited) => retracted += edited.changed,
-                Err(error) if error.is_refused() => {
-                    tracing::warn!(%error, retraction_id = %of.id, "what is taken back stays");
-                    refused += count;
+            let error = match edited {
+                Ok(edited) => {
+                    retracted += edited.changed;
+                    continue;
                 }
-                // What passes says nothing of the rest: it is found again.
-                Err(error) => return Err(error),
+                Err(error) => error,
+            };
+            metrics::sweep_failed("retracted");
+            tracing::warn!(%error, retraction_id = %of.id, "what is taken back stays");
+            match error.is_refused() {
+                true => refused += count,
+                false => is_delayed = true,
             }
         }
         metrics::swept("retracted", due, retracted);
-        let (step, next) = if refused > 0 && self.tries.is_again(of.id) {
-            let again = Step {
-                retracted,
-                ..Step::default()
-            };
-            (again, now.after(TRY_AGAIN))
+        // What is delayed says nothing of those who are refused.
+        if is_delayed || (refused > 0 && self.tries.is_again(of.id)) {
+            self.later(of, retracted, now).await?;
         } else {
             self.tries.forget(of.id);
             let done = Step {
@@ -152,10 +171,12 @@ impl Retractions {
                 errors: refused,
                 is_last: due < AT_ONCE,
             };
-            (done, now)
-        };
-        self.store.advance_retraction(&of, &step, next).await?;
-        sleep(REST * began.elapsed()).await;
+            self.store.advance_retraction(of, &done, now).await?;
+        }
+        // Who waited for somebody else's lock has nothing to rest from.
+        if !is_delayed {
+            sleep(REST * began.elapsed()).await;
+        }
         Ok(())
     }
 }

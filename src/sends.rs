@@ -157,33 +157,45 @@ impl Sends {
     }
 
     /// Delivers a piece of each send whose turn it is, and forgets what ended long ago;
-    /// whether there may be more. `now` is the time of the database.
+    /// whether there may be more. `now` is the time of the database. One that fails has to
+    /// wait, and no other for it.
     ///
     /// Cancel safe: what of a piece is queued is delivered, and noted by who does it again.
-    pub async fn deliver(&self, now: Timestamp) -> Result<bool, Error> {
+    pub async fn work(&self, now: Timestamp) -> Result<bool, Error> {
+        let due = self.store.due_sends(now, SIDE_BY_SIDE).await?;
+        let is_any = !due.is_empty();
+        let mut failed = Ok(());
+        for send in due {
+            let Err(error) = self.piece(&send, now).await else {
+                continue;
+            };
+            tracing::warn!(%error, send_id = %send.id, "a send has to wait");
+            let later = self.store.postpone(&send, now.after(TRY_AGAIN)).await;
+            failed = failed.and(later);
+        }
+        failed?;
         let forgotten = self.store.forget_sends(now.before(KEPT), FORGOTTEN).await?;
         let retracted = now.before(self.retention);
         self.store.forget_retractions(retracted).await?;
-        let due = self.store.due_sends(now, SIDE_BY_SIDE).await?;
-        let is_more = forgotten == FORGOTTEN || !due.is_empty();
-        for send in due {
-            self.piece(send, now).await?;
-        }
-        Ok(is_more)
+        Ok(is_any || forgotten == FORGOTTEN)
     }
 
     /// Delivers the next piece of a send. A broadcast begins, and ends when it can be taken
     /// no more.
-    async fn piece(&self, send: Send, now: Timestamp) -> Result<(), Error> {
+    async fn piece(&self, send: &Send, now: Timestamp) -> Result<(), Error> {
         let is_broadcast = send.available_until.is_some();
         let send = match send.state {
             SendState::Waiting => {
+                let begun = match is_broadcast {
+                    true => self.store.publish(send, now).await?,
+                    false => self.store.begin(send, now).await?,
+                };
                 let late = now.since(send.deliver_time.max(send.accepted_at));
                 metrics::send_begun(late > LATE);
                 if is_broadcast {
-                    return Ok(self.store.publish(&send, now).await.map(drop)?);
+                    return Ok(());
                 }
-                self.store.begin(&send, now).await?
+                begun
             }
             _ if is_broadcast => {
                 let step = Step {
@@ -191,9 +203,9 @@ impl Sends {
                     last_user_id: send.last_user_id.clone(),
                     tally: Tally::default(),
                 };
-                return Ok(self.store.advance(&send, &step, now).await?);
+                return Ok(self.store.advance(send, &step, now).await?);
             }
-            _ => Some(send),
+            _ => Some(send.clone()),
         };
         let Some(send) = send.filter(|send| send.state == SendState::UnderWay) else {
             return Ok(());
@@ -236,7 +248,7 @@ impl Sends {
             .into_iter()
             .map(|user| self.notification(send, user, wanted));
         let mut piece = Piece::default();
-        for sent in self.inboxes.send_to_many(new.collect()).await {
+        for sent in self.inboxes.send_to_many_patiently(new.collect()).await {
             match sent {
                 Ok(_) => piece.tally.delivered += 1,
                 Err(Error::NotSent(NotSent::Expired(_) | NotSent::Muted(_))) => {

@@ -9,7 +9,7 @@
 //!
 //! A change names the head that its rows were found under, and skips what changed
 //! since. So what is done twice, by two nodes that both believe to be the one, is done
-//! once. What fails is left alone for a while and met again.
+//! once. What fails is left alone for a while and met again; nothing else waits for it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -95,32 +95,43 @@ struct Leased {
     now: Timestamp,
 }
 
+/// A time around.
+#[derive(Default)]
+struct Round {
+    /// Whether it had the lease.
+    is_leading: bool,
+    /// Whether more may be due.
+    is_more: bool,
+    /// Why a part of it was not done, or all.
+    failed: Option<Error>,
+}
+
 /// What falls due beside the rows of inboxes.
 #[async_trait]
 pub trait Duty: Send + Sync + 'static {
-    /// Does a piece of what is due at the database's time; whether there may be more.
-    /// Cancel safe.
+    /// Does a piece of what is due at the database's time; whether there may be more. One of
+    /// many that fails is put off, and is no error: others wait for none. Cancel safe.
     async fn step(&self, now: Timestamp) -> Result<bool, Error>;
 }
 
 #[async_trait]
 impl Duty for Sends {
     async fn step(&self, now: Timestamp) -> Result<bool, Error> {
-        self.deliver(now).await
+        self.work(now).await
     }
 }
 
 #[async_trait]
 impl Duty for Retractions {
     async fn step(&self, now: Timestamp) -> Result<bool, Error> {
-        self.step(now).await
+        self.work(now).await
     }
 }
 
 #[async_trait]
 impl Duty for FollowUps {
     async fn step(&self, now: Timestamp) -> Result<bool, Error> {
-        self.forget(now).await
+        self.work(now).await
     }
 }
 
@@ -135,8 +146,11 @@ pub struct Sweeper {
     /// Where a change failed, and until when that is left alone.
     failed: HashMap<InboxKey, Instant>,
     duties: Vec<Arc<dyn Duty>>,
-    /// By how much the longest due of the present look is late.
+    /// By how much the longest due of the present round is late.
     late: Duration,
+    /// When nothing of a round failed last, and how late it was; none where another node has
+    /// the lease.
+    well: Option<(Instant, Duration)>,
 }
 
 impl Sweeper {
@@ -158,6 +172,7 @@ impl Sweeper {
             failed: HashMap::new(),
             duties: Vec::new(),
             late: Duration::ZERO,
+            well: None,
         }
     }
 
@@ -185,45 +200,100 @@ impl Sweeper {
         );
         let mut failures = 0;
         loop {
-            let pause = match self.look().await {
+            let looked = self.look().await;
+            failures = match looked {
+                Ok(_) => 0,
+                Err(_) => failures + 1,
+            };
+            let pause = match looked {
                 Ok(true) => LOOK_EVERY,
                 Ok(false) => ASK_EVERY,
                 // What changed nothing now will do so later: all that is lost is time.
                 Err(error) => {
-                    failures += 1;
                     if failures == 1 {
                         tracing::warn!(%error, "what is due has to wait");
                     }
-                    sleep(LOOK_EVERY * failures.min(30)).await;
-                    continue;
+                    // A store that is away is let alone; for less nothing else waits.
+                    let times = match error.is_of_the_store() {
+                        true => failures.min(30),
+                        false => 1,
+                    };
+                    LOOK_EVERY * times
                 }
             };
-            failures = 0;
             sleep(pause).await;
         }
     }
 
-    /// Does all that is due, if the lease is to be had; whether it is.
+    /// Does all that is due, if the lease is to be had; whether it is. An error is of a part
+    /// of it: the rest was done.
     pub async fn look(&mut self) -> Result<bool, Error> {
+        let mut failed: Option<Error> = None;
         loop {
-            let Some(now) = self.lease().await? else {
-                metrics::sweeper(false, Duration::ZERO);
-                return Ok(false);
-            };
-            self.failed.retain(|_, until| *until > Instant::now());
-            self.late = Duration::ZERO;
-            let mut is_more = false;
-            for stage in Stage::ALL {
-                is_more |= self.step(stage, now).await?;
-            }
-            for duty in &self.duties {
-                is_more |= duty.step(now).await?;
-            }
-            metrics::sweeper(true, self.late);
-            if !is_more {
-                return Ok(true);
+            let round = self.round().await;
+            self.tell(&round);
+            failed = round.failed.or(failed);
+            let is_away = failed.as_ref().is_some_and(Error::is_of_the_store);
+            if !round.is_more || is_away {
+                return match failed {
+                    None => Ok(round.is_leading),
+                    Some(error) => {
+                        metrics::sweep_failed("look");
+                        Err(error)
+                    }
+                };
             }
         }
+    }
+
+    /// Does a piece of all that is due, whatever of it fails.
+    async fn round(&mut self) -> Round {
+        let now = match self.lease().await {
+            Ok(Some(now)) => now,
+            Ok(None) => return Round::default(),
+            Err(error) => {
+                let leased = self.leased.as_ref();
+                return Round {
+                    is_leading: leased.is_some_and(|leased| leased.since.elapsed() < LEASE),
+                    is_more: false,
+                    failed: Some(error),
+                };
+            }
+        };
+        self.failed.retain(|_, until| *until > Instant::now());
+        self.late = Duration::ZERO;
+        self.well
+            .get_or_insert_with(|| (Instant::now(), Duration::ZERO));
+        let mut done = Vec::new();
+        for stage in Stage::ALL {
+            done.push(self.step(stage, now).await);
+        }
+        for duty in &self.duties {
+            done.push(duty.step(now).await);
+        }
+        let mut round = Round {
+            is_leading: true,
+            ..Round::default()
+        };
+        for piece in done {
+            match piece {
+                Ok(is_more) => round.is_more |= is_more,
+                Err(error) if round.failed.is_none() || error.is_of_the_store() => {
+                    round.failed = Some(error);
+                }
+                Err(_) => {}
+            }
+        }
+        round
+    }
+
+    /// Says how late it is: while it fails, later and later.
+    fn tell(&mut self, round: &Round) {
+        if round.failed.is_none() {
+            self.well = round.is_leading.then(|| (Instant::now(), self.late));
+        }
+        let late = self.well.map(|(at, late)| late + at.elapsed());
+        metrics::sweeper(round.is_leading, late.unwrap_or_default());
     }
 
     /// The database's time, while this is the one.
@@ -268,11 +338,12 @@ impl Sweeper {
             async { (inbox, self.inboxes.edit_in_bulk(mutation).await) }
         });
         let mut done = 0;
-        let mut away = None;
+        let (mut away, mut is_held) = (None, false);
         for (inbox, edited) in join_all(changes).await {
             match edited {
                 Ok(edited) => done += edited.changed,
                 Err(Error::Store(error)) if error.may_be_of_a_member() => {
+                    is_held |= matches!(*error, store::Error::Held(_));
                     self.note_failed(stage, inbox, &error);
                 }
                 Err(error) => away = Some(error),
@@ -282,7 +353,10 @@ impl Sweeper {
         if let Some(error) = away {
             return Err(error);
         }
-        sleep(REST * began.elapsed()).await;
+        // Who waited for somebody else's lock has nothing to rest from.
+        if !is_held {
+            sleep(REST * began.elapsed()).await;
+        }
         Ok(is_more && self.failed.len() < MOST_FAILED)
     }
 

@@ -123,9 +123,14 @@ impl Writer {
         sent(self.write_in_bulk(Mutation::Send(new)).await?)
     }
 
-    /// Changes what is there; see `write_in_bulk`.
+    /// As [`send_in_bulk`](Self::send_in_bulk); see `write_in_bulk_patiently`.
+    pub async fn send_in_bulk_patiently(&self, new: NewNotification) -> Result<Sent, Error> {
+        sent(self.write_in_bulk_patiently(Mutation::Send(new)).await?)
+    }
+
+    /// Changes what is there; see `write_in_bulk_patiently`.
     pub async fn edit_in_bulk(&self, mutation: Mutation) -> Result<Edited, Error> {
-        edited(&self.write_in_bulk(mutation).await?)
+        edited(&self.write_in_bulk_patiently(mutation).await?)
     }
 
     /// Takes what was broadcast; see `write_in_bulk`.
@@ -143,6 +148,15 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         let queue = self.queue(mutation.inbox());
         queue.put_in_bulk(mutation, answer)?;
+        Ok(answered.await.map_err(|_| Error::Closed)??)
+    }
+
+    /// As `write_in_bulk`, for what the service does of itself: nobody repeats it, so it
+    /// waits for room. Cancel safe: once it is queued it is committed.
+    async fn write_in_bulk_patiently(&self, mutation: Mutation) -> Result<Outcome, Error> {
+        let (answer, answered) = oneshot::channel();
+        let queue = self.queue(mutation.inbox());
+        queue.put_in_bulk_patiently(mutation, answer).await?;
         Ok(answered.await.map_err(|_| Error::Closed)??)
     }
 

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Where somebody has read up to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct After {
     /// The life of the database that it is of; none: nothing was read yet.
     pub epoch: Option<Epoch>,

@@ -1,11 +1,16 @@
 //! The sweeper over a store in memory, in paused time.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rstest::rstest;
+
 use super::*;
 use crate::{
     auth::test_support::ManualClock,
     bus::Bus,
     config::{FeedSettings, WriterSettings},
     inbox::feed::{Event, Resume},
+    metrics::tests::{alone, value},
     model::{Content, NewNotification, Notification},
     random::SeededRandom,
     store::{PageLimit, RecentQuery, Store as _, memory::Memory},
@@ -27,6 +32,10 @@ fn ann() -> InboxKey {
 
 impl House {
     fn new() -> Self {
+        Self::with(&WriterSettings::default())
+    }
+
+    fn with(writer: &WriterSettings) -> Self {
         let store = Arc::new(Memory::new());
         let clock = ManualClock::new(Timestamp::from_seconds(NOW));
         let feeds = FeedSettings::default();
@@ -36,7 +45,7 @@ impl House {
             clock.clone(),
             Arc::new(SeededRandom::new(1)),
             feeds,
-            &WriterSettings::default(),
+            writer,
         );
         Self {
             store,
@@ -224,4 +233,95 @@ async fn a_store_that_is_away_makes_it_late_and_no_more() {
     tokio::time::sleep(Duration::from_secs(31)).await;
     assert_eq!(house.ids().await.len(), 0);
     sweeper.abort();
+}
+
+/// Of the line an organization has half: what is due in more of its inboxes waits for room.
+#[tokio::test(start_paused = true)]
+async fn more_is_due_at_once_than_an_organization_may_have_in_the_line() {
+    let house = House::with(&WriterSettings {
+        write_queue: 4,
+        ..WriterSettings::default()
+    });
+    let users: Vec<_> = (0..10).map(|user| format!("user{user}")).collect();
+    let inboxes = users.iter().map(|user| InboxKey::parse("acme", user));
+    let inboxes: Vec<_> = inboxes.map(Result::unwrap).collect();
+    for inbox in &inboxes {
+        house.send(inbox, Some(60)).await;
+    }
+    house.wait(60);
+    let mut sweeper = house.sweeper(RetentionSettings::default());
+    sweeper.look().await.unwrap();
+    for inbox in &inboxes {
+        let head = house.store.head(inbox).await.unwrap().head;
+        assert_eq!(head.unread_count, 0, "{inbox:?}");
+    }
+}
+
+/// Counts its turns.
+#[derive(Default)]
+struct Turns {
+    count: AtomicUsize,
+    fails: bool,
+}
+
+#[async_trait]
+impl Duty for Turns {
+    async fn step(&self, _: Timestamp) -> Result<bool, Error> {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        match self.fails {
+            true => Err(store::Error::unexpected_outcome().into()),
+            false => Ok(false),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_holds_up_nothing_else() {
+    let house = House::new();
+    let broken = Arc::new(Turns {
+        fails: true,
+        ..Turns::default()
+    });
+    let well = Arc::new(Turns::default());
+    let sweeper = house.sweeper(RetentionSettings::default());
+    let mut sweeper = sweeper.with(broken.clone()).with(well.clone());
+    let turns = || [&broken, &well].map(|duty| duty.count.load(Ordering::Relaxed));
+    sweeper.look().await.unwrap_err();
+    assert_eq!(turns(), [1, 1]);
+    // Nor does what fails for the store's sake, while it has the lease.
+    house.store.set_away(true);
+    sweeper.look().await.unwrap_err();
+    assert_eq!(turns(), [2, 2]);
+    house.store.set_away(false);
+    // It goes on at its pace.
+    let sweeper = tokio::spawn(sweeper.run());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(turns()[1] > 50, "{:?}", turns());
+    sweeper.abort();
+}
+
+/// Whether it has the lease of a store that is away nobody knows once that is over.
+#[rstest]
+#[case::at_once(1, 1.0)]
+#[case::for_long(60, 0.0)]
+#[tokio::test(start_paused = true)]
+async fn who_fails_to_look_is_late(#[case] seconds: u64, #[case] leads: f64) {
+    let metrics = alone();
+    let of = |series| value(&metrics, series).unwrap();
+    let late = || of("doorbell_sweeper_late_seconds");
+    let house = House::new();
+    let mut sweeper = house.sweeper(RetentionSettings::default());
+    sweeper.look().await.unwrap();
+    assert_eq!((late(), of("doorbell_sweeper_leads")), (0.0, 1.0));
+    house.store.set_away(true);
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    sweeper.look().await.unwrap_err();
+    #[expect(clippy::cast_precision_loss, reason = "a minute")]
+    let away = seconds as f64;
+    assert!(late() >= away, "{}", late());
+    assert_eq!(of("doorbell_sweeper_leads"), leads);
+    assert_eq!(of(r#"doorbell_sweeper_failed_total{what="look"}"#), 1.0);
+    house.store.set_away(false);
+    sweeper.look().await.unwrap();
+    assert_eq!((late(), of("doorbell_sweeper_leads")), (0.0, 1.0));
 }

@@ -339,7 +339,7 @@ async fn it_can_be_taken_for_a_while(house: House) {
     let send = broadcast(&house, &new(&house, "news")).await;
     assert_eq!(unread(&house.second, &ann()).await, 1);
     let end = SystemClock.now().after(Duration::from_secs(2 * 86_400));
-    while house.second.sends.deliver(end).await.unwrap() {}
+    while house.second.sends.work(end).await.unwrap() {}
     let done = house.send(send.id).await;
     assert_eq!(done.state, SendState::Done);
     assert!(done.ended_at.is_some());
@@ -354,7 +354,7 @@ async fn it_can_be_taken_for_a_while(house: House) {
         .unwrap();
     assert_eq!(unread(&house.first, &ann()).await, 0);
     let later = end.after(Duration::from_secs(9 * 86_400));
-    while house.second.sends.deliver(later).await.unwrap() {}
+    while house.second.sends.work(later).await.unwrap() {}
     let gone = house.second.sends.retract_broadcast(&acme(), send.id).await;
     assert_eq!(gone.unwrap(), None);
 }
@@ -422,7 +422,7 @@ async fn what_is_old_is_not_heard(house: House) {
     let send = house.accept(&new(&house, "news")).await;
     // It began an hour ago, by the time of the one who begins.
     let long_ago = SystemClock.now().before(Duration::from_secs(2 * 3600));
-    while house.first.sends.deliver(long_ago).await.unwrap() {}
+    while house.first.sends.work(long_ago).await.unwrap() {}
     assert_eq!(house.send(send.id).await.state, SendState::UnderWay);
     assert_eq!(unread(&house.second, &ann()).await, 1);
     let row = &rows(&house, &ann()).await[0];

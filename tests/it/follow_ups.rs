@@ -3,10 +3,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
+use async_trait::async_trait;
 use doorbell::{
     client::{
         Client, FollowUp, FollowUpOptions, FollowUpUnless, ListFollowUpsRequest, Options,
@@ -14,6 +18,7 @@ use doorbell::{
     },
     clock::{Clock as _, SystemClock},
     config::RetentionSettings,
+    follow_ups::FollowUps,
     inbox::Inboxes,
     model::{
         self, Content, Head, InboxKey, NewNotification, RemovalCause, TopicId, Unless, UserId, View,
@@ -22,7 +27,7 @@ use doorbell::{
     proto::{self},
     random::SeededRandom,
     store::{
-        Edit, FollowUps as _, Store as _, Topics as _, Verb, Which,
+        Database, Edit, FollowUps as _, Store as _, Topics as _, Verb, Which,
         follow_ups::After,
         sends::{NewSend, Target},
         sweeping::Due,
@@ -41,11 +46,12 @@ use crate::{
     engines,
     fan_out::Backend,
     history::Check,
-    hooked::Call as Held,
+    hooked::{Call as Held, Hook, Hooked},
     process::PATIENCE,
+    races::inboxes,
     sends::{House, acme},
     server::user_token,
-    support::{ann, on_both},
+    support::{self, ann, on_both},
 };
 
 fn inbox(user: &str) -> InboxKey {
@@ -325,6 +331,56 @@ on_both!(
     another_life_is_told_anew_and_an_erased_inbox_is_not,
     a_send_for_many_is_followed_up_for_each,
 );
+
+/// How often somebody looked whether there is something to tell.
+#[derive(Default)]
+struct Looks(AtomicUsize);
+
+#[async_trait]
+impl Hook for Looks {
+    async fn before(&self, call: Held) {
+        if call == Held::FollowUps {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// However many wait, the store is asked once a second, and all are told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_who_wait_look_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Database> = Arc::new(support::sqlite(&directory).await);
+    let store = Hooked::new(store, Looks::default());
+    let inboxes = inboxes(store.clone(), 1);
+    let log = FollowUps::new(store.clone(), inboxes.clone());
+    let (acme, after) = (acme(), After::default());
+    let wait = |seconds| {
+        let wait = Duration::from_secs(seconds);
+        join_all((0..20).map(|_| log.list(&acme, &after, 10, wait)))
+    };
+    for told in wait(5).await {
+        assert_eq!(told.unwrap().1, []);
+    }
+    // Each when it comes and before it goes, and all of them five times or six.
+    let looks = store.hook.0.load(Ordering::Relaxed);
+    assert!(looks <= 20 + 20 + 6, "{looks}");
+    let mut sweeper = Sweeper::new(
+        store.clone(),
+        inboxes.clone(),
+        Arc::new(SystemClock),
+        &SeededRandom::new(1),
+        RetentionSettings::default(),
+    );
+    let tell = async {
+        sleep(Duration::from_secs(2)).await;
+        followed_up(&inboxes, &ann(), Unless::Read).await;
+        sweeper.look().await.unwrap()
+    };
+    let (told, _) = tokio::join!(wait(60), tell);
+    for told in told {
+        assert_eq!(told.unwrap().1.len(), 1);
+    }
+}
 
 /// Who read or archived in time is not told of; for the deliberate bug.
 pub async fn judges() -> Check {

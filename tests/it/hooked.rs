@@ -35,6 +35,7 @@ pub enum Call {
     RowsAbout,
     Advance,
     Untaken,
+    FollowUps,
 }
 
 /// What a test does at the calls of a store: nothing, unless it says so.
@@ -434,7 +435,8 @@ impl<S: FollowUps + ?Sized, H: Hook> FollowUps for Hooked<S, H> {
         after: &After,
         at_most: usize,
     ) -> Result<(Epoch, Vec<FollowUp>), Error> {
-        self.inner.follow_ups(organization, after, at_most).await
+        let told = self.inner.follow_ups(organization, after, at_most);
+        self.tell(Call::FollowUps, told).await
     }
 
     async fn followed_up_at(

@@ -530,6 +530,31 @@ fn text(bytes: usize) -> prost_types::Value {
     prost_types::Value { kind: Some(kind) }
 }
 
+/// A piece of more people than an organization may have in the line comes to all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_line_makes_a_send_slow_and_no_more() {
+    let server = block_in_place(|| Setup::new().with("WRITE_QUEUE", 8).start());
+    let mut desk = Desk::of(server).await;
+    let members = AddTopicMembersRequest {
+        organization_id: "acme".into(),
+        topic_id: "all".into(),
+        user_ids: (0..40).map(|user| format!("user-{user:02}")).collect(),
+    };
+    desk.topics.add_topic_members(members).await.unwrap();
+    let to_topic = SendToTopicRequest {
+        organization_id: "acme".into(),
+        topic_id: "all".into(),
+        content: content("to a topic"),
+        idempotency_key: "topic".into(),
+        ..SendToTopicRequest::default()
+    };
+    let sent = desk.sends.send_to_topic(to_topic).await.unwrap();
+    let id = sent.into_inner().send.unwrap().id;
+    let done = desk.until_done(&id).await;
+    assert_eq!((done.delivered_count, done.error_count), (40, 0));
+    assert_eq!(desk.rows("user-39").await.len(), 1);
+}
+
 on_both!(
     Desk:
     what_is_for_later_rings_when_its_time_has_come,

@@ -18,6 +18,7 @@ use doorbell::{
         sends::{NewSend, SendState, Target},
     },
 };
+use sqlx::Connection as _;
 use tokio::task::block_in_place;
 use tonic::Code;
 use uuid::Uuid;
@@ -80,7 +81,7 @@ fn retractions(house: &House, node: &Node) -> Retractions {
 }
 
 async fn done(house: &House, by: &Retractions) -> Retraction {
-    while by.step(SystemClock.now()).await.unwrap() {}
+    while by.work(SystemClock.now()).await.unwrap() {}
     let of = Named::Key("once".into());
     let found = house.gate.retraction(&acme(), &of).await.unwrap().unwrap();
     assert!(found.ended_at.is_some(), "{found:?}");
@@ -211,14 +212,14 @@ async fn what_was_to_come_does_not(house: House) {
         ids.push(house.accept(&new).await.id);
     }
     // A piece of the topic was delivered, and somebody has what is for everybody.
-    assert!(house.first.sends.deliver(SystemClock.now()).await.unwrap());
+    assert!(house.first.sends.work(SystemClock.now()).await.unwrap());
     let last = inbox("acme", 699);
     house.second.inboxes.own_head(&last).await.unwrap();
     assert_eq!(rows(&house, &last).await, (1, 0));
     let by = retractions(&house, &house.first);
     let (_, is_duplicate) = by.accept(&new(&house)).await.unwrap();
     assert!(!is_duplicate);
-    while house.first.sends.deliver(SystemClock.now()).await.unwrap() {}
+    while house.first.sends.work(SystemClock.now()).await.unwrap() {}
     let mut states = Vec::new();
     for id in ids {
         states.push(house.send(id).await.state);
@@ -252,7 +253,7 @@ async fn two_at_once_take_back_once(house: House) {
         .unwrap();
     house.gate.hook.arm(Call::RowsAbout);
     let slow = retractions(&house, &house.first);
-    let held = tokio::spawn(async move { slow.step(SystemClock.now()).await });
+    let held = tokio::spawn(async move { slow.work(SystemClock.now()).await });
     house.gate.hook.reached().await;
     let through = done(&house, &retractions(&house, &house.second)).await;
     assert_eq!(through.retracted, 40);
@@ -265,6 +266,41 @@ async fn two_at_once_take_back_once(house: House) {
         assert_eq!(rows(&house, &of).await, (1, 1));
         let head = house.second.inboxes.head(&of).await.unwrap().head;
         assert_eq!(head.revision.get(), 2, "one change, and no other");
+    }
+}
+
+/// Of an inbox that somebody holds it is taken back later, and of the others at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_held_loses_it_later() {
+    let url = Postgres::shared().create_database().await;
+    let house = House::at(&url).await;
+    for user in 0..3 {
+        sent(&house.second, &inbox("acme", user), &about(&project())).await;
+    }
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let accepted = house.gate.accept_retraction(&new(&house), now()).await;
+    accepted.unwrap();
+    let mut holder = sqlx::PgConnection::connect(&url).await.unwrap();
+    let hold = "BEGIN; SELECT * FROM inboxes WHERE user_id = 'user-001' FOR UPDATE";
+    sqlx::raw_sql(hold).execute(&mut holder).await.unwrap();
+    let by = retractions(&house, &house.first);
+    let at = SystemClock.now();
+    by.work(at).await.unwrap();
+    let of = Named::Key("once".into());
+    let found = house.gate.retraction(&acme(), &of).await.unwrap().unwrap();
+    let counted = (found.retracted, found.errors, found.ended_at);
+    assert_eq!(counted, (2, 0, None));
+    sqlx::raw_sql("ROLLBACK")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    let later = at.after(Duration::from_secs(6));
+    while by.work(later).await.unwrap() {}
+    let found = house.gate.retraction(&acme(), &of).await.unwrap().unwrap();
+    assert_eq!((found.retracted, found.errors), (3, 0));
+    assert!(found.ended_at.is_some());
+    for user in 0..3 {
+        assert_eq!(rows(&house, &inbox("acme", user)).await, (1, 1));
     }
 }
 

@@ -85,10 +85,13 @@ impl House {
     }
 
     pub async fn on_postgres() -> Self {
-        let url = engines::Postgres::shared().create_database().await;
-        let store: Arc<dyn Database> = Arc::new(support::postgres(&url).await);
+        Self::at(&engines::Postgres::shared().create_database().await).await
+    }
+
+    pub async fn at(url: &str) -> Self {
+        let store: Arc<dyn Database> = Arc::new(support::postgres(url).await);
         let gate = Hooked::new(store, Gate::default());
-        let second: Arc<dyn Database> = Arc::new(support::postgres(&url).await);
+        let second: Arc<dyn Database> = Arc::new(support::postgres(url).await);
         Self {
             first: Node::new(gate.clone(), inboxes(gate.clone(), 1)),
             second: Node::new(second.clone(), inboxes(second, 2)),
@@ -136,7 +139,7 @@ impl House {
 
     /// All looks until nothing is due any more.
     pub async fn deliver(&self, node: &Node) {
-        while node.sends.deliver(SystemClock.now()).await.unwrap() {}
+        while node.sends.work(SystemClock.now()).await.unwrap() {}
     }
 
     /// How many rows each of so many people has, where it is not one each.
@@ -197,7 +200,7 @@ async fn a_topic_is_delivered_in_pieces(house: House) {
 
     let send = house.to_topic(1203).await;
     assert_eq!((send.state, send.total), (SendState::Waiting, 0));
-    assert!(house.first.sends.deliver(SystemClock.now()).await.unwrap());
+    assert!(house.first.sends.work(SystemClock.now()).await.unwrap());
     let under_way = house.send(send.id).await;
     assert_eq!(
         (under_way.state, under_way.total),
@@ -219,7 +222,7 @@ async fn a_topic_is_delivered_in_pieces(house: House) {
 /// Who becomes a member before their piece is made gets it, who is one no more does not.
 async fn who_is_a_member_when_the_piece_is_made_gets_it(house: House) {
     let send = house.to_topic(700).await;
-    assert!(house.first.sends.deliver(SystemClock.now()).await.unwrap());
+    assert!(house.first.sends.work(SystemClock.now()).await.unwrap());
     let late = UserId::parse("user-99999").unwrap();
     let (early, gone) = (UserId::parse("aaa").unwrap(), users(700).pop().unwrap());
     house
@@ -249,10 +252,10 @@ async fn delivers_a_piece_once(house: House) -> Check {
     let gate = house.gate.clone();
     gate.hook.arm(Call::Recipients);
     let first = house.first.sends.clone();
-    let delivering = tokio::spawn(async move { first.deliver(SystemClock.now()).await });
+    let delivering = tokio::spawn(async move { first.work(SystemClock.now()).await });
     gate.hook.reached().await;
     // The same piece, and the send goes on after it.
-    house.second.sends.deliver(SystemClock.now()).await.unwrap();
+    house.second.sends.work(SystemClock.now()).await.unwrap();
     assert_eq!(house.send(send.id).await.tally.delivered, 500);
     gate.hook.go.notify_one();
     timeout(PATIENCE, delivering)
@@ -281,7 +284,7 @@ async fn a_piece_that_was_not_noted_is_noted_by_who_follows(house: House) {
     let gate = house.gate.clone();
     let first = house.first.sends.clone();
     gate.hook.arm(Call::Recipients);
-    let delivering = tokio::spawn(async move { first.deliver(SystemClock.now()).await });
+    let delivering = tokio::spawn(async move { first.work(SystemClock.now()).await });
     gate.hook.reached().await;
     delivering.abort();
     let _ = delivering.await;
@@ -299,11 +302,11 @@ async fn nobody_gets_what_was_cancelled(house: House) {
 /// Nobody gets it after the cancellation was answered, not even of a piece under way.
 async fn delivers_nothing_cancelled(house: House) -> Check {
     let send = house.to_topic(800).await;
-    assert!(house.first.sends.deliver(SystemClock.now()).await.unwrap());
+    assert!(house.first.sends.work(SystemClock.now()).await.unwrap());
     let gate = house.gate.clone();
     gate.hook.arm(Call::Recipients);
     let first = house.first.sends.clone();
-    let delivering = tokio::spawn(async move { first.deliver(SystemClock.now()).await });
+    let delivering = tokio::spawn(async move { first.work(SystemClock.now()).await });
     gate.hook.reached().await;
     let cancelled = house.second.sends.cancel(&acme(), send.id).await.unwrap();
     let cancelled = cancelled.unwrap();
@@ -409,27 +412,24 @@ async fn what_waits_is_delivered_when_its_time_has_come(house: House) {
         !house
             .first
             .sends
-            .deliver(Timestamp::from_micros(soon - 1))
+            .work(Timestamp::from_micros(soon - 1))
             .await
             .unwrap()
     );
     assert_eq!(house.count("user-00000").await, 0);
     // It slept through the time, and both wake at once.
     let now = Timestamp::from_micros(soon + WEEK);
-    let (one, other) = tokio::join!(
-        house.first.sends.deliver(now),
-        house.second.sends.deliver(now)
-    );
+    let (one, other) = tokio::join!(house.first.sends.work(now), house.second.sends.work(now));
     assert!(one.unwrap() | other.unwrap());
-    while house.first.sends.deliver(now).await.unwrap() {}
+    while house.first.sends.work(now).await.unwrap() {}
     assert_eq!(house.count("user-00000").await, 1);
     let done = house.send(send.id).await;
     assert_eq!((done.state, done.tally.delivered), (SendState::Done, 2));
     // It is kept for a week after its end, and its key with it.
     let later = |micros| Timestamp::from_micros(done.ended_at.unwrap().as_micros() + micros);
-    house.first.sends.deliver(later(WEEK - 1)).await.unwrap();
+    house.first.sends.work(later(WEEK - 1)).await.unwrap();
     assert_eq!(house.send(send.id).await.state, SendState::Done);
-    house.first.sends.deliver(later(WEEK)).await.unwrap();
+    house.first.sends.work(later(WEEK)).await.unwrap();
     assert_eq!(
         house
             .first
@@ -600,7 +600,7 @@ async fn who_is_held_for_long_is_not_passed_over() {
         house
             .first
             .sends
-            .deliver(Timestamp::from_micros(now))
+            .work(Timestamp::from_micros(now))
             .await
             .unwrap();
         now += 6_000_000;
@@ -614,7 +614,7 @@ async fn who_is_held_for_long_is_not_passed_over() {
     while house
         .first
         .sends
-        .deliver(Timestamp::from_micros(now))
+        .work(Timestamp::from_micros(now))
         .await
         .unwrap()
     {}
@@ -649,7 +649,7 @@ async fn who_is_refused_is_passed_over_in_the_end() {
         house
             .first
             .sends
-            .deliver(Timestamp::from_micros(now))
+            .work(Timestamp::from_micros(now))
             .await
             .unwrap();
         now += 6_000_000;
@@ -657,6 +657,38 @@ async fn who_is_refused_is_passed_over_in_the_end() {
     let done = house.send(send.id).await;
     assert_eq!(done.state, SendState::Done);
     assert_eq!((done.tally.delivered, done.tally.errors), (2, 1));
+}
+
+/// What Postgres cannot begin with in time waits, and nobody with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_fails_holds_up_no_other() {
+    let url = engines::Postgres::shared().create_database().await;
+    let house = House::at(&url).await;
+    let broken = house.accept(&house.new_send(Target::Users(users(2)))).await;
+    let well = NewSend {
+        deliver_time: at(1),
+        ..house.new_send(Target::Users(users(3)))
+    };
+    let well = house.accept(&well).await;
+    let too_slow = format!(
+        "CREATE FUNCTION too_slow() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'too slow' USING ERRCODE = '57014'; END $$; \
+         CREATE TRIGGER too_slow BEFORE UPDATE ON sends FOR EACH ROW \
+         WHEN (OLD.id = '{}' AND NEW.state = 1) EXECUTE FUNCTION too_slow()",
+        broken.id
+    );
+    engines::execute(&url, &too_slow).await;
+    let now = SystemClock.now();
+    while house.first.sends.work(now).await.unwrap() {}
+    let done = house.send(well.id).await;
+    assert_eq!((done.state, done.tally.delivered), (SendState::Done, 3));
+    let waiting = house.send(broken.id).await;
+    assert_eq!(waiting.state, SendState::Waiting);
+    engines::execute(&url, "DROP TRIGGER too_slow ON sends").await;
+    let later = now.after(Duration::from_secs(6));
+    while house.first.sends.work(later).await.unwrap() {}
+    let done = house.send(broken.id).await;
+    assert_eq!((done.state, done.tally.delivered), (SendState::Done, 2));
 }
 
 on_both!(

@@ -48,6 +48,8 @@ pub(super) struct Queue {
     /// A std mutex: what is done under it is short, and never waits.
     waiting: Mutex<Waiting>,
     changed: Notify,
+    /// Some of what waited was taken.
+    has_room: Notify,
     /// The most that wait.
     most: usize,
     /// Of one batch; of sends, and of edits again.
@@ -82,6 +84,7 @@ impl Queue {
         Self {
             waiting: Mutex::default(),
             changed: Notify::new(),
+            has_room: Notify::new(),
             most: settings.write_queue.div_ceil(lanes).max(1),
             most_rows: settings.write_batch,
             most_bytes: settings.write_batch_bytes,
@@ -125,20 +128,54 @@ impl Queue {
     /// Puts one of many writes at the end of the line of those. Refused at once where too
     /// many of them wait, of all or of its organization (half of all).
     pub(super) fn put_in_bulk(&self, mutation: Mutation, answer: Answer) -> Result<(), Error> {
-        let mut waiting = self.waiting.lock();
+        let waiting = self.waiting.lock();
+        if !self.has_room_in_bulk(&waiting, &mutation)? {
+            return Err(Error::QueueFull);
+        }
+        self.add_in_bulk(waiting, mutation, answer);
+        Ok(())
+    }
+
+    /// As [`put_in_bulk`](Self::put_in_bulk), as soon as there is room. Cancel safe: it is
+    /// put or it is not.
+    pub(super) async fn put_in_bulk_patiently(
+        &self,
+        mutation: Mutation,
+        answer: Answer,
+    ) -> Result<(), Error> {
+        loop {
+            // From before the look: what is taken after it is heard of.
+            let has_room = self.has_room.notified();
+            {
+                let waiting = self.waiting.lock();
+                if self.has_room_in_bulk(&waiting, &mutation)? {
+                    self.add_in_bulk(waiting, mutation, answer);
+                    return Ok(());
+                }
+            }
+            has_room.await;
+        }
+    }
+
+    fn has_room_in_bulk(&self, waiting: &Waiting, mutation: &Mutation) -> Result<bool, Error> {
         if waiting.is_closed {
             return Err(Error::Closed);
         }
         let organization = &mutation.inbox().organization_id;
-        if waiting.bulk.len() >= self.most
-            || waiting.bulk_of_organization.get(organization) >= self.most.div_ceil(2)
-        {
-            return Err(Error::QueueFull);
-        }
+        let of_organization = waiting.bulk_of_organization.get(organization);
+        Ok(waiting.bulk.len() < self.most && of_organization < self.most.div_ceil(2))
+    }
+
+    fn add_in_bulk(
+        &self,
+        mut waiting: MutexGuard<'_, Waiting>,
+        mutation: Mutation,
+        answer: Answer,
+    ) {
+        let organization = &mutation.inbox().organization_id;
         waiting.bulk_of_organization.up(organization);
         waiting.bulk.push_back(Job { mutation, answer });
         self.came(waiting);
-        Ok(())
     }
 
     /// Counts what came before the lane can take it, and tells the lane.
@@ -160,6 +197,7 @@ impl Queue {
                     let taken = batch.0.len();
                     let before = self.depth.fetch_sub(taken, Ordering::Relaxed);
                     metrics::queue_depth(before.saturating_sub(taken));
+                    self.has_room.notify_waiters();
                     return Some(batch);
                 }
                 if waiting.is_closed {
@@ -174,6 +212,7 @@ impl Queue {
     pub(super) fn close(&self) {
         self.waiting.lock().is_closed = true;
         self.changed.notify_one();
+        self.has_room.notify_waiters();
     }
 
     /// Closes it, and lets go of what waits: there is nobody left to take it.
@@ -190,6 +229,7 @@ impl Queue {
         let lines = [sends, edits, large, bulk].into_iter();
         let left: usize = lines.map(|line| line.drain(..).count()).sum();
         self.depth.fetch_sub(left, Ordering::Relaxed);
+        self.has_room.notify_waiters();
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -205,15 +245,16 @@ fn is_edit(mutation: &Mutation) -> bool {
     )
 }
 
-/// About how many rows it writes.
+/// About how many rows it writes; of nothing else, that which says so.
 fn rows(mutation: &Mutation) -> usize {
-    match mutation {
+    let rows = match mutation {
         Mutation::Edit { ids, .. }
         | Mutation::Delete { ids, .. }
         | Mutation::FollowUp { ids, .. } => ids.len(),
         Mutation::Take(take) => take.sends.len() + take.retracted.len(),
         Mutation::Send(_) | Mutation::Update(_) | Mutation::Seen { .. } => 1,
-    }
+    };
+    rows.max(1)
 }
 
 impl Waiting {

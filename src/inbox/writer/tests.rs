@@ -419,6 +419,69 @@ async fn an_organization_has_half_of_the_third_line() {
     of("acme", 20).await.unwrap().unwrap();
 }
 
+/// What the service does of itself is refused for want of room by nobody: it waits.
+#[tokio::test]
+async fn what_is_done_for_nobody_waits_for_room() {
+    let harness = Harness::new(Memory::held(), &settings(8, 2, 1000));
+    let writing = harness.write(vec![send(999)]).await;
+    let edits: Vec<_> = (100..120)
+        .map(|id| {
+            let writer = harness.writer.clone();
+            tokio::spawn(async move { writer.edit_in_bulk(mark("bob", id, 1)).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    assert!(edits.iter().all(|edit| !edit.is_finished()));
+    harness.go(writing).await;
+    for edited in edits {
+        edited.await.unwrap().unwrap();
+    }
+    let batches = harness.store.batches().concat();
+    assert_eq!(batches[1..], (100..120).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn who_waits_for_room_is_let_go_when_it_closes() {
+    let harness = Harness::new(Memory::held(), &settings(2, 100, 1000));
+    let writing = harness.write(vec![send(999)]).await;
+    let edits = [100, 101].map(|id| {
+        let writer = harness.writer.clone();
+        tokio::spawn(async move { writer.edit_in_bulk(mark("bob", id, 1)).await })
+    });
+    tokio::task::yield_now().await;
+    let writer = harness.writer.clone();
+    let closing = tokio::spawn(async move { writer.close().await });
+    let [first, second] = edits;
+    let second = second.await.unwrap();
+    assert!(matches!(second, Err(Error::Closed)), "{second:?}");
+    harness.go(writing).await;
+    first.await.unwrap().unwrap();
+    closing.await.unwrap();
+}
+
+/// Where there is nothing to take an inbox notes how far it has taken: a row each.
+#[tokio::test]
+async fn what_is_taken_of_nothing_is_a_row_each() {
+    let harness = Harness::new(Memory::held(), &settings(100, 3, 1000));
+    let mut writing = harness.write(vec![send(999)]).await;
+    writing.extend((0..7).map(|through| {
+        let take = Mutation::Take(Take {
+            inbox: inbox("ann"),
+            after: 0,
+            through,
+            sends: Vec::new(),
+            retracted: Vec::new(),
+        });
+        let writer = harness.writer.clone();
+        tokio::spawn(async move { writer.write_in_bulk(take).await })
+    }));
+    tokio::task::yield_now().await;
+    assert!(harness.go(writing).await.iter().all(Result::is_ok));
+    let batches = harness.store.batches();
+    let found: Vec<_> = batches.iter().map(Vec::len).collect();
+    assert_eq!(found, [1, 3, 3, 1]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_taken_as_soon_as_it_is_put_was_counted_before() {
     let depth = Arc::new(AtomicUsize::new(0));
