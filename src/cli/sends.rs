@@ -231,6 +231,7 @@ fn print(out: &mut impl Write, send: &Send, as_json: bool) -> Result<(), Error> 
     };
     let how = match send.state() {
         SendState::Unspecified => "in a state that this version does not know".to_owned(),
+        SendState::Waiting if !is_for_later(send) => "about to begin".to_owned(),
         SendState::Waiting => format!("waits until {}", time(&send.deliver_time)),
         SendState::UnderWay if is_broadcast => {
             format!("until {}: {so_far}", time(&send.available_until))
@@ -257,6 +258,15 @@ fn print(out: &mut impl Write, send: &Send, as_json: bool) -> Result<(), Error> 
         text::line(title)
     )?;
     Ok(())
+}
+
+/// Whether it was to wait when it was accepted.
+fn is_for_later(send: &Send) -> bool {
+    let order = |time: &Option<prost_types::Timestamp>| {
+        let time = time.unwrap_or_default();
+        (time.seconds, time.nanos)
+    };
+    order(&send.deliver_time) > order(&send.accepted_at)
 }
 
 fn people(count: u32) -> String {
@@ -291,6 +301,32 @@ mod tests {
         assert!(
             line.starts_with("the-id  ") && !line.contains('\x1b'),
             "{line}"
+        );
+    }
+
+    #[test]
+    fn only_what_is_for_later_waits() {
+        let time = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let send = Send {
+            accepted_at: time(60),
+            deliver_time: time(60),
+            state: SendState::Waiting.into(),
+            ..Send::default()
+        };
+        let line = |send: &Send| {
+            let mut out = Vec::new();
+            print(&mut out, send, false).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let at_once = line(&send);
+        assert!(at_once.contains("; about to begin"), "{at_once}");
+        let later = line(&Send {
+            deliver_time: time(90),
+            ..send
+        });
+        assert!(
+            later.contains("; waits until 1970-01-01T00:01:30"),
+            "{later}"
         );
     }
 }

@@ -34,7 +34,7 @@ pub struct TokenArgs {
     /// The role; `service` may send, and that of operators look and erase
     #[arg(long, value_name = "ROLE")]
     pub role: Option<String>,
-    /// The subject (`sub`) [default: the user, or else the role]
+    /// The subject (`sub`), in place of the user; a sender's token has none unless it is given
     #[arg(long, value_name = "SUBJECT")]
     pub subject: Option<String>,
     /// How long the token is valid
