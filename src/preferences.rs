@@ -9,7 +9,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
     inbox::Error,
@@ -38,16 +38,20 @@ pub enum NotNoted {
     Required(String),
 }
 
-/// What is known of an organization.
+/// What is known of an organization, since this was asked for. Read once for all who ask
+/// meanwhile.
 struct Known {
     since: Instant,
-    defaults: Arc<TypeDefaults>,
+    defaults: Arc<OnceCell<TypeDefaults>>,
 }
 
 /// All preferences of the service.
 pub struct Preferences {
     store: Arc<dyn Database>,
     known: Mutex<HashMap<OrganizationId, Known>>,
+    /// Held by who counts the types and then notes more: of two at once on a node, each
+    /// counts what the other noted.
+    noting: tokio::sync::Mutex<()>,
 }
 
 impl Preferences {
@@ -56,40 +60,24 @@ impl Preferences {
         Self {
             store,
             known: Mutex::default(),
+            noting: tokio::sync::Mutex::default(),
         }
     }
 
     /// What the organization says of a type. Cancel safe.
     pub async fn wanted(&self, organization: &OrganizationId, kind: &str) -> Result<Wanted, Error> {
-        let defaults = self.known(organization).await?;
-        let default = defaults.get(kind).copied();
+        let known = self.known(organization);
+        let read = || self.store.type_defaults(organization);
+        let default = known.get_or_try_init(read).await?.get(kind).copied();
         Ok(default.map(TypeDefault::wanted).unwrap_or_default())
     }
 
-    async fn known(&self, organization: &OrganizationId) -> Result<Arc<TypeDefaults>, Error> {
-        if let Some(known) = self.known.lock().get(organization)
-            && known.since.elapsed() < KNOWN_FOR
-        {
-            return Ok(known.defaults.clone());
-        }
-        let defaults = Arc::new(self.store.type_defaults(organization).await?);
-        self.know(organization, &defaults);
-        Ok(defaults)
-    }
-
-    fn know(&self, organization: &OrganizationId, defaults: &Arc<TypeDefaults>) {
+    fn known(&self, organization: &OrganizationId) -> Arc<OnceCell<TypeDefaults>> {
         let mut all = self.known.lock();
-        if all.len() >= MOST_KNOWN {
-            all.retain(|_, known| known.since.elapsed() < KNOWN_FOR);
+        if let Some(known) = all.get(organization).filter(|known| known.is_fresh()) {
+            return known.defaults.clone();
         }
-        if all.len() >= MOST_KNOWN {
-            all.clear();
-        }
-        let known = Known {
-            since: Instant::now(),
-            defaults: defaults.clone(),
-        };
-        all.insert(organization.clone(), known);
+        know(&mut all, organization, OnceCell::new())
     }
 
     /// What a person said, and what their organization says. Cancel safe.
@@ -105,6 +93,7 @@ impl Preferences {
         inbox: &InboxKey,
         of: &[(String, Option<bool>)],
     ) -> Result<Result<(Chosen, TypeDefaults), NotNoted>, Error> {
+        let _noting = self.noting.lock().await;
         let (chosen, defaults) = self.get(inbox).await?;
         let is_required = |kind: &str| defaults.get(kind).is_some_and(|of| of.is_required);
         if let Some((kind, _)) = of
@@ -131,14 +120,43 @@ impl Preferences {
         organization: &OrganizationId,
         of: &[(String, Option<TypeDefault>)],
     ) -> Result<Result<TypeDefaults, NotNoted>, Error> {
+        let _noting = self.noting.lock().await;
         let said = self.store.type_defaults(organization).await?;
         if is_too_many(said.keys(), of) {
             return Ok(Err(NotNoted::TooMany));
         }
         let said = self.store.set_type_defaults(organization, of).await?;
-        self.know(organization, &Arc::new(said.clone()));
+        // A read that is under way is of those who asked before.
+        let now = OnceCell::new_with(Some(said.clone()));
+        know(&mut self.known.lock(), organization, now);
         Ok(Ok(said))
     }
+}
+
+impl Known {
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < KNOWN_FOR
+    }
+}
+
+fn know(
+    all: &mut HashMap<OrganizationId, Known>,
+    organization: &OrganizationId,
+    defaults: OnceCell<TypeDefaults>,
+) -> Arc<OnceCell<TypeDefaults>> {
+    if all.len() >= MOST_KNOWN {
+        all.retain(|_, known| known.is_fresh());
+    }
+    if all.len() >= MOST_KNOWN {
+        all.clear();
+    }
+    let defaults = Arc::new(defaults);
+    let known = Known {
+        since: Instant::now(),
+        defaults: defaults.clone(),
+    };
+    all.insert(organization.clone(), known);
+    defaults
 }
 
 /// Whether there are too many types once this is said of some.
