@@ -34,6 +34,10 @@ const LARGE: usize = 16;
 /// While callers write all the time, one batch in so many is in bulk.
 const BULK_EVERY: usize = 8;
 
+/// The most rows of a batch in bulk if callers wrote since the last one: who comes while it
+/// is written waits for all of it.
+const BULK_BESIDE_CALLERS: usize = 16;
+
 /// Where the outcome of a write goes.
 pub(super) type Answer = oneshot::Sender<Result<Outcome, Arc<store::Error>>>;
 
@@ -266,6 +270,10 @@ impl Waiting {
         let callers_wait = others_wait || !self.large.is_empty();
         let is_bulk = !(callers_wait && self.since_bulk < BULK_EVERY - 1);
         let is_bulk = is_bulk && !self.bulk.is_empty();
+        let most_in_bulk = match self.since_bulk {
+            0 => most_rows,
+            _ => most_rows.min(BULK_BESIDE_CALLERS),
+        };
         self.since_bulk = if is_bulk {
             0
         } else {
@@ -273,7 +281,7 @@ impl Waiting {
         };
         let is_large = !self.large.is_empty() && (self.is_turn_of_large || !others_wait);
         let (lines, most_rows) = if is_bulk {
-            (vec![&mut self.bulk], most_rows)
+            (vec![&mut self.bulk], most_in_bulk)
         } else if is_large {
             self.is_turn_of_large = false;
             (vec![&mut self.large], 1)

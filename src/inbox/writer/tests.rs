@@ -357,6 +357,26 @@ async fn what_nobody_waits_for_has_one_batch_in_eight() {
     );
 }
 
+/// Who may come again soon does not wait for a large batch of what is in bulk.
+#[tokio::test]
+async fn batches_in_bulk_are_small_where_callers_write() {
+    let harness = Harness::new(Memory::held(), &settings(100, 100, 1000));
+    let writing = harness.write(vec![send(999)]).await;
+    let bulk: Vec<_> = (100..140)
+        .map(|id| {
+            let writer = harness.writer.clone();
+            tokio::spawn(async move { writer.edit_in_bulk(mark("bob", id, 1)).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    assert!(harness.go(writing).await.iter().all(Result::is_ok));
+    for edited in bulk {
+        edited.await.unwrap().unwrap();
+    }
+    let sizes: Vec<_> = harness.store.batches().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1, 16, 24], "nobody else wrote after the second");
+}
+
 #[tokio::test]
 async fn an_inbox_has_few_marks_that_wait() {
     let harness = Harness::new(Memory::held(), &WriterSettings::default());
