@@ -63,6 +63,7 @@ fn main() -> Result<(), Failure> {
 
 async fn writes(postgres: &Postgres) -> Result<(), Failure> {
     let (mut to_single, mut to_bare, mut many_to_bare) = (Vec::new(), Vec::new(), Vec::new());
+    let mut with_preferences = Vec::new();
     for _ in 0..ROUNDS {
         let (grouped, batch) = grouped(postgres).await?;
         let single = single(postgres).await?;
@@ -73,6 +74,11 @@ async fn writes(postgres: &Postgres) -> Result<(), Failure> {
         );
         to_single.push(grouped / single);
         to_bare.push(grouped / bare_of_sends);
+        let chosen_at = store(&postgres.create_database().await).await?;
+        common::turn_off(&chosen_at, USERS, new).await?;
+        let (chosen, _) = common::grouped(chosen_at, AT_ONCE, ROUND, new).await?;
+        println!("  {chosen:.0} sends a second to people who turned other types off");
+        with_preferences.push(chosen / grouped);
         let url = postgres.create_database().await;
         let (many, batch) = common::to_many(store(&url).await?, ROUND, new).await?;
         let bare = bare(postgres, batch, |number| common::keyed(new, number)).await?;
@@ -86,6 +92,9 @@ async fn writes(postgres: &Postgres) -> Result<(), Failure> {
     report(what, median(&mut to_single), 4.0, "x", true);
     let what = "durable sends on Postgres, 64 at once, to a bare batch insert";
     report(what, median(&mut to_bare), 0.7, "x", true);
+    let what = "durable sends on Postgres to people who turned 20 other types off, to those who \
+                said nothing";
+    report(what, median(&mut with_preferences), 0.9, "x", true);
     let what = "rows of SendToMany on Postgres, to a bare batch insert";
     report(what, median(&mut many_to_bare), 0.6, "x", true);
     Ok(())

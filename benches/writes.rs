@@ -42,6 +42,7 @@ fn main() -> Result<(), Failure> {
 
 async fn run() -> Result<(), Failure> {
     let (mut to_single, mut to_bare, mut many_to_bare) = (Vec::new(), Vec::new(), Vec::new());
+    let mut with_preferences = Vec::new();
     for _ in 0..ROUNDS {
         let (grouped, batch) = grouped().await?;
         let single = single().await?;
@@ -52,6 +53,12 @@ async fn run() -> Result<(), Failure> {
         );
         to_single.push(grouped / single);
         to_bare.push(grouped / bare_of_sends);
+        let directory = tempfile::tempdir()?;
+        let store = common::open(&directory, 1).await?;
+        common::turn_off(&store, USERS, new).await?;
+        let (chosen, _) = common::grouped(store, AT_ONCE, ROUND, new).await?;
+        println!("  {chosen:.0} sends a second to people who turned other types off");
+        with_preferences.push(chosen / grouped);
         let directory = tempfile::tempdir()?;
         let store = common::open(&directory, 1).await?;
         let (many, batch) = common::to_many(store, ROUND, new).await?;
@@ -66,6 +73,8 @@ async fn run() -> Result<(), Failure> {
     report(what, median(&mut to_single), 4.0, "x", true);
     let what = "durable sends, 64 at once, to a bare batch insert";
     report(what, median(&mut to_bare), 0.7, "x", true);
+    let what = "durable sends to people who turned 20 other types off, to those who said nothing";
+    report(what, median(&mut with_preferences), 0.9, "x", true);
     let what = "rows of SendToMany, to a bare batch insert";
     report(what, median(&mut many_to_bare), 0.6, "x", true);
     Ok(())

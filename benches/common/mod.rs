@@ -494,6 +494,24 @@ pub fn new_notification(inbox: InboxKey) -> NewNotification {
 /// Makes a notification of this number.
 pub type New = fn(usize) -> Result<NewNotification, Failure>;
 
+/// Types that people have turned off; what is sent is of none of them.
+const TURNED_OFF: usize = 20;
+
+/// Lets each of so many of [`New`]'s people turn some types off.
+pub async fn turn_off(
+    store: &impl store::Preferences,
+    users: usize,
+    new: New,
+) -> Result<(), Failure> {
+    let off: Vec<_> = (0..TURNED_OFF)
+        .map(|number| (format!("type-{number}"), Some(false)))
+        .collect();
+    for number in 0..users {
+        store.choose(&new(number)?.inbox, &off).await?;
+    }
+    Ok(())
+}
+
 fn inboxes(store: Arc<dyn Store>) -> Arc<Inboxes> {
     Inboxes::new(
         store,
