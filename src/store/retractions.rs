@@ -153,9 +153,10 @@ macro_rules! select {
 const ACCEPT: &str = "INSERT INTO retractions (organization_id, id, entity_type, entity_id, \
      idempotency_key, sender, accepted_at, next_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $7) \
      ON CONFLICT DO NOTHING";
-/// Where the key was used there is no such retraction, and nothing is cancelled.
+/// Where the key was used there is no such retraction, and nothing is cancelled. What this
+/// transaction sees was accepted before it, whatever the clock of its node said.
 const CANCEL: &str = "UPDATE sends SET state = 3, ended_at = $3, next_at = NULL \
-     WHERE organization_id = $1 AND state < 2 AND available_until IS NULL AND accepted_at <= $3 \
+     WHERE organization_id = $1 AND state < 2 AND available_until IS NULL \
      AND entity_type = $4 AND entity_id = $5 AND EXISTS (SELECT 1 FROM retractions AS r \
      WHERE r.organization_id = $1 AND r.id = $2)";
 const BY_ID: &str = select!("n.organization_id = $1 AND n.id = $2");

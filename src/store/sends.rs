@@ -208,7 +208,8 @@ pub enum NotAccepted {
     TooManyBroadcasts,
 }
 
-/// The most broadcasts of an organization that wait or can be taken.
+/// The most broadcasts of an organization that wait or can be taken. On Postgres those that
+/// are accepted at the same moment may exceed it by their number.
 pub const MOST_BROADCASTS: usize = 100;
 
 /// A step of a send.
