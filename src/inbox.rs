@@ -304,6 +304,7 @@ impl Inboxes {
     /// other nodes, and closes the store.
     pub async fn close(&self) {
         self.writer.close().await;
+        self.note_taken().await;
         self.bus.close().await;
         self.store.close().await;
     }

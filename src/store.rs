@@ -406,6 +406,8 @@ pub struct Taken {
     /// Of each that was said, whether it was there already, or why it was not made; of none
     /// where somebody else took of them meanwhile.
     pub sent: Vec<Result<bool, NotSent>>,
+    /// It has taken those up to this number now.
+    pub through: u64,
     /// The head that it left.
     pub head: Head,
 }

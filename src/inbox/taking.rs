@@ -60,11 +60,14 @@ pub(super) struct Taking {
 
 impl Inboxes {
     /// The head of a person's own inbox, with what was broadcast. Cancel safe.
-    pub async fn own_head(&self, inbox: &InboxKey) -> Result<Snapshot, Error> {
+    pub async fn own_head(self: &Arc<Self>, inbox: &InboxKey) -> Result<Snapshot, Error> {
         Ok(self.taken_head(inbox).await?)
     }
 
-    pub(super) async fn taken_head(&self, inbox: &InboxKey) -> Result<Snapshot, Arc<store::Error>> {
+    pub(super) async fn taken_head(
+        self: &Arc<Self>,
+        inbox: &InboxKey,
+    ) -> Result<Snapshot, Arc<store::Error>> {
         let snapshot = self.heads.read(inbox).await?;
         match self.take(inbox, &snapshot).await {
             true => self.heads.read(inbox).await,
@@ -74,7 +77,11 @@ impl Inboxes {
 
     /// [`recent`](Self::recent) of a person's own inbox, with what was broadcast. Cancel
     /// safe.
-    pub async fn own_recent(&self, inbox: &InboxKey, query: RecentQuery) -> Result<Recent, Error> {
+    pub async fn own_recent(
+        self: &Arc<Self>,
+        inbox: &InboxKey,
+        query: RecentQuery,
+    ) -> Result<Recent, Error> {
         let page = self.recent(inbox, query.clone()).await?;
         match self.take(inbox, &page.snapshot).await {
             true => self.recent(inbox, query).await,
@@ -85,7 +92,7 @@ impl Inboxes {
     /// [`count_types`](Self::count_types) of a person's own inbox, with what was broadcast.
     /// Cancel safe.
     pub async fn own_count_types(
-        &self,
+        self: &Arc<Self>,
         inbox: &InboxKey,
         types: Vec<String>,
     ) -> Result<TypeCounts, Error> {
@@ -97,21 +104,25 @@ impl Inboxes {
     }
 
     /// Takes what `snapshot` shows that the inbox lacks, for as long as who looks into it
-    /// may wait; whether it may have changed. Cancel safe.
-    async fn take(&self, inbox: &InboxKey, snapshot: &Snapshot) -> bool {
+    /// may wait; whether it may have changed. Cancel safe: what was begun goes on, and is
+    /// counted.
+    async fn take(self: &Arc<Self>, inbox: &InboxKey, snapshot: &Snapshot) -> bool {
         if !snapshot.lacks() {
             return false;
         }
-        match timeout(PATIENCE, self.take_all(inbox, snapshot)).await {
-            Ok(Ok(())) | Err(_) => true,
-            Ok(Err(error)) => {
+        let (inboxes, inbox, snapshot) = (self.clone(), inbox.clone(), snapshot.clone());
+        let taking = async move {
+            let taken = inboxes.take_all(&inbox, &snapshot).await;
+            if let Err(error) = &taken {
                 tracing::debug!(%error, "what was broadcast is taken later");
-                false
             }
-        }
+            taken.is_ok()
+        };
+        let taken = timeout(PATIENCE, tokio::spawn(taking)).await;
+        taken.map_or(true, |taken| taken.unwrap_or(false))
     }
 
-    /// Takes piece after piece. Cancel safe: what is queued is taken.
+    /// Takes piece after piece. Not cancel safe: what is queued is taken, and not counted.
     async fn take_all(&self, inbox: &InboxKey, snapshot: &Snapshot) -> Result<(), Error> {
         let mut after = snapshot.taken_through;
         while after < snapshot.announced {
@@ -132,7 +143,11 @@ impl Inboxes {
             };
             let taken = self.writer.take(take).await?;
             self.tally(&untaken, &taken);
-            after = untaken.through;
+            // Where another node came first, it may not have come as far.
+            if taken.through <= after {
+                break;
+            }
+            after = taken.through;
         }
         Ok(())
     }
@@ -189,7 +204,7 @@ impl Inboxes {
     }
 
     /// Notes how many took what. What cannot be noted is noted with the next ones.
-    async fn note_taken(&self) {
+    pub(super) async fn note_taken(&self) {
         let tallies = mem::take(&mut *self.taking.tallies.lock());
         for ((organization, id), tally) in tallies {
             metrics::send_delivered(tally.delivered, tally.suppressed, 0);
@@ -203,7 +218,8 @@ impl Inboxes {
         }
     }
 
-    /// Lets the rooms take what was broadcast after `seen`; up to where that is done.
+    /// Lets the rooms take what was broadcast after `seen`; up to where that is done. Where
+    /// one could not, the others do all the same.
     async fn look_for_rooms(&self, seen: Option<u64>) -> Result<u64, Error> {
         let (organizations, last) = self.store.announced(seen).await?;
         let organizations: HashSet<_> = organizations.into_iter().collect();
@@ -215,6 +231,7 @@ impl Inboxes {
             .bus
             .hub()
             .inboxes(|inbox| is_for_all || organizations.contains(&inbox.organization_id));
+        let mut failed = None;
         for rooms in rooms.chunks(ROOMS) {
             let began = Instant::now();
             let snapshots = self.store.heads(rooms).await?;
@@ -226,12 +243,12 @@ impl Inboxes {
             }
             let is_any = !taking.is_empty();
             let taken = join_all(taking).await.into_iter();
-            taken.collect::<Result<(), _>>()?;
+            failed = failed.or(taken.filter_map(Result::err).last());
             if is_any {
                 sleep(REST * began.elapsed()).await;
             }
         }
-        Ok(last)
+        failed.map_or(Ok(last), Err)
     }
 }
 

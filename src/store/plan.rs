@@ -739,7 +739,9 @@ impl Planner {
             self.before.heads.insert(inbox.clone(), stored);
             self.plan.heads.insert(inbox.clone(), stored);
         }
-        taken.head = self.head(inbox).head;
+        let stored = self.head(inbox);
+        taken.through = stored.taken_through;
+        taken.head = stored.head;
         taken
     }
 

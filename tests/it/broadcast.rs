@@ -23,7 +23,8 @@ use doorbell::{
     operators::Operators,
     random::SeededRandom,
     store::{
-        Edit, PageLimit, Preferences as _, RecentQuery, Sends as _, Store as _, Verb, Which,
+        self, Edit, Mutation, PageLimit, Preferences as _, RecentQuery, Sends as _, Store as _,
+        Take, Verb, Which,
         preferences::TypeDefault,
         sends::{NewSend, NotAccepted, Send, SendState, Target},
     },
@@ -230,6 +231,44 @@ async fn who_looks_twice_at_once_takes_it_once(house: House) {
     let head = looks(&house.first, &ann()).await;
     assert_eq!((head.unread_count, head.revision.get()), (1, 1));
     assert_eq!(rows(&house, &ann()).await.len(), 1);
+}
+
+/// Another node took less of it meanwhile: the rest is taken all the same.
+async fn who_came_second_takes_the_rest(house: House) {
+    for _ in 0..2 {
+        broadcast(&house, &new(&house, "news")).await;
+    }
+    let looking = ann_looks(&house).await;
+    let first_alone = Mutation::Take(Take {
+        inbox: ann(),
+        after: 0,
+        through: 1,
+        sends: Vec::new(),
+        retracted: Vec::new(),
+    });
+    let taken = house.gate.commit(&[first_alone], SystemClock.now()).await;
+    assert_eq!(taken.unwrap().outcomes.len(), 1);
+    goes_on(&house, looking).await;
+    eventually(
+        "the second is taken, and she did not look again",
+        async || rows(&house, &ann()).await.len() == 1,
+    )
+    .await;
+}
+
+/// Who looked did not wait for it any more: it is counted all the same.
+async fn who_takes_it_late_is_counted(house: House) {
+    let send = broadcast(&house, &new(&house, "news")).await;
+    house.gate.hook.arm(Call::Commit);
+    let first = house.first.inboxes.clone();
+    let looking = tokio::spawn(async move { drop(first.own_head(&ann()).await.unwrap()) });
+    house.gate.hook.reached().await;
+    looking.await.unwrap();
+    house.gate.hook.go.notify_one();
+    eventually("it is counted", async || {
+        house.send(send.id).await.tally.delivered == 1
+    })
+    .await;
 }
 
 /// Whether the second node reads by itself.
@@ -528,12 +567,66 @@ async fn who_looks_is_not_held_up(house: House) {
     }
 }
 
+/// Refuses what is written to some inboxes, as where somebody else holds their heads.
+struct Locked(Vec<InboxKey>);
+
+#[async_trait]
+impl Hook for Locked {
+    fn refused(&self, batch: &[Mutation]) -> Option<store::Error> {
+        let is_locked = |mutation: &Mutation| self.0.contains(mutation.inbox());
+        let held = || store::Error::Held("somebody else has it".into());
+        batch.iter().any(is_locked).then(held)
+    }
+}
+
+/// Where some inboxes cannot be written to, all others that are open take it all the same.
+async fn who_cannot_take_it_stops_nobody(house: House) {
+    let user = |number: usize| of("acme", &format!("user-{number}"));
+    let locked: Vec<_> = (0..5).map(user).collect();
+    let others = 5..200;
+    let hooked = Hooked::new(house.gate.clone(), Locked(locked.clone()));
+    let feeds = FeedSettings {
+        heartbeat_interval: Duration::from_secs(3600).into(),
+        ..FeedSettings::default()
+    };
+    let inboxes = Inboxes::new(
+        hooked,
+        Bus::local(&feeds),
+        Arc::new(SystemClock),
+        Arc::new(SeededRandom::new(7)),
+        feeds,
+        &WriterSettings::default(),
+    );
+    let expires_at = SystemClock.now().after(Duration::from_secs(3600));
+    let mut open = Vec::new();
+    for number in (0..5).chain(others.clone()) {
+        let user = user(number);
+        let feed = inboxes.subscribe(&user, Resume::default(), expires_at);
+        open.push(feed.await.unwrap());
+    }
+    // The node has looked at what there was before.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    broadcast(&house, &new(&house, "news")).await;
+    for number in others {
+        eventually("who is open takes it", async || {
+            rows(&house, &user(number)).await.len() == 1
+        })
+        .await;
+    }
+    for inbox in &locked {
+        assert_eq!(rows(&house, inbox).await.len(), 0, "{inbox:?}");
+    }
+}
+
 on_both!(
     House:
     everybody_takes_it_once,
     all_organizations_take_it,
     many_are_taken_in_pieces,
     who_looks_twice_at_once_takes_it_once,
+    who_came_second_takes_the_rest,
+    who_takes_it_late_is_counted,
+    who_cannot_take_it_stops_nobody,
     what_is_taken_back_meanwhile_is_not_taken,
     a_send_meanwhile_is_counted_as_well,
     it_is_judged_as_any_send,

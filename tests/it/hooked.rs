@@ -46,6 +46,11 @@ pub trait Hook: std::marker::Send + Sync + 'static {
     /// Whatever came of it; the caller has no answer yet.
     async fn after(&self, _: Call) {}
 
+    /// Why a batch is not to be committed.
+    fn refused(&self, _: &[Mutation]) -> Option<Error> {
+        None
+    }
+
     /// A batch was committed.
     fn committed(&self, _: &[Mutation], _: &Committed) {}
 }
@@ -72,6 +77,9 @@ impl<S: ?Sized, H: Hook> Hooked<S, H> {
 impl<S: Store + ?Sized, H: Hook> Store for Hooked<S, H> {
     async fn commit(&self, batch: &[Mutation], now: Timestamp) -> Result<Committed, Error> {
         let commit = async {
+            if let Some(error) = self.hook.refused(batch) {
+                return Err(error);
+            }
             let committed = self.inner.commit(batch, now).await?;
             self.hook.committed(batch, &committed);
             Ok(committed)
