@@ -362,8 +362,37 @@ async fn what_was_said_goes_with_who_is_erased(house: House) {
     assert_eq!(said.preferences, []);
 }
 
+/// Of several who say something of other types at once, as many as there is room for are
+/// heard.
+async fn who_say_it_at_once_do_not_pass_the_limit(house: House) {
+    let say = async |of: &str| {
+        let default = |number: usize| TypeDefault {
+            r#type: format!("{of}-{number}"),
+            on: false,
+            required: false,
+        };
+        let request = UpdateTypeDefaultsRequest {
+            organization_id: "acme".into(),
+            defaults: (0..150).map(default).collect(),
+            removed_types: vec![],
+        };
+        house.sender.update_type_defaults(request).await.is_ok()
+    };
+    let (one, other, third) = tokio::join!(say("one"), say("other"), say("third"));
+    assert_eq!(
+        usize::from(one) + usize::from(other) + usize::from(third),
+        1
+    );
+    let request = GetTypeDefaultsRequest {
+        organization_id: "acme".into(),
+    };
+    let known = house.sender.get_type_defaults(request).await.unwrap();
+    assert_eq!(known.defaults.len(), 150);
+}
+
 on_both!(
     House:
+    who_say_it_at_once_do_not_pass_the_limit,
     what_is_turned_off_is_not_made,
     who_never_had_anything_can_say_no,
     what_holds_is_required_chosen_or_by_default,
