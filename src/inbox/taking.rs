@@ -36,10 +36,10 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Between two looks whether there is something new.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The most rooms that one read looks at, and that take at a time. Then it rests so many
-/// times as long as they took: others' sends hardly notice.
-const ROOMS: usize = 48;
-const REST: u32 = 2;
+/// The most rooms that one read looks at, and that take at a time: about as many as callers
+/// write at a time. Then it rests for this part of the time that they took.
+const ROOMS: usize = 12;
+const REST: f64 = 0.8;
 /// What was sent longer ago is not heard any more.
 const HEARD_FOR: Duration = Duration::from_secs(60);
 /// So many answers are remembered, for as long as a look.
@@ -245,7 +245,7 @@ impl Inboxes {
             let taken = join_all(taking).await.into_iter();
             failed = failed.or(taken.filter_map(Result::err).last());
             if is_any {
-                sleep(REST * began.elapsed()).await;
+                sleep(began.elapsed().mul_f64(REST)).await;
             }
         }
         failed.map_or(Ok(last), Err)
