@@ -10,10 +10,14 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 use super::Error;
 use crate::{
@@ -34,9 +38,12 @@ const LARGE: usize = 16;
 /// While callers write all the time, one batch in so many is in bulk.
 const BULK_EVERY: usize = 8;
 
-/// The most rows of a batch in bulk if callers wrote since the last one: who comes while it
-/// is written waits for all of it.
+/// The most rows of a batch in bulk while callers write: who comes while it is written waits
+/// for all of it.
 const BULK_BESIDE_CALLERS: usize = 16;
+
+/// For so long after callers wrote they are held to write.
+const CALLERS_WRITE_FOR: Duration = Duration::from_secs(1);
 
 /// Where the outcome of a write goes.
 pub(super) type Answer = oneshot::Sender<Result<Outcome, Arc<store::Error>>>;
@@ -73,6 +80,8 @@ struct Waiting {
     bulk: VecDeque<Job>,
     /// How many batches there were since the last one in bulk.
     since_bulk: usize,
+    /// When callers' batch was taken last.
+    called_at: Option<Instant>,
     /// Whether the others had their turn.
     is_turn_of_large: bool,
     of_organization: Counts<OrganizationId>,
@@ -270,10 +279,15 @@ impl Waiting {
         let callers_wait = others_wait || !self.large.is_empty();
         let is_bulk = !(callers_wait && self.since_bulk < BULK_EVERY - 1);
         let is_bulk = is_bulk && !self.bulk.is_empty();
-        let most_in_bulk = match self.since_bulk {
-            0 => most_rows,
-            _ => most_rows.min(BULK_BESIDE_CALLERS),
+        let now = Instant::now();
+        let is_beside = |at: Instant| now.duration_since(at) < CALLERS_WRITE_FOR;
+        let most_in_bulk = match self.called_at.is_some_and(is_beside) {
+            true => most_rows.min(BULK_BESIDE_CALLERS),
+            false => most_rows,
         };
+        if !is_bulk && callers_wait {
+            self.called_at = Some(now);
+        }
         self.since_bulk = if is_bulk {
             0
         } else {

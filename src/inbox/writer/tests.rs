@@ -358,23 +358,31 @@ async fn what_nobody_waits_for_has_one_batch_in_eight() {
 }
 
 /// Who may come again soon does not wait for a large batch of what is in bulk.
-#[tokio::test]
-async fn batches_in_bulk_are_small_where_callers_write() {
+#[tokio::test(start_paused = true)]
+async fn batches_in_bulk_are_small_while_callers_write() {
     let harness = Harness::new(Memory::held(), &settings(100, 100, 1000));
+    let in_bulk = |ids: std::ops::Range<u128>| {
+        let writers = ids.map(|id| (harness.writer.clone(), id));
+        let bulk: Vec<_> = writers
+            .map(|(writer, id)| {
+                tokio::spawn(async move { writer.edit_in_bulk(mark("bob", id, 1)).await })
+            })
+            .collect();
+        async {
+            for edited in bulk {
+                edited.await.unwrap().unwrap();
+            }
+        }
+    };
     let writing = harness.write(vec![send(999)]).await;
-    let bulk: Vec<_> = (100..140)
-        .map(|id| {
-            let writer = harness.writer.clone();
-            tokio::spawn(async move { writer.edit_in_bulk(mark("bob", id, 1)).await })
-        })
-        .collect();
+    let bulk = in_bulk(100..140);
     tokio::task::yield_now().await;
     assert!(harness.go(writing).await.iter().all(Result::is_ok));
-    for edited in bulk {
-        edited.await.unwrap().unwrap();
-    }
+    bulk.await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    in_bulk(140..180).await;
     let sizes: Vec<_> = harness.store.batches().iter().map(Vec::len).collect();
-    assert_eq!(sizes, [1, 16, 24], "nobody else wrote after the second");
+    assert_eq!(sizes, [1, 16, 16, 8, 40]);
 }
 
 #[tokio::test]
