@@ -284,7 +284,7 @@ export class Connection {
     const abort = new AbortController();
     const cut = () => abort.abort();
     signal.addEventListener("abort", cut);
-    // Not by the option `signal`, which React Native does not know.
+    // Not by the option `signal`, which apps on phones do not know.
     abort.signal.addEventListener("abort", () => signal.removeEventListener("abort", cut));
     const request = position === undefined ? {} : { afterRevision: BigInt(position), epoch };
     const options = { headers: authorization(token), signal: abort.signal };

@@ -12,7 +12,7 @@ export interface Happening {
 
 /** Tells of it until `signal`. */
 export function watchPage(signal: AbortSignal, { shown, network, rest, resume }: Happening): void {
-  // React Native has a `window`, and nothing happens there.
+  // An app on a phone has a `window`, and nothing happens there.
   const listen = (target: Partial<EventTarget> | undefined, event: string, act: () => void) =>
     target?.addEventListener?.(event, act, { signal });
   const { document, window } = globalThis as Partial<typeof globalThis>;

@@ -17,7 +17,7 @@ export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-/** Throws once the signal is aborted. That of React Native has no such function itself. */
+/** Throws once the signal is aborted. That of an app on a phone has no such function itself. */
 export function throwIfAborted(signal: AbortSignal): void {
   if (signal.aborted) throw new Error("it was stopped");
 }
