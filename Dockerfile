@@ -1,5 +1,5 @@
-# Builds the image that compose.yaml and deploy/base/kubernetes.yaml name. Not tried: it
-# was written where no container engine runs.
+# Builds the image that compose.yaml and deploy/base/kubernetes.yaml name. Tried with buildah, on
+# base images of these names that were made by debootstrap: not with those of Docker Hub.
 FROM rust:1.94-bookworm AS build
 WORKDIR /src
 COPY . .
