@@ -304,8 +304,8 @@ impl Inboxes {
     /// other nodes, and closes the store.
     pub async fn close(&self) {
         self.writer.close().await;
-        self.note_taken().await;
         self.bus.close().await;
+        self.note_taken().await;
         self.store.close().await;
     }
 

@@ -57,6 +57,8 @@ pub enum NotCancelled {
     NotFound,
     /// All have it.
     Done,
+    /// It is a broadcast, and can be taken no more.
+    Over,
 }
 
 /// What became of a piece.
@@ -140,7 +142,10 @@ impl Sends {
         let now = self.clock.now();
         Ok(match self.store.cancel(organization, id, now).await? {
             None => Err(NotCancelled::NotFound),
-            Some(send) if send.state == SendState::Done => Err(NotCancelled::Done),
+            Some(send) if send.state == SendState::Done => Err(match send.available_until {
+                None => NotCancelled::Done,
+                Some(_) => NotCancelled::Over,
+            }),
             Some(send) => Ok(send),
         })
     }

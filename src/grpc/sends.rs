@@ -268,12 +268,8 @@ impl SendService for Service {
                 send: Some(told(&send)),
             })),
             Err(NotCancelled::NotFound) => Err(status::no_send()),
-            Err(NotCancelled::Done) => {
-                let send = self.sends.get(&organization, &Named::Id(id)).await;
-                let send = send.map_err(|error| status::of(&error))?;
-                let is_broadcast = send.is_some_and(|send| send.available_until.is_some());
-                Err(status::send_done(is_broadcast))
-            }
+            Err(NotCancelled::Done) => Err(status::send_done(false)),
+            Err(NotCancelled::Over) => Err(status::send_done(true)),
         }
     }
 

@@ -85,6 +85,27 @@ impl Desk {
         Ok(answer.into_inner().send.unwrap())
     }
 
+    /// Sends to a topic that is new, of so many; the id of the send.
+    async fn send_to_new_topic(&mut self, user_ids: Vec<String>) -> String {
+        let count = user_ids.len();
+        let members = AddTopicMembersRequest {
+            organization_id: "acme".into(),
+            topic_id: "all".into(),
+            user_ids,
+        };
+        let added = self.topics.add_topic_members(members).await.unwrap();
+        assert_eq!(added.into_inner().added_count as usize, count);
+        let to_topic = SendToTopicRequest {
+            organization_id: "acme".into(),
+            topic_id: "all".into(),
+            content: content("to a topic"),
+            idempotency_key: "topic".into(),
+            ..SendToTopicRequest::default()
+        };
+        let sent = self.sends.send_to_topic(to_topic).await.unwrap();
+        sent.into_inner().send.unwrap().id
+    }
+
     async fn until_done(&mut self, id: &str) -> Send {
         eventually("it is done", async || {
             self.get(id).await.state() == SendState::Done
@@ -219,22 +240,7 @@ async fn many_and_a_topic_are_one_send(mut desk: Desk) {
     };
     let mismatch = desk.sender.send_to_many(others).await;
     assert_refused(mismatch, Code::AlreadyExists, "IDEMPOTENCY_MISMATCH");
-    let members = AddTopicMembersRequest {
-        organization_id: "acme".into(),
-        topic_id: "all".into(),
-        user_ids: users,
-    };
-    let added = desk.topics.add_topic_members(members).await.unwrap();
-    assert_eq!(added.into_inner().added_count, 2);
-    let to_topic = SendToTopicRequest {
-        organization_id: "acme".into(),
-        topic_id: "all".into(),
-        content: content("to a topic"),
-        idempotency_key: "topic".into(),
-        ..SendToTopicRequest::default()
-    };
-    let sent = desk.sends.send_to_topic(to_topic).await.unwrap();
-    let id = sent.into_inner().send.unwrap().id;
+    let id = desk.send_to_new_topic(users).await;
     assert_eq!(desk.until_done(&id).await.delivered_count, 2);
     assert_eq!(desk.until_done(&waits.id).await.delivered_count, 2);
     for user in ["ann", "bob"] {
@@ -535,21 +541,8 @@ fn text(bytes: usize) -> prost_types::Value {
 async fn a_short_line_makes_a_send_slow_and_no_more() {
     let server = block_in_place(|| Setup::new().with("WRITE_QUEUE", 8).start());
     let mut desk = Desk::of(server).await;
-    let members = AddTopicMembersRequest {
-        organization_id: "acme".into(),
-        topic_id: "all".into(),
-        user_ids: (0..40).map(|user| format!("user-{user:02}")).collect(),
-    };
-    desk.topics.add_topic_members(members).await.unwrap();
-    let to_topic = SendToTopicRequest {
-        organization_id: "acme".into(),
-        topic_id: "all".into(),
-        content: content("to a topic"),
-        idempotency_key: "topic".into(),
-        ..SendToTopicRequest::default()
-    };
-    let sent = desk.sends.send_to_topic(to_topic).await.unwrap();
-    let id = sent.into_inner().send.unwrap().id;
+    let users = (0..40).map(|user| format!("user-{user:02}")).collect();
+    let id = desk.send_to_new_topic(users).await;
     let done = desk.until_done(&id).await;
     assert_eq!((done.delivered_count, done.error_count), (40, 0));
     assert_eq!(desk.rows("user-39").await.len(), 1);
