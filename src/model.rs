@@ -497,6 +497,11 @@ impl NewNotification {
         self.expire_time
             .is_some_and(|expire_time| expire_time <= now)
     }
+
+    /// When the service took it, where it comes now.
+    pub fn sent_at(&self, now: Timestamp) -> Timestamp {
+        self.part_of.as_ref().map_or(now, |of| of.accepted_at)
+    }
 }
 
 /// Who removed a row.

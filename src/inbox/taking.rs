@@ -36,9 +36,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Between two looks whether there is something new.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The most rooms that one read looks at, and that take at a time: about as many as callers
-/// write at a time. Then it rests for this part of the time that they took.
-const ROOMS: usize = 12;
+/// The most rooms that one read looks at, and that take at a time: a few batches of the
+/// writer's beside callers. Then it rests for this part of the time that they took.
+const ROOMS: usize = 24;
 const REST: f64 = 0.8;
 /// What was sent longer ago is not heard any more.
 const HEARD_FOR: Duration = Duration::from_secs(60);

@@ -15,7 +15,7 @@ use std::{
     mem,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -35,7 +35,7 @@ use crate::{
         self, Committed, Correction, Edited, Mutation, Outcome, Sent, Store, Take, Taken, Updated,
     },
 };
-use queue::{Answer, Queue};
+use queue::{Answer, Batch, Common, Queue};
 
 /// A `created_at` that is further ahead of the clock than this is worth a warning.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
@@ -60,11 +60,11 @@ impl Writer {
         settings: &WriterSettings,
     ) -> Self {
         let count = store.lanes().max(1);
-        let depth = Arc::new(AtomicUsize::new(0));
+        let common = Arc::new(Common::default());
         let is_failing = Arc::new(AtomicBool::new(false));
         let (mut queues, mut lanes) = (Vec::new(), Vec::new());
         for _ in 0..count {
-            let queue = Arc::new(Queue::new(settings, count, &depth));
+            let queue = Arc::new(Queue::new(settings, count, &common));
             queues.push(queue.clone());
             let lane = Lane {
                 store: store.clone(),
@@ -142,7 +142,7 @@ impl Writer {
     }
 
     /// As `write`, when there is room beside what callers write: those who wait longest
-    /// for it have one batch in eight. [`Error::QueueFull`] where too much of it waits, of
+    /// for it have one batch in eight, of one lane at a time. [`Error::QueueFull`] where too much of it waits, of
     /// all or of the organization. Cancel safe: once it is queued it is committed.
     async fn write_in_bulk(&self, mutation: Mutation) -> Result<Outcome, Error> {
         let (answer, answered) = oneshot::channel();
@@ -224,8 +224,14 @@ impl Drop for Lane {
 
 impl Lane {
     async fn run(mut self) {
-        while let Some((batch, answers)) = self.queue.batch().await {
-            self.commit(&batch, answers).await;
+        while let Some(batch) = self.queue.batch().await {
+            let Batch {
+                mutations,
+                answers,
+                turn,
+            } = batch;
+            self.commit(&mutations, answers).await;
+            drop(turn);
             // Those who were answered may have more to write: let them, and the
             // next batch is not of the few who were quickest.
             tokio::task::yield_now().await;

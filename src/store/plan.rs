@@ -485,7 +485,7 @@ impl Planner {
             content: new.content.clone(),
             sender: new.sender.clone(),
             created_at: stored.last_created_at,
-            sent_at: new.part_of.as_ref().map_or(self.now, |of| of.accepted_at),
+            sent_at: new.sent_at(self.now),
             expire_time: new.expire_time,
             collapse_key: new.collapse_key.clone(),
             collapsed_count: replaced.map_or(0, |(_, count)| count.saturating_add(1)),

@@ -15,7 +15,7 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
     time::Instant,
 };
 
@@ -38,9 +38,13 @@ const LARGE: usize = 16;
 /// While callers write all the time, one batch in so many is in bulk.
 const BULK_EVERY: usize = 8;
 
+/// While callers write, bulk waits for its turn among the lanes, but for no more batches of
+/// theirs than this.
+const LONGEST_WITHOUT_BULK: usize = 4 * BULK_EVERY;
+
 /// The most rows of a batch in bulk while callers write: who comes while it is written waits
 /// for all of it.
-const BULK_BESIDE_CALLERS: usize = 16;
+const BULK_BESIDE_CALLERS: usize = 8;
 
 /// For so long after callers wrote they are held to write.
 const CALLERS_WRITE_FOR: Duration = Duration::from_secs(1);
@@ -68,8 +72,57 @@ pub(super) struct Queue {
     /// Of one batch. Bounds what a room holds as well: its slots are runs, and a
     /// run is at most a batch.
     most_bytes: usize,
-    /// How many wait in the queues of all lanes.
-    depth: Arc<AtomicUsize>,
+    common: Arc<Common>,
+}
+
+/// What the queues of all lanes share.
+pub(super) struct Common {
+    /// How many wait.
+    depth: AtomicUsize,
+    /// When a batch of callers was taken last.
+    called_at: Mutex<Option<Instant>>,
+    /// While callers write, one lane at a time writes in bulk: the others' callers have the
+    /// store for themselves.
+    turn: Arc<Semaphore>,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Self {
+            depth: AtomicUsize::default(),
+            called_at: Mutex::default(),
+            turn: Arc::new(Semaphore::new(1)),
+        }
+    }
+}
+
+impl Common {
+    #[cfg(test)]
+    pub(super) fn depth(&self) -> usize {
+        self.depth.load(Ordering::Relaxed)
+    }
+
+    fn callers_write(&self) -> bool {
+        let called_at = *self.called_at.lock();
+        called_at.is_some_and(|at| at.elapsed() < CALLERS_WRITE_FOR)
+    }
+}
+
+/// What a lane writes at once.
+pub(super) struct Batch {
+    pub(super) mutations: Vec<Mutation>,
+    /// One of each.
+    pub(super) answers: Vec<Answer>,
+    /// To be kept until it is written, where it is in bulk.
+    pub(super) turn: Option<OwnedSemaphorePermit>,
+}
+
+/// Of which line a batch is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Callers,
+    Large,
+    Bulk,
 }
 
 #[derive(Default)]
@@ -80,8 +133,6 @@ struct Waiting {
     bulk: VecDeque<Job>,
     /// How many batches there were since the last one in bulk.
     since_bulk: usize,
-    /// When callers' batch was taken last.
-    called_at: Option<Instant>,
     /// Whether the others had their turn.
     is_turn_of_large: bool,
     of_organization: Counts<OrganizationId>,
@@ -93,7 +144,7 @@ struct Waiting {
 
 impl Queue {
     /// The queue of one of so many `lanes`.
-    pub(super) fn new(settings: &WriterSettings, lanes: usize, depth: &Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(settings: &WriterSettings, lanes: usize, common: &Arc<Common>) -> Self {
         Self {
             waiting: Mutex::default(),
             changed: Notify::new(),
@@ -101,7 +152,7 @@ impl Queue {
             most: settings.write_queue.div_ceil(lanes).max(1),
             most_rows: settings.write_batch,
             most_bytes: settings.write_batch_bytes,
-            depth: depth.clone(),
+            common: common.clone(),
         }
     }
 
@@ -193,7 +244,7 @@ impl Queue {
 
     /// Counts what came before the lane can take it, and tells the lane.
     fn came(&self, waiting: MutexGuard<'_, Waiting>) {
-        let before = self.depth.fetch_add(1, Ordering::Relaxed);
+        let before = self.common.depth.fetch_add(1, Ordering::Relaxed);
         drop(waiting);
         metrics::queue_depth(before + 1);
         self.changed.notify_one();
@@ -201,23 +252,49 @@ impl Queue {
 
     /// Waits for the next batch; `None` once it is closed and empty. Only its lane
     /// may ask.
-    pub(super) async fn batch(&self) -> Option<(Vec<Mutation>, Vec<Answer>)> {
+    pub(super) async fn batch(&self) -> Option<Batch> {
+        let mut turn = None;
         loop {
-            {
+            let is_beside_callers = {
                 let mut waiting = self.waiting.lock();
-                let batch = waiting.take(self.most_rows, self.most_bytes);
-                if !batch.0.is_empty() {
-                    let taken = batch.0.len();
-                    let before = self.depth.fetch_sub(taken, Ordering::Relaxed);
+                let mut line = waiting.next(true);
+                let is_beside_callers = line == Some(Line::Bulk) && self.common.callers_write();
+                if is_beside_callers && turn.is_none() {
+                    turn = self.common.turn.clone().try_acquire_owned().ok();
+                    if turn.is_none() && waiting.since_bulk < LONGEST_WITHOUT_BULK {
+                        line = waiting.next(false);
+                    }
+                }
+                if let Some(line) = line {
+                    if line != Line::Bulk {
+                        *self.common.called_at.lock() = Some(Instant::now());
+                        turn = None;
+                    }
+                    let most_rows = match line == Line::Bulk && is_beside_callers {
+                        true => self.most_rows.min(BULK_BESIDE_CALLERS),
+                        false => self.most_rows,
+                    };
+                    let (mutations, answers) = waiting.take(line, most_rows, self.most_bytes);
+                    let taken = mutations.len();
+                    let before = self.common.depth.fetch_sub(taken, Ordering::Relaxed);
                     metrics::queue_depth(before.saturating_sub(taken));
                     self.has_room.notify_waiters();
-                    return Some(batch);
+                    return Some(Batch {
+                        mutations,
+                        answers,
+                        turn,
+                    });
                 }
-                if waiting.is_closed {
+                if waiting.is_closed && waiting.bulk.is_empty() {
                     return None;
                 }
+                is_beside_callers
+            };
+            let next = self.common.turn.clone().acquire_owned();
+            tokio::select! {
+                () = self.changed.notified() => {}
+                next = next, if is_beside_callers => turn = next.ok(),
             }
-            self.changed.notified().await;
         }
     }
 
@@ -241,7 +318,7 @@ impl Queue {
         } = &mut *waiting;
         let lines = [sends, edits, large, bulk].into_iter();
         let left: usize = lines.map(|line| line.drain(..).count()).sum();
-        self.depth.fetch_sub(left, Ordering::Relaxed);
+        self.common.depth.fetch_sub(left, Ordering::Relaxed);
         self.has_room.notify_waiters();
     }
 
@@ -271,37 +348,41 @@ fn rows(mutation: &Mutation) -> usize {
 }
 
 impl Waiting {
-    /// Takes from the lines whose turn it is, up to the limits: the member that reaches one
-    /// of them is the last of its line.
-    fn take(&mut self, most_rows: usize, most_bytes: usize) -> (Vec<Mutation>, Vec<Answer>) {
-        let mut batch = (Vec::new(), Vec::new());
+    /// Which line is next, if any.
+    fn next(&self, may_be_bulk: bool) -> Option<Line> {
         let others_wait = !(self.sends.is_empty() && self.edits.is_empty());
         let callers_wait = others_wait || !self.large.is_empty();
-        let is_bulk = !(callers_wait && self.since_bulk < BULK_EVERY - 1);
-        let is_bulk = is_bulk && !self.bulk.is_empty();
-        let now = Instant::now();
-        let is_beside = |at: Instant| now.duration_since(at) < CALLERS_WRITE_FOR;
-        let most_in_bulk = match self.called_at.is_some_and(is_beside) {
-            true => most_rows.min(BULK_BESIDE_CALLERS),
-            false => most_rows,
-        };
-        if !is_bulk && callers_wait {
-            self.called_at = Some(now);
+        let is_bulk = may_be_bulk && !(callers_wait && self.since_bulk < BULK_EVERY - 1);
+        if is_bulk && !self.bulk.is_empty() {
+            Some(Line::Bulk)
+        } else if !self.large.is_empty() && (self.is_turn_of_large || !others_wait) {
+            Some(Line::Large)
+        } else {
+            others_wait.then_some(Line::Callers)
         }
-        self.since_bulk = if is_bulk {
-            0
-        } else {
-            self.since_bulk + usize::from(callers_wait)
-        };
-        let is_large = !self.large.is_empty() && (self.is_turn_of_large || !others_wait);
-        let (lines, most_rows) = if is_bulk {
-            (vec![&mut self.bulk], most_in_bulk)
-        } else if is_large {
-            self.is_turn_of_large = false;
-            (vec![&mut self.large], 1)
-        } else {
-            self.is_turn_of_large = true;
-            (vec![&mut self.sends, &mut self.edits], most_rows)
+    }
+
+    /// Takes from a line, up to the limits: the member that reaches one of them is the last
+    /// of it.
+    fn take(
+        &mut self,
+        line: Line,
+        most_rows: usize,
+        most_bytes: usize,
+    ) -> (Vec<Mutation>, Vec<Answer>) {
+        let mut batch = (Vec::new(), Vec::new());
+        let is_bulk = line == Line::Bulk;
+        self.since_bulk = if is_bulk { 0 } else { self.since_bulk + 1 };
+        let (lines, most_rows) = match line {
+            Line::Bulk => (vec![&mut self.bulk], most_rows),
+            Line::Large => {
+                self.is_turn_of_large = false;
+                (vec![&mut self.large], 1)
+            }
+            Line::Callers => {
+                self.is_turn_of_large = true;
+                (vec![&mut self.sends, &mut self.edits], most_rows)
+            }
         };
         for line in lines {
             let (mut written, mut bytes) = (0, 0);

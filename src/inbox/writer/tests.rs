@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use rstest::rstest;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -382,7 +383,68 @@ async fn batches_in_bulk_are_small_while_callers_write() {
     tokio::time::advance(Duration::from_secs(1)).await;
     in_bulk(140..180).await;
     let sizes: Vec<_> = harness.store.batches().iter().map(Vec::len).collect();
-    assert_eq!(sizes, [1, 16, 16, 8, 40]);
+    assert_eq!(sizes, [1, 8, 8, 8, 8, 8, 40]);
+}
+
+/// The queues of two lanes beside which callers write, each with so many in bulk.
+async fn beside_callers(in_bulk: u128) -> [Queue; 2] {
+    let common = Arc::new(Common::default());
+    let queues = [(); 2].map(|()| Queue::new(&settings(1000, 100, 1_000_000), 2, &common));
+    queues[0].put(send(999), oneshot::channel().0).unwrap();
+    drop(queues[0].batch().await.unwrap());
+    for queue in &queues {
+        for id in 0..in_bulk {
+            let bulk = mark("bob", 100 + id, 1);
+            queue.put_in_bulk(bulk, oneshot::channel().0).unwrap();
+        }
+    }
+    queues
+}
+
+fn ids(batch: &Batch) -> Vec<u128> {
+    batch.mutations.iter().map(id_of).collect()
+}
+
+/// The callers of the other lanes have the store for themselves.
+#[tokio::test(start_paused = true)]
+async fn one_lane_at_a_time_writes_in_bulk_while_callers_write() {
+    let [first, second] = beside_callers(9).await;
+    let written = first.batch().await.unwrap();
+    assert_eq!(ids(&written), (100..108).collect::<Vec<_>>());
+    let mut waiting = Box::pin(second.batch());
+    assert!((&mut waiting).now_or_never().is_none());
+    // Its own callers do not wait with it.
+    second.put(send(1), oneshot::channel().0).unwrap();
+    assert_eq!(ids(&waiting.await.unwrap()), [1]);
+    let mut waiting = Box::pin(second.batch());
+    assert!((&mut waiting).now_or_never().is_none());
+    drop(written);
+    // Who waits comes before who has just written.
+    assert!(first.batch().now_or_never().is_none());
+    assert_eq!(ids(&waiting.await.unwrap()).len(), 8);
+    assert_eq!(ids(&first.batch().await.unwrap()), [108]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_whose_callers_never_stop_writes_in_bulk_all_the_same() {
+    let [first, second] = beside_callers(1).await;
+    let _written = first.batch().await.unwrap();
+    for id in 0..40 {
+        second.put(send(id), oneshot::channel().0).unwrap();
+        if ids(&second.batch().await.unwrap()) == [100] {
+            assert_eq!(id, 32);
+            return;
+        }
+    }
+    panic!("it waits for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lanes_write_in_bulk_at_once_while_no_caller_does() {
+    let [first, second] = beside_callers(9).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let batches = [first.batch().await.unwrap(), second.batch().await.unwrap()];
+    assert!(batches.iter().all(|batch| ids(batch).len() == 9));
 }
 
 #[tokio::test]
@@ -512,24 +574,24 @@ async fn what_is_taken_of_nothing_is_a_row_each() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_taken_as_soon_as_it_is_put_was_counted_before() {
-    let depth = Arc::new(AtomicUsize::new(0));
-    let queue = Arc::new(Queue::new(&settings(1000, 100, 1_000_000), 1, &depth));
+    let common = Arc::new(Common::default());
+    let queue = Arc::new(Queue::new(&settings(1000, 100, 1_000_000), 1, &common));
     let lane = queue.clone();
     let taking = tokio::spawn(async move { while lane.batch().await.is_some() {} });
     let putting = tokio::task::spawn_blocking({
-        let (queue, depth) = (queue.clone(), depth.clone());
+        let (queue, common) = (queue.clone(), common.clone());
         move || {
             for id in 0..100_000 {
                 // It is full where the lane does not keep up.
                 drop(queue.put(send_to(inbox("ann"), id), oneshot::channel().0));
-                assert!(depth.load(Ordering::Relaxed) <= 1000, "at {id}");
+                assert!(common.depth() <= 1000, "at {id}");
             }
         }
     });
     putting.await.unwrap();
     queue.close();
     taking.await.unwrap();
-    assert_eq!(depth.load(Ordering::Relaxed), 0);
+    assert_eq!(common.depth(), 0);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -29,7 +29,8 @@ use super::{Postgres, is_dead, statements::Writing};
 use crate::{
     clock::Timestamp,
     model::{
-        Change, Head, InboxEvent, InboxKey, NewNotification, Notification, Revision, Run, Wanted,
+        Change, Head, InboxEvent, InboxKey, NewNotification, Notification, OrganizationId,
+        Revision, Run, Wanted,
     },
     random::{Random, SystemRandom},
     sabotage::{self, Sabotage},
@@ -95,7 +96,8 @@ pub(super) trait Link: Send {
 pub(super) type Found = HashMap<(InboxKey, Uuid), (Notification, Head)>;
 
 /// A batch that one statement can write: it only sends, each key once, and nothing that
-/// is over already, takes another's place or is to be followed up.
+/// is over already, takes another's place or is to be followed up. Its rows may be parts of
+/// sends that are under way.
 pub(super) struct Sends<'b> {
     pub(super) rows: Vec<&'b NewNotification>,
     /// Of each row: the place of its head, and how many rows of its inbox come after
@@ -105,15 +107,20 @@ pub(super) struct Sends<'b> {
     pub(super) inboxes: Vec<&'b InboxKey>,
     /// The rows of each inbox.
     pub(super) counts: Vec<i64>,
+    /// The sends that rows are parts of.
+    pub(super) parts: BTreeSet<(&'b OrganizationId, Uuid)>,
 }
 
 impl<'b> Sends<'b> {
     fn of(batch: &'b [Mutation], now: Timestamp) -> Option<Self> {
         let is_plain = |new: &&NewNotification| {
-            let is_for_now = new.part_of.is_none() && !new.is_expired(now);
             let is_plain_row = new.collapse_key.is_none() && new.follow_up.is_none();
-            is_plain_row && is_for_now && new.wanted != Wanted::IfChosen
+            is_plain_row && !new.is_expired(now) && new.wanted != Wanted::IfChosen
         };
+        let is_send = |mutation: &Mutation| matches!(mutation, Mutation::Send(_));
+        if !batch.iter().all(is_send) {
+            return None;
+        }
         let rows = plan::sends(batch).filter(is_plain).collect::<Vec<_>>();
         let keys = plan::keys(batch);
         let is_repeated = keys.iter().collect::<HashSet<_>>().len() < keys.len();
@@ -140,12 +147,15 @@ impl<'b> Sends<'b> {
             places,
             inboxes,
             counts,
+            parts: plan::parts(batch),
         })
     }
 
     /// What there was before one statement, from the heads that it answered with. What
     /// [`plan::plan`] then says is what it did.
     fn before(&self, mut after: Before) -> Before {
+        let parts = self.parts.iter();
+        after.under_way = parts.map(|(of, id)| ((*of).clone(), *id)).collect();
         for (inbox, count) in self.inboxes.iter().zip(&self.counts) {
             if let Some(StoredHead {
                 head,

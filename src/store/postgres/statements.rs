@@ -10,7 +10,7 @@
 //! as well. There a connection's settings do not last, so that all is transactions.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::atomic::Ordering,
     time::Duration,
 };
@@ -59,54 +59,75 @@ macro_rules! new_arrays {
     };
 }
 
-/// Counts the heads on in the order of their keys, makes those that are missing, and
-/// writes the rows and the id of the batch; or writes nothing, where a key was used or
-/// somebody does not want a type. A
+/// A statement that counts the heads on in the order of their keys, makes those that are missing, and
+/// writes the rows and the id of the batch; or writes nothing, where a key was used,
+/// somebody does not want a type, or something else is so. A
 /// row names its head by the place in that order, from 1, and tells how many rows of its
 /// inbox come after it. An inbox that grew by a thousand is one to look at for who lets
 /// old rows go.
-const SEND: &str = concat!(
-    "WITH heads AS (INSERT INTO inboxes AS i (organization_id, user_id, revision, unread_count, \
-     unseen_count, row_count, last_created_at, oldest_at) SELECT w.organization_id, w.user_id, \
-     w.sends, w.sends, w.sends, w.sends, $24 + w.sends - 1, $24 \
-     FROM unnest($21::text[], $22::text[], $23::bigint[]) AS w (organization_id, user_id, sends) \
-     WHERE NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[], $12::text[]) \
-     AS w (organization_id, user_id, idempotency_key) JOIN notifications AS n \
-     ON n.organization_id = w.organization_id AND n.user_id = w.user_id \
-     AND n.idempotency_key = w.idempotency_key WHERE w.idempotency_key IS NOT NULL) \
-     AND NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[], $4::text[]) \
-     AS w (organization_id, user_id, type) JOIN preferences AS p \
-     ON p.organization_id = w.organization_id AND p.user_id = w.user_id \
-     AND p.type = w.type WHERE p.is_on = 0) \
-     ORDER BY w.organization_id COLLATE \"C\", w.user_id COLLATE \"C\" \
-     ON CONFLICT (organization_id, user_id) DO UPDATE SET \
-     revision = i.revision + excluded.revision, \
-     unread_count = i.unread_count + excluded.revision, \
-     unseen_count = i.unseen_count + excluded.revision, \
-     row_count = i.row_count + excluded.revision, oldest_at = \
-     CASE WHEN (i.row_count + excluded.revision) / 1000 > i.row_count / 1000 THEN 0 \
-     ELSE i.oldest_at END, last_created_at = greatest($24, i.last_created_at + 1) + excluded.revision - 1 \
-     RETURNING i.*), \
-     last AS MATERIALIZED (SELECT array_agg(revision ORDER BY organization_id, user_id) \
-     AS revision, array_agg(last_created_at ORDER BY organization_id, user_id) AS created_at \
-     FROM heads HAVING count(*) > 0), \
-     made AS (INSERT INTO notifications (organization_id, user_id, sequence, revision, \
-     ring_revision, created_at, sent_at, ",
-    new_columns!(),
-    ") SELECT w.organization_id, w.user_id, last.revision[w.head] - w.more, \
-     last.revision[w.head] - w.more, \
-     CASE WHEN w.is_silent THEN 0 ELSE last.revision[w.head] - w.more END, \
-     last.created_at[w.head] - w.more, $24, ",
-    new_columns!(),
-    " FROM last, unnest(",
-    new_arrays!(),
-    ", $18::boolean[], $19::bigint[], $20::bigint[]) AS w (organization_id, user_id, ",
-    new_columns!(),
-    ", is_silent, head, more)), \
-     proof AS (INSERT INTO commits (organization_id, id) SELECT $25, $26 FROM last) \
-     SELECT i.organization_id, i.user_id, ",
-    head_columns!(),
-    " FROM heads AS i"
+macro_rules! send {
+    ($first:literal, $unless:literal) => {
+        concat!(
+            "WITH ",
+            $first,
+            "heads AS (INSERT INTO inboxes AS i (organization_id, user_id, revision, unread_count, \
+             unseen_count, row_count, last_created_at, oldest_at) SELECT w.organization_id, \
+             w.user_id, w.sends, w.sends, w.sends, w.sends, $25 + w.sends - 1, $25 \
+             FROM unnest($22::text[], $23::text[], $24::bigint[]) \
+             AS w (organization_id, user_id, sends) \
+             WHERE NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[], $12::text[]) \
+             AS w (organization_id, user_id, idempotency_key) JOIN notifications AS n \
+             ON n.organization_id = w.organization_id AND n.user_id = w.user_id \
+             AND n.idempotency_key = w.idempotency_key WHERE w.idempotency_key IS NOT NULL) \
+             AND NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[], $4::text[]) \
+             AS w (organization_id, user_id, type) JOIN preferences AS p \
+             ON p.organization_id = w.organization_id AND p.user_id = w.user_id \
+             AND p.type = w.type WHERE p.is_on = 0) ",
+            $unless,
+            "ORDER BY w.organization_id COLLATE \"C\", w.user_id COLLATE \"C\" \
+             ON CONFLICT (organization_id, user_id) DO UPDATE SET \
+             revision = i.revision + excluded.revision, \
+             unread_count = i.unread_count + excluded.revision, \
+             unseen_count = i.unseen_count + excluded.revision, \
+             row_count = i.row_count + excluded.revision, oldest_at = \
+             CASE WHEN (i.row_count + excluded.revision) / 1000 > i.row_count / 1000 THEN 0 \
+             ELSE i.oldest_at END, \
+             last_created_at = greatest($25, i.last_created_at + 1) + excluded.revision - 1 \
+             RETURNING i.*), \
+             last AS MATERIALIZED (SELECT array_agg(revision ORDER BY organization_id, user_id) \
+             AS revision, array_agg(last_created_at ORDER BY organization_id, user_id) \
+             AS created_at FROM heads HAVING count(*) > 0), \
+             made AS (INSERT INTO notifications (organization_id, user_id, sequence, revision, \
+             ring_revision, created_at, sent_at, ",
+            new_columns!(),
+            ") SELECT w.organization_id, w.user_id, last.revision[w.head] - w.more, \
+             last.revision[w.head] - w.more, \
+             CASE WHEN w.is_silent THEN 0 ELSE last.revision[w.head] - w.more END, \
+             last.created_at[w.head] - w.more, w.sent_at, ",
+            new_columns!(),
+            " FROM last, unnest(",
+            new_arrays!(),
+            ", $18::bigint[], $19::boolean[], $20::bigint[], $21::bigint[]) \
+             AS w (organization_id, user_id, ",
+            new_columns!(),
+            ", sent_at, is_silent, head, more)), \
+             proof AS (INSERT INTO commits (organization_id, id) SELECT $26, $27 FROM last) \
+             SELECT i.organization_id, i.user_id, ",
+            head_columns!(),
+            " FROM heads AS i"
+        )
+    };
+}
+
+const SEND: &str = send!("", "");
+
+/// Of parts of sends, which are all to be under way: whoever cancels one waits. Counted before
+/// the first head is locked, as all do that lock both.
+const SEND_PARTS: &str = send!(
+    "under_way AS (SELECT s.id FROM unnest($28::text[], $29::uuid[]) AS w (organization_id, id) \
+     JOIN sends AS s ON s.organization_id = w.organization_id AND s.id = w.id \
+     WHERE s.state = 1 ORDER BY s.organization_id, s.id FOR SHARE OF s), ",
+    "AND (SELECT count(*) FROM under_way) = cardinality($29) "
 );
 
 /// What people said of types.
@@ -343,6 +364,12 @@ impl<'r> NewRow<'r> {
     }
 }
 
+/// The sends that rows are parts of, as two columns.
+fn halves_of_parts(parts: &BTreeSet<(&OrganizationId, Uuid)>) -> (Vec<String>, Vec<Uuid>) {
+    let parts = parts.iter();
+    parts.map(|(of, id)| (of.as_str().to_owned(), *id)).unzip()
+}
+
 fn micros(time: Option<Timestamp>) -> Option<i64> {
     time.map(Timestamp::as_micros)
 }
@@ -455,8 +482,7 @@ impl<'p> Writing<'p> {
         if parts.is_empty() {
             return Ok(under_way);
         }
-        let (organizations, ids): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        let organizations = column(&organizations, |of| of.as_str());
+        let (organizations, ids) = halves_of_parts(&parts);
         let query = self.store.query(UNDER_WAY).bind(organizations).bind(ids);
         for row in self.fetch(query).await? {
             let columns = Columns::of(&row, "sends");
@@ -485,7 +511,13 @@ impl Link for Writing<'_> {
         }
         let rows = column(&sends.rows, |new| NewRow::of_send(new));
         let (organizations, users) = halves(sends.inboxes.iter().copied());
-        let query = NewRow::bind(self.store.query(SEND), &rows)
+        let statement = if sends.parts.is_empty() {
+            SEND
+        } else {
+            SEND_PARTS
+        };
+        let mut query = NewRow::bind(self.store.query(statement), &rows)
+            .bind(column(&sends.rows, |new| new.sent_at(now).as_micros()))
             .bind(column(&sends.rows, |new| new.is_silent))
             .bind(column(&sends.places, |(head, _)| *head))
             .bind(column(&sends.places, |(_, more)| *more))
@@ -495,6 +527,10 @@ impl Link for Writing<'_> {
             .bind(now.as_micros())
             .bind(proof.organization_id)
             .bind(proof.id);
+        if !sends.parts.is_empty() {
+            let (organizations, ids) = halves_of_parts(&sends.parts);
+            query = query.bind(organizations).bind(ids);
+        }
         let sent = timeout(self.store.patience, query.fetch_all(&mut *self.connection));
         match sent.await {
             Ok(Ok(heads)) if heads.is_empty() => Told::Done(None),

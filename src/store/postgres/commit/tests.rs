@@ -7,7 +7,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 use super::*;
 use crate::{
-    model::{Content, View},
+    model::{Content, PartOf, View},
     store::{Edit, plan::RowWrite},
 };
 
@@ -27,6 +27,14 @@ fn send(user: &str, id: u128, key: Option<&str>) -> Mutation {
             "backend".into(),
         )
     })
+}
+
+fn part_of() -> PartOf {
+    PartOf {
+        organization_id: OrganizationId::parse("acme").unwrap(),
+        send_id: Uuid::from_u128(77),
+        accepted_at: Timestamp::from_micros(500_000),
+    }
 }
 
 fn mark(user: &str, id: u128) -> Mutation {
@@ -301,7 +309,13 @@ fn batch(random: &mut StdRng, server: &Server, next_id: &mut u128) -> Vec<Mutati
                 _ => {
                     *next_id += 1;
                     let keys = [None, None, Some("one"), Some("two"), Some("three")];
-                    send(user, *next_id, *keys.choose(random).unwrap())
+                    let mut new = send(user, *next_id, *keys.choose(random).unwrap());
+                    if let Mutation::Send(new) = &mut new
+                        && random.random_bool(0.2)
+                    {
+                        new.part_of = Some(part_of());
+                    }
+                    new
                 }
             }
         })
@@ -318,6 +332,13 @@ fn what_is_told_is_what_was_committed() {
         let mut random = StdRng::seed_from_u64(seed);
         let (mut server, mut next_id) = (Server::default(), 0);
         for _ in 0..4 {
+            // Somebody cancels what it may be part of, or it begins.
+            let part = (part_of().organization_id, part_of().send_id);
+            if random.random() {
+                server.before.under_way.insert(part);
+            } else {
+                server.before.under_way.remove(&part);
+            }
             let batch = batch(&mut random, &server, &mut next_id);
             let mut commit = Commit::new(&batch, NOW);
             commit.id = Uuid::from_u128(random.random());
