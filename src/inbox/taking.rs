@@ -36,10 +36,10 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Between two looks whether there is something new.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The most rooms that one read looks at, and that take at a time: a few batches of the
-/// writer's beside callers. Then it rests for this part of the time that they took.
-const ROOMS: usize = 24;
-const REST: f64 = 0.8;
+/// As many rooms as these batches of the writer's beside callers are looked at by one read, and
+/// take at a time. Then it rests for as many times as long as they took.
+const BATCHES: usize = 3;
+const REST: f64 = 1.0;
 /// What was sent longer ago is not heard any more.
 const HEARD_FOR: Duration = Duration::from_secs(60);
 /// So many answers are remembered, for as long as a look.
@@ -231,8 +231,9 @@ impl Inboxes {
             .bus
             .hub()
             .inboxes(|inbox| is_for_all || organizations.contains(&inbox.organization_id));
+        let at_a_time = self.writer.rows_beside_callers() * BATCHES;
         let mut failed = None;
-        for rooms in rooms.chunks(ROOMS) {
+        for rooms in rooms.chunks(at_a_time) {
             let began = Instant::now();
             let snapshots = self.store.heads(rooms).await?;
             let mut taking = Vec::new();

@@ -160,6 +160,12 @@ impl Writer {
         Ok(answered.await.map_err(|_| Error::Closed)??)
     }
 
+    /// How many rows that are in bulk it writes at a time while callers write; at least 1.
+    pub fn rows_beside_callers(&self) -> usize {
+        let rows = self.queues.iter().map(|queue| queue.rows_beside_callers);
+        rows.min().unwrap_or(1).max(1)
+    }
+
     /// Whether it takes no more writes.
     pub fn is_closed(&self) -> bool {
         self.queues.iter().any(|queue| queue.is_closed())

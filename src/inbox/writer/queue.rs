@@ -43,7 +43,7 @@ const BULK_EVERY: usize = 8;
 const LONGEST_WITHOUT_BULK: usize = 4 * BULK_EVERY;
 
 /// The most rows of a batch in bulk while callers write: who comes while it is written waits
-/// for all of it.
+/// for all of it. Twice as many where there are several lanes: then most callers are of another.
 const BULK_BESIDE_CALLERS: usize = 8;
 
 /// For so long after callers wrote they are held to write.
@@ -69,6 +69,8 @@ pub(super) struct Queue {
     most: usize,
     /// Of one batch; of sends, and of edits again.
     most_rows: usize,
+    /// Of one batch in bulk while callers write.
+    pub(super) rows_beside_callers: usize,
     /// Of one batch. Bounds what a room holds as well: its slots are runs, and a
     /// run is at most a batch.
     most_bytes: usize,
@@ -151,6 +153,9 @@ impl Queue {
             has_room: Notify::new(),
             most: settings.write_queue.div_ceil(lanes).max(1),
             most_rows: settings.write_batch,
+            rows_beside_callers: settings
+                .write_batch
+                .min(BULK_BESIDE_CALLERS * lanes.clamp(1, 2)),
             most_bytes: settings.write_batch_bytes,
             common: common.clone(),
         }
@@ -271,7 +276,7 @@ impl Queue {
                         turn = None;
                     }
                     let most_rows = match line == Line::Bulk && is_beside_callers {
-                        true => self.most_rows.min(BULK_BESIDE_CALLERS),
+                        true => self.rows_beside_callers,
                         false => self.most_rows,
                     };
                     let (mutations, answers) = waiting.take(line, most_rows, self.most_bytes);

@@ -408,9 +408,9 @@ fn ids(batch: &Batch) -> Vec<u128> {
 /// The callers of the other lanes have the store for themselves.
 #[tokio::test(start_paused = true)]
 async fn one_lane_at_a_time_writes_in_bulk_while_callers_write() {
-    let [first, second] = beside_callers(9).await;
+    let [first, second] = beside_callers(17).await;
     let written = first.batch().await.unwrap();
-    assert_eq!(ids(&written), (100..108).collect::<Vec<_>>());
+    assert_eq!(ids(&written), (100..116).collect::<Vec<_>>());
     let mut waiting = Box::pin(second.batch());
     assert!((&mut waiting).now_or_never().is_none());
     // Its own callers do not wait with it.
@@ -421,8 +421,8 @@ async fn one_lane_at_a_time_writes_in_bulk_while_callers_write() {
     drop(written);
     // Who waits comes before who has just written.
     assert!(first.batch().now_or_never().is_none());
-    assert_eq!(ids(&waiting.await.unwrap()).len(), 8);
-    assert_eq!(ids(&first.batch().await.unwrap()), [108]);
+    assert_eq!(ids(&waiting.await.unwrap()).len(), 16);
+    assert_eq!(ids(&first.batch().await.unwrap()), [116]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -441,10 +441,10 @@ async fn a_lane_whose_callers_never_stop_writes_in_bulk_all_the_same() {
 
 #[tokio::test(start_paused = true)]
 async fn lanes_write_in_bulk_at_once_while_no_caller_does() {
-    let [first, second] = beside_callers(9).await;
+    let [first, second] = beside_callers(17).await;
     tokio::time::advance(Duration::from_secs(1)).await;
     let batches = [first.batch().await.unwrap(), second.batch().await.unwrap()];
-    assert!(batches.iter().all(|batch| ids(batch).len() == 9));
+    assert!(batches.iter().all(|batch| ids(batch).len() == 17));
 }
 
 #[tokio::test]
