@@ -142,8 +142,9 @@ impl Writer {
     }
 
     /// As `write`, when there is room beside what callers write: those who wait longest
-    /// for it have one batch in eight, of one lane at a time. [`Error::QueueFull`] where too much of it waits, of
-    /// all or of the organization. Cancel safe: once it is queued it is committed.
+    /// for it have one batch in eight, of one lane at a time. [`Error::QueueFull`] where too
+    /// much of it waits, of all or of the organization. Cancel safe: once it is queued it is
+    /// committed.
     async fn write_in_bulk(&self, mutation: Mutation) -> Result<Outcome, Error> {
         let (answer, answered) = oneshot::channel();
         let queue = self.queue(mutation.inbox());

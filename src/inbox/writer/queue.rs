@@ -43,8 +43,9 @@ const BULK_EVERY: usize = 8;
 const LONGEST_WITHOUT_BULK: usize = 4 * BULK_EVERY;
 
 /// The most rows of a batch in bulk while callers write: who comes while it is written waits
-/// for all of it. Twice as many where there are several lanes: then most callers are of another.
+/// for all of it. More where there are several lanes: then most callers are of another.
 const BULK_BESIDE_CALLERS: usize = 8;
+const BULK_BESIDE_CALLERS_OF_LANES: usize = 12;
 
 /// For so long after callers wrote they are held to write.
 const CALLERS_WRITE_FOR: Duration = Duration::from_secs(1);
@@ -153,9 +154,10 @@ impl Queue {
             has_room: Notify::new(),
             most: settings.write_queue.div_ceil(lanes).max(1),
             most_rows: settings.write_batch,
-            rows_beside_callers: settings
-                .write_batch
-                .min(BULK_BESIDE_CALLERS * lanes.clamp(1, 2)),
+            rows_beside_callers: settings.write_batch.min(match lanes {
+                1 => BULK_BESIDE_CALLERS,
+                _ => BULK_BESIDE_CALLERS_OF_LANES,
+            }),
             most_bytes: settings.write_batch_bytes,
             common: common.clone(),
         }

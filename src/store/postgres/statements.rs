@@ -59,14 +59,13 @@ macro_rules! new_arrays {
     };
 }
 
-/// A statement that counts the heads on in the order of their keys, makes those that are missing, and
-/// writes the rows and the id of the batch; or writes nothing, where a key was used,
-/// somebody does not want a type, or something else is so. A
-/// row names its head by the place in that order, from 1, and tells how many rows of its
-/// inbox come after it. An inbox that grew by a thousand is one to look at for who lets
-/// old rows go.
+/// A statement that counts the heads on in the order of their keys, makes those that are
+/// missing, and writes the rows and the id of the batch; or writes nothing, where a key was
+/// used, somebody does not want a type, or it says so itself. A row names its head by the
+/// place in that order, from 1, and tells how many rows of its inbox come after it. An inbox
+/// that grew by a thousand is one to look at for who lets old rows go.
 macro_rules! send {
-    ($first:literal, $unless:literal) => {
+    ($first:literal, $only_if:literal) => {
         concat!(
             "WITH ",
             $first,
@@ -83,7 +82,7 @@ macro_rules! send {
              AS w (organization_id, user_id, type) JOIN preferences AS p \
              ON p.organization_id = w.organization_id AND p.user_id = w.user_id \
              AND p.type = w.type WHERE p.is_on = 0) ",
-            $unless,
+            $only_if,
             "ORDER BY w.organization_id COLLATE \"C\", w.user_id COLLATE \"C\" \
              ON CONFLICT (organization_id, user_id) DO UPDATE SET \
              revision = i.revision + excluded.revision, \
