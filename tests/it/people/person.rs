@@ -461,6 +461,14 @@ impl Person {
         if live > MOST_LIVE {
             return Deed::Edit(VERBS[4], Which::Ids(self.known.named()));
         }
+        // Nothing else brings that about: what changes nothing is not thought of again.
+        if let Some(of) = self.known.muted.clone()
+            && !self.tally.lock().unwrap().contains_key(MUTED)
+        {
+            let mut send = self.send();
+            send.r#type = of;
+            return Deed::Send(send);
+        }
         let first = self.anything();
         if self.random.random_ratio(1, 2) {
             return first;
