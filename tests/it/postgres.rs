@@ -11,11 +11,13 @@ use doorbell::{
     clock::{SystemClock, Timestamp},
     config::{FeedSettings, StoreSettings, WriterSettings},
     inbox::Inboxes,
-    model::{Content, InboxKey, NewNotification, Revision, View},
+    model::{Content, InboxKey, NewNotification, Revision, TopicId, View, Wanted},
     random::SeededRandom,
     store::{
-        Cursor, Edit, Mutation, Outcome, PageLimit, RecentQuery, Sent, Sharing, Store,
+        Cursor, Edit, Mutation, NotSent, Outcome, PageLimit, RecentQuery, Sends as _, Sent,
+        Sharing, Store,
         postgres::Postgres as PostgresStore,
+        sends::{NewSend, Target},
     },
 };
 use futures_util::FutureExt as _;
@@ -413,6 +415,64 @@ async fn sends_whose_answer_is_lost_are_told_if_their_counts_are_known() {
         .collect();
     assert_eq!((inbox, told), (&user(1), vec![(2, 2), (3, 3)]));
     assert_eq!(committed.unknown_counts, [user(2)]);
+}
+
+/// What comes of a send was sent when that was accepted. Who cancels it has all of it that
+/// came, and nothing comes once he is done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_a_send_waits_for_who_cancels_it() {
+    use sqlx::Connection as _;
+    let url = Postgres::shared().create_database().await;
+    let store = Arc::new(support::postgres(&url).await);
+    let new = NewSend {
+        organization_id: user(1).organization_id,
+        id: Uuid::from_u128(77),
+        target: Target::Topic(TopicId::parse("news").unwrap()),
+        content: Arc::new(Content::new("test", "a title")),
+        idempotency_key: Some("key".into()),
+        sender: "backend".into(),
+        expire_time: None,
+        collapse_key: None,
+        is_silent: false,
+        follow_up: None,
+        deliver_time: now(),
+    };
+    let accepted = store.accept(&new, now()).await.unwrap().unwrap();
+    let under_way = store.begin(&accepted.send, now()).await.unwrap().unwrap();
+    let later = now().after(Duration::from_secs(60));
+    let part = |number: usize| {
+        let id = Uuid::from_u128(number as u128);
+        [Mutation::Send(under_way.notification(
+            user(number),
+            id,
+            Wanted::default(),
+        ))]
+    };
+    let committed = store.commit(&part(1), later).await.unwrap();
+    let [Outcome::Sent(Ok(sent))] = &committed.outcomes[..] else {
+        panic!("{:?}", committed.outcomes);
+    };
+    assert_eq!(sent.notification.sent_at, now());
+    let stored = engines::number(&url, "SELECT sent_at FROM notifications").await;
+    assert_eq!(stored, now().as_micros());
+
+    let mut other = sqlx::PgConnection::connect(&url).await.unwrap();
+    let mut cancelling = other.begin().await.unwrap();
+    sqlx::query("UPDATE sends SET state = 3")
+        .execute(&mut *cancelling)
+        .await
+        .unwrap();
+    let batch = part(2);
+    let sending = tokio::spawn(async move { store.commit(&batch, later).await });
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                   AND datname = current_database()";
+    until(&url, waiting, 1).await;
+    cancelling.commit().await.unwrap();
+    let committed = sending.await.unwrap().unwrap();
+    let cancelled = [Outcome::Sent(Err(NotSent::Cancelled))];
+    assert_eq!(committed.outcomes, cancelled);
+    let rows = engines::number(&url, "SELECT count(*) FROM notifications").await;
+    assert_eq!(rows, 1);
 }
 
 /// A statement that comes to the server long after it was given up.

@@ -461,26 +461,25 @@ impl Person {
         if live > MOST_LIVE {
             return Deed::Edit(VERBS[4], Which::Ids(self.known.named()));
         }
-        // Nothing else brings that about: what changes nothing is not thought of again.
-        if let Some(of) = self.known.muted.clone()
-            && !self.tally.lock().unwrap().contains_key(MUTED)
-        {
-            let mut send = self.send();
-            send.r#type = of;
-            return Deed::Send(send);
-        }
         let first = self.anything();
         if self.random.random_ratio(1, 2) {
             return first;
         }
-        let mut others: Vec<_> = (0..TRIED).map(|_| self.anything()).collect();
-        others.retain(|deed| matches!(self.known.expected(deed), Expected::Change(_)));
+        let others: Vec<_> = (0..TRIED).map(|_| self.anything()).collect();
+        let counted = others.into_iter().filter_map(|deed| {
+            let kind = match self.known.expected(&deed) {
+                Expected::Change(_) => deed.kind(),
+                Expected::Muted => MUTED.into(),
+                _ => return None,
+            };
+            Some((kind, deed))
+        });
         let tally = self.tally.lock().unwrap();
-        let rarest = others.into_iter().min_by_key(|deed| {
-            let count = tally.get(&deed.kind()).copied();
+        let rarest = counted.min_by_key(|(kind, _)| {
+            let count = tally.get(kind).copied();
             count.unwrap_or_default().min(ENOUGH)
         });
-        rarest.unwrap_or(first)
+        rarest.map_or(first, |(_, deed)| deed)
     }
 
     fn anything(&mut self) -> Deed {
