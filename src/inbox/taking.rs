@@ -36,10 +36,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Between two looks whether there is something new.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// As many rooms as these batches of the writer's beside callers are looked at by one read, and
-/// take at a time. Then it rests for as many times as long as they took.
+/// The rooms of so many batches of the writer's beside callers are looked at by one read, and
+/// take at a time. Then there is a rest of as long as they took.
 const BATCHES: usize = 3;
-const REST: f64 = 1.0;
 /// What was sent longer ago is not heard any more.
 const HEARD_FOR: Duration = Duration::from_secs(60);
 /// So many answers are remembered, for as long as a look.
@@ -246,7 +245,7 @@ impl Inboxes {
             let taken = join_all(taking).await.into_iter();
             failed = failed.or(taken.filter_map(Result::err).last());
             if is_any {
-                sleep(began.elapsed().mul_f64(REST)).await;
+                sleep(began.elapsed()).await;
             }
         }
         failed.map_or(Ok(last), Err)

@@ -35,7 +35,7 @@ use crate::{
         self, Committed, Correction, Edited, Mutation, Outcome, Sent, Store, Take, Taken, Updated,
     },
 };
-use queue::{Answer, Batch, Common, Queue};
+use queue::{Answer, Common, Queue};
 
 /// A `created_at` that is further ahead of the clock than this is worth a warning.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
@@ -46,6 +46,7 @@ const WARN_EVERY: Duration = Duration::from_secs(60 * 60);
 pub struct Writer {
     /// One a lane.
     queues: Vec<Arc<Queue>>,
+    common: Arc<Common>,
     hasher: RandomState,
     is_failing: Arc<AtomicBool>,
     lanes: Mutex<Vec<JoinHandle<()>>>,
@@ -60,7 +61,7 @@ impl Writer {
         settings: &WriterSettings,
     ) -> Self {
         let count = store.lanes().max(1);
-        let common = Arc::new(Common::default());
+        let common = Arc::new(Common::new(settings, count));
         let is_failing = Arc::new(AtomicBool::new(false));
         let (mut queues, mut lanes) = (Vec::new(), Vec::new());
         for _ in 0..count {
@@ -78,6 +79,7 @@ impl Writer {
         }
         Self {
             queues,
+            common,
             hasher: RandomState::new(),
             is_failing,
             lanes: Mutex::new(lanes),
@@ -161,10 +163,9 @@ impl Writer {
         Ok(answered.await.map_err(|_| Error::Closed)??)
     }
 
-    /// How many rows that are in bulk it writes at a time while callers write; at least 1.
+    /// The most rows of a batch in bulk while callers write.
     pub fn rows_beside_callers(&self) -> usize {
-        let rows = self.queues.iter().map(|queue| queue.rows_beside_callers);
-        rows.min().unwrap_or(1).max(1)
+        self.common.rows_beside_callers
     }
 
     /// Whether it takes no more writes.
@@ -232,13 +233,8 @@ impl Drop for Lane {
 impl Lane {
     async fn run(mut self) {
         while let Some(batch) = self.queue.batch().await {
-            let Batch {
-                mutations,
-                answers,
-                turn,
-            } = batch;
-            self.commit(&mutations, answers).await;
-            drop(turn);
+            self.commit(&batch.mutations, batch.answers).await;
+            drop(batch.turn);
             // Those who were answered may have more to write: let them, and the
             // next batch is not of the few who were quickest.
             tokio::task::yield_now().await;

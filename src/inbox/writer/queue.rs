@@ -1,7 +1,8 @@
 //! What waits for one lane: what senders say in one line and edits in another, so that
 //! neither waits for the other, and nobody takes the whole of it. Large edits have a line
 //! of their own, and take turns with those two. What comes by the thousand is in the last,
-//! for when there is nothing else to do, and now and then.
+//! for when there is nothing else to do, and now and then: then a small batch, and of one lane
+//! at a time, so that the callers of the other lanes have the store for themselves.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -70,8 +71,6 @@ pub(super) struct Queue {
     most: usize,
     /// Of one batch; of sends, and of edits again.
     most_rows: usize,
-    /// Of one batch in bulk while callers write.
-    pub(super) rows_beside_callers: usize,
     /// Of one batch. Bounds what a room holds as well: its slots are runs, and a
     /// run is at most a batch.
     most_bytes: usize,
@@ -87,19 +86,24 @@ pub(super) struct Common {
     /// While callers write, one lane at a time writes in bulk: the others' callers have the
     /// store for themselves.
     turn: Arc<Semaphore>,
+    /// The most of a batch in bulk while callers write.
+    pub(super) rows_beside_callers: usize,
 }
 
-impl Default for Common {
-    fn default() -> Self {
+impl Common {
+    /// Of so many `lanes`.
+    pub(super) fn new(settings: &WriterSettings, lanes: usize) -> Self {
         Self {
             depth: AtomicUsize::default(),
             called_at: Mutex::default(),
             turn: Arc::new(Semaphore::new(1)),
+            rows_beside_callers: settings.write_batch.min(match lanes {
+                1 => BULK_BESIDE_CALLERS,
+                _ => BULK_BESIDE_CALLERS_OF_LANES,
+            }),
         }
     }
-}
 
-impl Common {
     #[cfg(test)]
     pub(super) fn depth(&self) -> usize {
         self.depth.load(Ordering::Relaxed)
@@ -118,6 +122,15 @@ pub(super) struct Batch {
     pub(super) answers: Vec<Answer>,
     /// To be kept until it is written, where it is in bulk.
     pub(super) turn: Option<OwnedSemaphorePermit>,
+}
+
+/// What a lane finds.
+enum Look {
+    Taken(Batch),
+    Empty,
+    /// Something in bulk, while another lane writes in bulk.
+    NotItsTurn,
+    Closed,
 }
 
 /// Of which line a batch is.
@@ -154,10 +167,6 @@ impl Queue {
             has_room: Notify::new(),
             most: settings.write_queue.div_ceil(lanes).max(1),
             most_rows: settings.write_batch,
-            rows_beside_callers: settings.write_batch.min(match lanes {
-                1 => BULK_BESIDE_CALLERS,
-                _ => BULK_BESIDE_CALLERS_OF_LANES,
-            }),
             most_bytes: settings.write_batch_bytes,
             common: common.clone(),
         }
@@ -262,47 +271,59 @@ impl Queue {
     pub(super) async fn batch(&self) -> Option<Batch> {
         let mut turn = None;
         loop {
-            let is_beside_callers = {
-                let mut waiting = self.waiting.lock();
-                let mut line = waiting.next(true);
-                let is_beside_callers = line == Some(Line::Bulk) && self.common.callers_write();
-                if is_beside_callers && turn.is_none() {
-                    turn = self.common.turn.clone().try_acquire_owned().ok();
-                    if turn.is_none() && waiting.since_bulk < LONGEST_WITHOUT_BULK {
-                        line = waiting.next(false);
-                    }
-                }
-                if let Some(line) = line {
-                    if line != Line::Bulk {
-                        *self.common.called_at.lock() = Some(Instant::now());
-                        turn = None;
-                    }
-                    let most_rows = match line == Line::Bulk && is_beside_callers {
-                        true => self.rows_beside_callers,
-                        false => self.most_rows,
-                    };
-                    let (mutations, answers) = waiting.take(line, most_rows, self.most_bytes);
-                    let taken = mutations.len();
-                    let before = self.common.depth.fetch_sub(taken, Ordering::Relaxed);
-                    metrics::queue_depth(before.saturating_sub(taken));
-                    self.has_room.notify_waiters();
-                    return Some(Batch {
-                        mutations,
-                        answers,
-                        turn,
-                    });
-                }
-                if waiting.is_closed && waiting.bulk.is_empty() {
-                    return None;
-                }
-                is_beside_callers
+            let waits_for_turn = match self.look(&mut turn) {
+                Look::Taken(batch) => return Some(batch),
+                Look::Closed => return None,
+                Look::Empty => false,
+                Look::NotItsTurn => true,
             };
-            let next = self.common.turn.clone().acquire_owned();
+            let its_turn = self.common.turn.clone().acquire_owned();
             tokio::select! {
                 () = self.changed.notified() => {}
-                next = next, if is_beside_callers => turn = next.ok(),
+                its = its_turn, if waits_for_turn => turn = its.ok(),
             }
         }
+    }
+
+    /// Takes what is next. `turn` is that of this lane, if it has it.
+    fn look(&self, turn: &mut Option<OwnedSemaphorePermit>) -> Look {
+        let mut waiting = self.waiting.lock();
+        let Some(mut line) = waiting.next(true) else {
+            return match waiting.is_closed {
+                true => Look::Closed,
+                false => Look::Empty,
+            };
+        };
+        let is_beside_callers = line == Line::Bulk && self.common.callers_write();
+        if is_beside_callers {
+            *turn = turn
+                .take()
+                .or_else(|| self.common.turn.clone().try_acquire_owned().ok());
+            if turn.is_none() && waiting.since_bulk < LONGEST_WITHOUT_BULK {
+                let Some(of_callers) = waiting.next(false) else {
+                    return Look::NotItsTurn;
+                };
+                line = of_callers;
+            }
+        }
+        if line != Line::Bulk {
+            *self.common.called_at.lock() = Some(Instant::now());
+            *turn = None;
+        }
+        let most_rows = match line {
+            Line::Bulk if is_beside_callers => self.common.rows_beside_callers,
+            _ => self.most_rows,
+        };
+        let (mutations, answers) = waiting.take(line, most_rows, self.most_bytes);
+        let taken = mutations.len();
+        let before = self.common.depth.fetch_sub(taken, Ordering::Relaxed);
+        metrics::queue_depth(before.saturating_sub(taken));
+        self.has_room.notify_waiters();
+        Look::Taken(Batch {
+            mutations,
+            answers,
+            turn: turn.take(),
+        })
     }
 
     /// Refuses what comes from now on; what waits can still be taken.

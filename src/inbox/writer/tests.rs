@@ -8,7 +8,7 @@ use rstest::rstest;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::*;
+use super::{queue::Batch, *};
 use crate::{
     clock::{SystemClock, Timestamp},
     config::{FeedSettings, LogFormat},
@@ -388,8 +388,9 @@ async fn batches_in_bulk_are_small_while_callers_write() {
 
 /// The queues of two lanes beside which callers write, each with so many in bulk.
 async fn beside_callers(in_bulk: u128) -> [Queue; 2] {
-    let common = Arc::new(Common::default());
-    let queues = [(); 2].map(|()| Queue::new(&settings(1000, 100, 1_000_000), 2, &common));
+    let settings = settings(1000, 100, 1_000_000);
+    let common = Arc::new(Common::new(&settings, 2));
+    let queues = [(); 2].map(|()| Queue::new(&settings, 2, &common));
     queues[0].put(send(999), oneshot::channel().0).unwrap();
     drop(queues[0].batch().await.unwrap());
     for queue in &queues {
@@ -577,8 +578,9 @@ async fn what_is_taken_of_nothing_is_a_row_each() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_taken_as_soon_as_it_is_put_was_counted_before() {
-    let common = Arc::new(Common::default());
-    let queue = Arc::new(Queue::new(&settings(1000, 100, 1_000_000), 1, &common));
+    let settings = settings(1000, 100, 1_000_000);
+    let common = Arc::new(Common::new(&settings, 1));
+    let queue = Arc::new(Queue::new(&settings, 1, &common));
     let lane = queue.clone();
     let taking = tokio::spawn(async move { while lane.batch().await.is_some() {} });
     let putting = tokio::task::spawn_blocking({

@@ -113,18 +113,18 @@ pub(super) struct Sends<'b> {
 
 impl<'b> Sends<'b> {
     fn of(batch: &'b [Mutation], now: Timestamp) -> Option<Self> {
-        let is_plain = |new: &&NewNotification| {
+        let is_plain = |new: &NewNotification| {
             let is_plain_row = new.collapse_key.is_none() && new.follow_up.is_none();
             is_plain_row && !new.is_expired(now) && new.wanted != Wanted::IfChosen
         };
-        let is_send = |mutation: &Mutation| matches!(mutation, Mutation::Send(_));
-        if !batch.iter().all(is_send) {
-            return None;
-        }
-        let rows = plan::sends(batch).filter(is_plain).collect::<Vec<_>>();
+        let rows = batch.iter().map(|mutation| match mutation {
+            Mutation::Send(new) if is_plain(new) => Some(new),
+            _ => None,
+        });
+        let rows = rows.collect::<Option<Vec<_>>>()?;
         let keys = plan::keys(batch);
         let is_repeated = keys.iter().collect::<HashSet<_>>().len() < keys.len();
-        if rows.len() < batch.len() || is_repeated {
+        if is_repeated {
             return None;
         }
         let mut inboxes: Vec<_> = rows.iter().map(|row| &row.inbox).collect();

@@ -118,6 +118,7 @@ macro_rules! send {
     };
 }
 
+/// Of sends that end with their call.
 const SEND: &str = send!("", "");
 
 /// Of parts of sends, which are all to be under way: whoever cancels one waits. Counted before
@@ -364,9 +365,8 @@ impl<'r> NewRow<'r> {
 }
 
 /// The sends that rows are parts of, as two columns.
-fn halves_of_parts(parts: &BTreeSet<(&OrganizationId, Uuid)>) -> (Vec<String>, Vec<Uuid>) {
-    let parts = parts.iter();
-    parts.map(|(of, id)| (of.as_str().to_owned(), *id)).unzip()
+fn halves_of_parts<'p>(parts: &BTreeSet<(&'p OrganizationId, Uuid)>) -> (Vec<&'p str>, Vec<Uuid>) {
+    parts.iter().map(|(of, id)| (of.as_str(), *id)).unzip()
 }
 
 fn micros(time: Option<Timestamp>) -> Option<i64> {
